@@ -1,0 +1,142 @@
+"""Files that are either whole or absent, their fingerprints, and the room left for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from vidom.errors import BadData
+
+__all__ = [
+    "TEMP_SUFFIX",
+    "append_line",
+    "atomic_path",
+    "crc32_file",
+    "free_bytes",
+    "human_bytes",
+    "read_json",
+    "read_json_lines",
+    "sha256_file",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+TEMP_SUFFIX = ".part"
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success it is renamed to `path`, on failure removed.
+
+    The temporary name depends on the process only, so that a leftover of a killed run is found and
+    overwritten or ignored, never mistaken for the file itself. Parent folders are created.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f"{final.name}.{os.getpid()}{TEMP_SUFFIX}")
+    try:
+        yield temporary
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path | str, content: bytes | memoryview) -> None:
+    """`path` holds exactly `content`; no reader ever sees a part of it."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """`path` holds exactly `text` as UTF-8 with `\\n` line ends."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path | str, document: Any, *, indent: int | None = 2) -> None:
+    """`path` holds `document` as JSON in the key order given, NaN and infinity refused."""
+    write_text(path, json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str, *, what: str = "file", max_bytes: int = 1 << 30) -> Any:
+    """Return the JSON document in `path`.
+
+    Raises BadData, naming `what` the file should have been, when it is absent, larger than `max_bytes`
+    or not JSON.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise BadData(f"The {what} {path} has {size} bytes, more than the {max_bytes} that are read.")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadData(f"The {what} {path} does not exist.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadData(f"The {what} {path} is not valid JSON ({error}). It may have been cut short.") from None
+
+
+def append_line(stream: IO[str], document: Any) -> None:
+    """`document` is on disk as one JSON line of `stream` before this returns."""
+    stream.write(json.dumps(document, ensure_ascii=False) + "\n")
+    stream.flush()
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Return the whole lines of a journal; a last line torn by a killed writer is left out."""
+    if not path.exists():
+        return []
+    documents = []
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        try:
+            documents.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return documents
+
+
+def _chunks(path: Path | str) -> Iterator[bytes]:
+    with Path(path).open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+
+
+def sha256_file(path: Path | str) -> str:
+    """Return the hexadecimal SHA-256 of the file's bytes."""
+    digest = hashlib.sha256()
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def crc32_file(path: Path | str) -> int:
+    """Return the CRC-32 of the file's bytes."""
+    crc = 0
+    for chunk in _chunks(path):
+        crc = zlib.crc32(chunk, crc)
+    return crc
+
+
+def free_bytes(folder: Path | str) -> int:
+    """Return the bytes free for this user on the disk that holds `folder`, which need not exist yet."""
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def human_bytes(count: float) -> str:
+    """Return `count` bytes in decimal units, as disks are sold: `935.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise ValueError("unreachable")
