@@ -23,6 +23,7 @@ __all__ = [
     "human_bytes",
     "read_json",
     "read_json_lines",
+    "read_lines",
     "sha256_file",
     "write_bytes",
     "write_json",
@@ -82,6 +83,22 @@ def read_json(path: Path | str, *, what: str = "file", max_bytes: int = 1 << 30)
         raise BadData(f"The {what} {path} does not exist.") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadData(f"The {what} {path} is not valid JSON ({error}). It may have been cut short.") from None
+
+
+def read_lines(path: Path | str, *, what: str = "file", max_bytes: int = 1 << 28) -> tuple[str, ...]:
+    """Return the lines of a UTF-8 text file without their ends, blank ones at the end left out.
+
+    Raises BadData, naming `what` the file should have been, when it is absent, too large or not text.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > max_bytes:
+            raise BadData(f"The {what} {path} is larger than the {max_bytes} bytes that are read.")
+        return tuple(line.rstrip("\r") for line in path.read_text(encoding="utf-8").rstrip().split("\n"))
+    except FileNotFoundError:
+        raise BadData(f"The {what} {path} does not exist.") from None
+    except UnicodeDecodeError as error:
+        raise BadData(f"The {what} {path} is not UTF-8 text ({error}).") from None
 
 
 def append_line(stream: IO[str], document: Any) -> None:

@@ -1,0 +1,241 @@
+"""The recipe: one YAML file that says everything about one deployable model.
+
+Whatever can be derived from the recipe (frames per sample, tensor shapes, the network's segment and class
+counts) is a property here and is never typed a second time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vidom.errors import UsageError
+from vidom.files import read_lines
+from vidom.views import ViewPlan
+
+__all__ = [
+    "AverageClips",
+    "Checkpoint",
+    "Dataset",
+    "Head",
+    "Network",
+    "Published",
+    "Recipe",
+    "load_recipe",
+    "recipe_folder",
+    "recipe_names",
+]
+
+AverageClips = Literal["prob", "score"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Network(_Section):
+    """A network of `networks/` and the arguments that the rest of the recipe does not imply."""
+
+    arch: Literal["tsm"]
+    depth: Literal[10, 18, 34, 50, 101] = 50
+    base_channels: Positive = 64
+    shift: bool = True
+    shift_div: Positive = 8
+
+
+class Checkpoint(_Section):
+    """Where the weights come from and how they are laid out."""
+
+    framework: Literal["mmaction2"]
+    file: str
+    url: str | None = None
+
+
+class Dataset(_Section):
+    """What the classes mean and what the frames on disk are called."""
+
+    name: str
+    num_classes: Positive
+    labels: str
+    frame_template: str = "img_{:05}.jpg"
+
+    @property
+    def info_name(self) -> str:
+        """The name of the `index label` list that ModelZoo's scripts read."""
+        return f"{self.name}.info"
+
+
+class Head(_Section):
+    """What follows the per-clip logits: softmax, and how a sample's clips become one row.
+
+    `score` averages logits and then takes softmax; `prob` takes softmax of each clip and averages the
+    probabilities (mmaction2's `average_clips`).
+    """
+
+    softmax: bool = True
+    average_clips: AverageClips
+
+
+class Published(_Section):
+    """A number somebody else reported, the way of averaging it belongs to, and where it stands."""
+
+    average_clips: AverageClips
+    top1: Fraction
+    top5: Fraction
+    chip: str | None = None
+    fps: dict[Positive, float] = {}
+    source: str
+
+
+class Recipe(_Section):
+    """Everything about one deployable model; see the class of each section."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+    summary: str
+    network: Network
+    checkpoint: Checkpoint
+    dataset: Dataset
+    views: ViewPlan
+    head: Head
+    published: tuple[Published, ...] = ()
+
+    @property
+    def network_arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the network's constructor, `arch` left out."""
+        return {
+            **self.network.model_dump(exclude={"arch"}),
+            "num_classes": self.dataset.num_classes,
+            "num_segments": self.views.num_segments,
+        }
+
+    def input_shape(self, batch_size: int) -> tuple[int, ...]:
+        """Return the model's input shape, e.g. (8, 48, 3, 256, 256)."""
+        return (batch_size, *self.views.sample_shape)
+
+    def output_shape(self, batch_size: int) -> tuple[int, int]:
+        """Return the model's output shape, e.g. (8, 174)."""
+        return (batch_size, self.dataset.num_classes)
+
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Do nothing if `shape` is an input shape of this recipe, else raise UsageError with the arithmetic."""
+        if len(shape) and tuple(shape) == self.input_shape(shape[0]) and shape[0] > 0:
+            return
+        found = "x".join(map(str, shape))
+        raise UsageError(
+            f"--shape {found} contradicts the recipe {self.name}: {self.views.arithmetic}, so the input is "
+            f"batch x {' x '.join(map(str, self.views.sample_shape))}. Leave --shape out, or change the view "
+            "plan, e.g. --set views.crop=center."
+        )
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the class names in the order of their ids.
+
+        Raises UsageError when the label file is absent or does not hold one name for each class.
+        """
+        path = recipe_folder() / self.dataset.labels
+        names = read_lines(path, what=f"label file of the recipe {self.name}")
+        if len(names) != self.dataset.num_classes:
+            raise UsageError(
+                f"The label file {path} of the recipe {self.name} names {len(names)} classes, but the recipe "
+                f"has num_classes {self.dataset.num_classes}. Correct the one that is wrong."
+            )
+        return names
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 over all settings, the same for the same settings wherever they were written."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+def recipe_folder() -> Path:
+    """Return the folder `om_models` that holds the recipes."""
+    return Path(__file__).resolve().parents[1] / "om_models"
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the recipes that come with vidom."""
+    return tuple(sorted(path.stem for path in recipe_folder().glob("*.yaml")))
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the validated recipe of that name in `om_models`, or of that path if it ends in `.yaml`.
+
+    `overrides` are `section.key=value` texts whose values are read as YAML. All faults are reported at
+    once in one UsageError; an unknown key names the nearest known one.
+    """
+    path = _recipe_path(name_or_path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"The recipe {path} is not valid YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise UsageError(f"The recipe {path} must be a YAML mapping, found {type(document).__name__}.")
+    for override in overrides:
+        _override(document, override)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_explain(fault)}" for fault in error.errors())
+        raise UsageError(f"The recipe {path} has {error.error_count()} fault(s):\n{faults}") from None
+
+
+def _recipe_path(name_or_path: str) -> Path:
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise UsageError(f"The recipe file {path} does not exist.")
+        return path
+    if name_or_path not in recipe_names():
+        near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
+        raise UsageError(
+            f"There is no recipe named {name_or_path!r} in {recipe_folder()}"
+            + (f"; did you mean {near[0]!r}?" if near else ".")
+            + f" Known: {', '.join(recipe_names())}. A path to a .yaml file is accepted too."
+        )
+    return recipe_folder() / f"{name_or_path}.yaml"
+
+
+def _override(document: dict[str, Any], text: str) -> None:
+    dotted, equals, value = text.partition("=")
+    if not equals or not dotted:
+        raise UsageError(f"--set {text!r} is not of the form section.key=value, e.g. head.average_clips=prob.")
+    *parents, leaf = dotted.split(".")
+    section: Any = document
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise UsageError(f"--set {text!r}: {parent!r} is not a section of the recipe.")
+    try:
+        section[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {text!r}: the value is not valid YAML.") from None
+
+
+def _explain(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        found = "" if fault["type"] == "missing" else f", found {fault['input']!r}"
+        return f"{where}: {fault['msg']}{found}"
+    *parents, key = fault["loc"]
+    near = difflib.get_close_matches(str(key), _keys_of(parents), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(_keys_of(parents))}"
+    return f"{where}: unknown key; {hint}"
+
+
+def _keys_of(parents: Sequence[Any]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for parent in parents:
+        if isinstance(parent, str):
+            annotation = model.model_fields[parent].annotation
+            candidates = (annotation, *get_args(annotation))
+            model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)
