@@ -96,7 +96,9 @@ def _os_error(error: OSError) -> tuple[str, ExitCode] | None:
 def _tell(message: str, code: ExitCode) -> ExitCode:
     # Tables inside a message keep their lines; prose is wrapped to the width people read.
     lines = (
-        line if line.startswith("  ") else textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
+        line
+        if line.startswith("  ")
+        else textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
         for line in f"error: {message}".split("\n")
     )
     print("\n".join(lines), file=sys.stderr, flush=True)

@@ -207,7 +207,9 @@ def _recipe_path(name_or_path: str) -> Path:
 def _override(document: dict[str, Any], text: str) -> None:
     dotted, equals, value = text.partition("=")
     if not equals or not dotted:
-        raise UsageError(f"--set {text!r} is not of the form section.key=value, e.g. head.average_clips=prob.")
+        raise UsageError(
+            f"--set {text!r} is not of the form section.key=value, e.g. head.average_clips=prob."
+        )
     *parents, leaf = dotted.split(".")
     section: Any = document
     for parent in parents:

@@ -1,0 +1,198 @@
+"""The files an engine leaves behind, in the layout and formats of ais_bench, reader beside writer.
+
+    {output}/{output_dirname}/{stem}_{k}.{npy|bin|txt}      k counts the model's outputs
+    {output}/{output_dirname}_summary.json                  a sibling of the folder
+
+Source: ais_bench 0.0.2, `infer/utils.py` and `infer/summary.py`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vidom.errors import BadData
+from vidom.files import read_json, write_bytes, write_text
+
+__all__ = [
+    "OUTPUT_FORMATS",
+    "OutputFormat",
+    "ResultFile",
+    "encode_output",
+    "output_stem",
+    "read_output",
+    "read_summary",
+    "summary_path",
+    "time_statistics",
+    "write_output",
+    "write_summary",
+]
+
+OutputFormat = Literal["BIN", "NPY", "TXT"]
+OUTPUT_FORMATS: tuple[OutputFormat, ...] = ("BIN", "NPY", "TXT")
+Array = npt.NDArray[Any]
+MAX_OUTPUT_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """One entry of a summary's `filesinfo`: the input files of one sample and the output files it gave."""
+
+    key: str
+    infiles: tuple[str, ...]
+    outfiles: tuple[str, ...]
+
+
+def output_stem(infile: str | Path) -> str:
+    """Return the part of the file's name before its first dot, which is all ais_bench keeps of it."""
+    return Path(infile).name.split(".")[0]
+
+
+def summary_path(output: Path, output_dirname: str) -> Path:
+    """Return where the summary of a run lies: beside its folder, not in it."""
+    return output / f"{output_dirname}_summary.json"
+
+
+def encode_output(array: Array, outfmt: OutputFormat) -> bytes:
+    """Return the bytes ais_bench writes for one output.
+
+    BIN: raw little-endian. NPY: `numpy.save`, batch axis kept. TXT: one line per row of the last axis, each
+    value with `%f` (floats) or `%d` (whole numbers, booleans) and one space, so every line ends in a space.
+    """
+    if outfmt == "BIN":
+        return np.ascontiguousarray(array).tobytes()
+    if outfmt == "NPY":
+        stream = io.BytesIO()
+        np.save(stream, array)
+        return stream.getvalue()
+    rows = array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
+    pattern = "%f " if np.issubdtype(array.dtype, np.floating) else "%d "
+    return "".join((pattern * row.size) % tuple(row.tolist()) + "\n" for row in rows).encode()
+
+
+def write_output(path: Path, array: Array, outfmt: OutputFormat) -> None:
+    """`path` holds the array in that format."""
+    write_bytes(path, encode_output(array, outfmt))
+
+
+def read_output(path: Path | str, *, classes: int | None = None) -> Array:
+    """Return an output file's rows as an array of shape (rows, classes).
+
+    The format follows the file's suffix. A `.bin` carries no shape: it is read as float32 and needs
+    `classes`. Raises BadData when the file is absent, empty, ragged or not a whole number of rows.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_OUTPUT_BYTES:
+            raise BadData(
+                f"The output file {path} has {size} bytes, more than the {MAX_OUTPUT_BYTES} that are read."
+            )
+        rows = _READERS[path.suffix.lower()](path, classes)
+    except FileNotFoundError:
+        raise BadData(f"The output file {path} does not exist, although the summary names it.") from None
+    except KeyError:
+        raise BadData(f"The output file {path} must end in .npy, .bin or .txt.") from None
+    except (ValueError, EOFError) as error:
+        raise BadData(
+            f"The output file {path} can not be read ({error}). It may have been cut short."
+        ) from None
+    if rows.size == 0:
+        raise BadData(f"The output file {path} is empty.")
+    return rows
+
+
+def _read_npy(path: Path, _classes: int | None) -> Array:
+    array: Array = np.load(path, allow_pickle=False)
+    return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
+
+
+def _read_bin(path: Path, classes: int | None) -> Array:
+    if classes is None:
+        raise ValueError("a .bin file has no shape, so the class count must be given")
+    return np.fromfile(path, dtype="<f4").reshape(-1, classes)
+
+
+def _read_txt(path: Path, _classes: int | None) -> Array:
+    lines = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
+    return np.array(lines, dtype=np.float64) if lines else np.empty((0, 0))
+
+
+_READERS = {".npy": _read_npy, ".bin": _read_bin, ".txt": _read_txt}
+
+
+def time_statistics(milliseconds: Sequence[float]) -> dict[str, float | int]:
+    """Return ais_bench's statistics of a list of times in ms: min, max, mean, median, 99th percentile, count."""
+    times = np.asarray(milliseconds, dtype=np.float64)
+    return {
+        "min": float(times.min()),
+        "max": float(times.max()),
+        "mean": float(times.mean()),
+        "median": float(np.median(times)),
+        "percentile(99%)": float(np.percentile(times, 99)),
+        "count": int(times.size),
+    }
+
+
+def write_summary(
+    path: Path,
+    *,
+    files: Sequence[ResultFile],
+    args: Sequence[str],
+    compute_ms: Sequence[float],
+    h2d_ms: Sequence[float],
+    d2h_ms: Sequence[float],
+    batch_size: int,
+    pid: int,
+    extra: Mapping[str, Any],
+) -> None:
+    """`path` holds the summary as ais_bench writes it, on one line, and our own keys under `vidom`.
+
+    `throughput` is 1000 * batch_size / mean(compute_ms) samples per second; as in ais_bench it counts the
+    padding of the last batch as samples.
+    """
+    compute = time_statistics(compute_ms)
+    document = {
+        "filesinfo": {
+            entry.key: {"infiles": list(entry.infiles), "outfiles": list(entry.outfiles)} for entry in files
+        },
+        "args": list(args),
+        "NPU_compute_time": compute,
+        "H2D_latency": time_statistics(h2d_ms),
+        "D2H_latency": time_statistics(d2h_ms),
+        "npu_compute_time_list": list(compute_ms),
+        "throughput": 1000 * batch_size / compute["mean"],
+        "pid": pid,
+        "vidom": dict(extra),
+    }
+    write_text(path, json.dumps(document))
+
+
+def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, Any]]:
+    """Return the entries of a summary's `filesinfo` in input order, and the whole document.
+
+    Raises BadData when the summary is absent (the run did not finish), damaged or names no files.
+    """
+    document = read_json(path, what="result summary")
+    try:
+        entries = tuple(
+            ResultFile(key, tuple(map(str, entry["infiles"])), tuple(map(str, entry["outfiles"])))
+            for key, entry in sorted(document["filesinfo"].items(), key=lambda item: int(item[0]))
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise BadData(
+            f"{path} is not a summary as ais_bench writes it: its `filesinfo` can not be read."
+        ) from None
+    if not entries:
+        raise BadData(
+            f"The summary {path} names no files. ais_bench leaves `filesinfo` empty in pipeline mode; run it "
+            "without --pipeline."
+        )
+    return entries, document
