@@ -1,0 +1,108 @@
+# vidom: every line here prints the plain command that it runs. `make help` explains targets and variables.
+
+MODEL   ?= tsm_sthv2
+BS      ?= 1
+CKPT    ?=
+DATA_ROOT ?=
+ANN     ?=
+DEVICE  ?= 0
+OUT     ?= run/$(MODEL)
+DTYPE   ?= float32
+OUTFMT  ?= NPY
+LOOP    ?= 20
+VIDEO   ?=
+SET     ?=
+PYTHON  ?= python3
+
+VENV  := .venv
+RUN   := $(VENV)/bin/python
+READY := $(VENV)/.ready
+BUILD := om_models/build/$(MODEL)/bs$(BS)
+NAIVE := $(BUILD)/$(MODEL)_bs$(BS).onnx
+FINAL := $(BUILD)/$(MODEL)_new_bs$(BS).onnx
+STORE := $(OUT)/store
+FROM  := --recipe $(MODEL) $(foreach entry,$(SET),--set $(entry))
+INPUT := --input_dtype $(DTYPE)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock demo demo-train test lint format preprocess export verify infer score bench predict clean distclean
+
+help: ## show this text
+	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@echo; echo "variables"
+	@printf '  %-10s %s\n' \
+	  MODEL     "recipe in om_models/ ($(MODEL)); there are: $(basename $(notdir $(wildcard om_models/*.yaml)))" \
+	  BS        "batch size ($(BS))" \
+	  CKPT      "checkpoint file, or seeded:0 for deterministic stand-in weights" \
+	  DATA_ROOT "folder of the videos or frame folders that ANN names" \
+	  ANN       "annotation list: 'dir frames label' or 'video label' a line" \
+	  OUT       "where the clip store and the results go ($(OUT))" \
+	  DTYPE     "float32, or uint8: a quarter of the bytes, normalised in the graph ($(DTYPE))" \
+	  OUTFMT    "NPY, BIN or TXT ($(OUTFMT))" \
+	  LOOP      "repeats of the pure-performance loop ($(LOOP))" \
+	  VIDEO     "one video file, for predict" \
+	  SET       "recipe overrides, e.g. SET='head.average_clips=prob'" \
+	  DEVICE    "device number handed to the engine ($(DEVICE))" \
+	  PYTHON    "interpreter that .venv is made from ($(PYTHON))" \
+	  PIP_ARGS  "extra arguments for pip during setup, e.g. an index of CPU builds of torch"
+
+setup: $(READY) ## make .venv and install everything into it
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: ## resolve requirements.lock anew for all Pythons and both processors (needs uv)
+	uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --extra dev \
+	  pyproject.toml | grep -vE '^(nvidia|cuda|triton)' > requirements.lock
+
+demo: $(READY) ## the whole pipeline on generated videos: a real accuracy number without any download
+	$(RUN) -m demo --output_dir run/demo
+
+demo-train: $(READY) ## train the demo's TSM and its control anew, minutes on two cores
+	$(RUN) -m demo.train
+
+test: $(READY) ## run all tests
+	$(RUN) -m pytest
+
+lint: $(READY) ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(READY) ## let ruff format and repair what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+preprocess: $(READY) ## DATA_ROOT + ANN -> clip store of tensors
+	$(RUN) preprocess/pack.py $(FROM) --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" --output_dir "$(STORE)" --dtype $(DTYPE)
+
+export: $(READY) ## CKPT -> ONNX with softmax -> graph surgery -> proof that all agree
+	$(RUN) export/to_onnx.py $(FROM) $(INPUT) --checkpoint "$(CKPT)" --batch_size $(BS) --output $(NAIVE)
+	$(RUN) export/modify_onnx.py -m1 $(NAIVE) -m2 $(FINAL) -bs $(BS)
+	$(RUN) export/verify.py $(FROM) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
+
+verify: $(READY) ## compare torch, ONNX and modified ONNX once more
+	$(RUN) export/verify.py $(FROM) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
+
+infer: $(READY) ## run the model over the clip store
+	$(RUN) -m infer --model $(FINAL) --input $(STORE)/clips --output $(OUT)/result --output_dirname bs$(BS) --outfmt $(OUTFMT) --device $(DEVICE)
+
+score: $(READY) ## top-1 and top-5 of what infer wrote
+	$(RUN) postprocess/score.py --result_path $(OUT)/result/bs$(BS)_summary.json --info_path $(STORE)/*.info
+
+bench: $(READY) ## pure-performance loop of the model
+	$(RUN) -m infer --model $(FINAL) --loop $(LOOP) --device $(DEVICE)
+
+predict: $(READY) ## top-5 classes with names for one VIDEO
+	$(RUN) -m infer.predict $(FROM) --model $(FINAL) --video "$(VIDEO)"
+
+clean: ## remove what was built and computed, keep .venv
+	rm -rf om_models/build run .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf $(VENV)

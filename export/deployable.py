@@ -1,0 +1,58 @@
+"""The module that is exported: normalisation before the network if asked for, softmax and averaging after it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vidom.recipe import Recipe
+
+__all__ = ["Deployable", "InputDtype"]
+
+InputDtype = Literal["float32", "uint8"]
+
+
+class Deployable(nn.Module):
+    """Maps one batch of samples to one row per sample, shape (batch, classes), float32.
+
+    The input has the recipe's shape (batch, frames, 3, height, width). As float32 it is normalised already;
+    as uint8 it holds pixels 0..255 and (x - mean) / std is computed here, in the order of operations that
+    preprocessing uses, so that both inputs give the same float32 values bit for bit.
+
+    Rows are softmax(mean of the clips' logits) for `average_clips` "score", the mean of the clips' softmax
+    for "prob" (mmaction2's meaning of both words), the mean logits when the recipe's head has no softmax.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, recipe: Recipe, *, input_dtype: InputDtype = "float32") -> None:
+        super().__init__()
+        self.network = network
+        self.clips = recipe.views.clips
+        self.head = recipe.head
+        self.normalise = input_dtype == "uint8"
+        self.register_buffer("mean", torch.tensor(recipe.views.mean).reshape(1, 1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(recipe.views.std).reshape(1, 1, 3, 1, 1))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Return (batch, classes) rows for (batch, frames, 3, height, width) samples."""
+        return self.average(self.clip_logits(samples))
+
+    def clip_logits(self, samples: Tensor) -> Tensor:
+        """Return the logits of each clip, shape (batch * clips, classes)."""
+        if self.normalise:
+            samples = (samples.to(torch.float32) + -self.mean) / self.std
+        logits: Tensor = self.network(samples)
+        return logits
+
+    def average(self, logits: Tensor) -> Tensor:
+        """Return (batch, classes) rows from the clips' logits, shape (batch * clips, classes)."""
+        if self.clips == 1:
+            return logits.softmax(-1) if self.head.softmax else logits
+        logits = logits.reshape(-1, self.clips, int(logits.shape[-1]))
+        if not self.head.softmax:
+            return logits.mean(1)
+        return logits.mean(1).softmax(-1) if self.head.average_clips == "score" else logits.softmax(-1).mean(1)

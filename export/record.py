@@ -1,0 +1,68 @@
+"""The build record: `build.json` beside a built model says what it was made from and what was proved of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vidom.files import read_json, sha256_file, write_json
+
+__all__ = ["BUILD_RECORD", "code_digest", "is_fresh", "read_record", "tool_versions", "write_record"]
+
+BUILD_RECORD = "build.json"
+_ROOMS = ("vidom", "networks", "export")
+_TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
+
+
+@cache
+def code_digest() -> str:
+    """A SHA-256 over the sources that shape a built model, so that changed code makes it stale."""
+    digest = hashlib.sha256()
+    repository = Path(__file__).resolve().parents[1]
+    for room in _ROOMS:
+        for path in sorted((repository / room).rglob("*.py")):
+            digest.update(path.relative_to(repository).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of the packages that took part in a build."""
+    return {name: version(name) for name in _TOOLS}
+
+
+def read_record(model: Path) -> dict[str, Any]:
+    """Return what `build.json` says of `model`, an empty dictionary where it says nothing."""
+    path = model.parent / BUILD_RECORD
+    if not path.exists():
+        return {}
+    entry: dict[str, Any] = read_json(path, what="build record").get("models", {}).get(model.name, {})
+    return entry
+
+
+def write_record(model: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
+    """`build.json` describes `model` by what it was made from, its own hash, tools and `facts`."""
+    path = model.parent / BUILD_RECORD
+    document = read_json(path, what="build record") if path.exists() else {"models": {}}
+    document["models"][model.name] = {
+        "sha256": sha256_file(model),
+        "made_from": dict(made_from),
+        "tools": tool_versions(),
+        **facts,
+    }
+    write_json(path, document)
+
+
+def is_fresh(model: Path, made_from: Mapping[str, Any]) -> bool:
+    """Whether `model` exists unchanged since it was made from exactly `made_from` with these tools."""
+    entry = read_record(model)
+    return (
+        model.is_file()
+        and entry.get("made_from") == dict(made_from)
+        and entry.get("tools") == tool_versions()
+        and entry.get("sha256") == sha256_file(model)
+    )

@@ -1,0 +1,204 @@
+"""Export a checkpoint to ONNX with the recipe's head: `python export/to_onnx.py --recipe tsm_sthv2 ...`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from export.deployable import Deployable, InputDtype
+from export.record import code_digest, is_fresh, write_record
+from networks.build import Provenance, load_network
+from vidom.command import Parser, log, run
+from vidom.errors import UsageError
+from vidom.files import atomic_path
+from vidom.recipe import Recipe, load_recipe
+
+__all__ = ["OPSETS", "add_model_options", "build_deployable", "main", "recipe_of", "to_onnx"]
+
+# ATC reads opset 9 to 13 in every CANN release since 5.0.4; 12 has nothing that 11 and 13 lack here.
+OPSETS = (11, 13)
+INPUT_NAME = "clips"
+
+
+def to_onnx(
+    *,
+    recipe: Recipe,
+    checkpoint: str,
+    output: Path,
+    batch_size: int = 1,
+    opset: int = 11,
+    dynamic_batch: bool = False,
+    input_dtype: InputDtype = "float32",
+) -> Path:
+    """`output` is an ONNX model of the recipe with the checkpoint's weights, input (batch, *sample shape).
+
+    The network is traced with one sample whatever `batch_size` is, since no operator of it depends on the
+    batch; memory stays that of one sample. A model that is there already and was made from the same
+    things is left alone. Raises UsageError for an unknown checkpoint, BadData for an unfit one.
+    """
+    deployable, provenance = build_deployable(recipe, checkpoint, input_dtype=input_dtype)
+    made_from = {
+        "recipe": recipe.name,
+        "recipe_sha256": recipe.digest,
+        "checkpoint": asdict(provenance),
+        "code_sha256": code_digest(),
+        "batch_size": None if dynamic_batch else batch_size,
+        "opset": opset,
+        "input_dtype": input_dtype,
+    }
+    if is_fresh(output, made_from):
+        log(f"{output} is up to date.")
+        return output
+    model = _trace(deployable, recipe, opset=opset, input_dtype=input_dtype)
+    _set_batch(model, recipe, None if dynamic_batch else batch_size)
+    onnx.checker.check_model(model, full_check=True)
+    with atomic_path(output) as temporary:
+        onnx.save(model, temporary)
+    write_record(output, made_from)
+    return output
+
+
+def build_deployable(
+    recipe: Recipe, checkpoint: str, *, input_dtype: InputDtype = "float32"
+) -> tuple[Deployable, Provenance]:
+    """Return the module to export, in evaluation mode with the checkpoint's weights, and their origin.
+
+    Raises UsageError, saying where the published checkpoint is, when there is none.
+    """
+    if not checkpoint or not (checkpoint.startswith("seeded:") or Path(checkpoint).is_file()):
+        found = f"{checkpoint} does not exist" if checkpoint else "none was given"
+        source = recipe.checkpoint.url or "(it is not published)"
+        raise UsageError(
+            f"The recipe {recipe.name} needs a {recipe.checkpoint.framework} checkpoint, but {found}. Download "
+            f"{source} and pass its path with --checkpoint (make: CKPT=path). To try the pipeline without it, "
+            "--checkpoint seeded:0 fills the network with deterministic stand-in weights; their scores mean nothing."
+        )
+    network, provenance = load_network(
+        recipe.network.arch,
+        recipe.network_arguments,
+        framework=recipe.checkpoint.framework,
+        checkpoint=checkpoint,
+    )
+    return Deployable(network, recipe, input_dtype=input_dtype).eval(), provenance
+
+
+def _trace(deployable: Deployable, recipe: Recipe, *, opset: int, input_dtype: InputDtype) -> onnx.ModelProto:
+    sample = torch.zeros(recipe.input_shape(1), dtype=getattr(torch, input_dtype))
+    stream = io.BytesIO()
+    with _quiet_exporter(), torch.no_grad():
+        torch.onnx.export(
+            deployable,
+            (sample,),
+            stream,
+            opset_version=opset,
+            input_names=[INPUT_NAME],
+            output_names=["probabilities" if recipe.head.softmax else "logits"],
+            dynamo=False,
+        )
+    return onnx.load_model_from_string(stream.getvalue())
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    # The TorchScript exporter is the one whose opset 11 graphs ATC reads; its notice of being the older
+    # one, repeated at each call, is not news to the user.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore", category=DeprecationWarning)
+        warnings.simplefilter("ignore", category=UserWarning)
+        yield
+
+
+def _set_batch(model: onnx.ModelProto, recipe: Recipe, batch_size: int | None) -> None:
+    for value, shape in (
+        (model.graph.input[0], recipe.input_shape(batch_size or 1)),
+        (model.graph.output[0], recipe.output_shape(batch_size or 1)),
+    ):
+        dims = value.type.tensor_type.shape
+        del dims.dim[:]
+        for size in shape:
+            dims.dim.add().dim_value = size
+        if batch_size is None:
+            dims.dim[0].dim_param = "batch"
+
+
+def add_model_options(parser: Parser) -> None:
+    """`parser` takes the options that name a recipe, its checkpoint and its head."""
+    parser.add_argument("--recipe", required=True, help="name in om_models/ or path of a .yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry")
+    parser.add_argument("--checkpoint", default="", help="path of the checkpoint, or seeded:N for stand-in weights")
+    parser.add_argument("--softmax", action=BooleanOptionalAction, help="overrides the recipe's head.softmax")
+    parser.add_argument("--average_clips", choices=("prob", "score"), help="overrides the recipe's head.average_clips")
+    parser.add_argument("--input_dtype", choices=("float32", "uint8"), default="float32", help="uint8: normalise in the graph")
+
+
+def recipe_of(options: Namespace) -> Recipe:
+    """Return the recipe that the options of `add_model_options` describe.
+
+    Raises UsageError when averaged probabilities are asked for without softmax.
+    """
+    overrides = list(options.set)
+    if options.softmax is not None:
+        overrides.append(f"head.softmax={str(options.softmax).lower()}")
+    if options.average_clips:
+        overrides.append(f"head.average_clips={options.average_clips}")
+    recipe = load_recipe(options.recipe, overrides)
+    if not recipe.head.softmax and recipe.head.average_clips == "prob" and recipe.views.clips > 1:
+        raise UsageError(
+            "--no-softmax contradicts average_clips prob, which averages probabilities over a sample's "
+            f"{recipe.views.clips} clips. Use --average_clips score for averaged logits, or leave softmax on."
+        )
+    return recipe
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in text.replace("x", " ").replace(",", " ").split())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line and export."""
+    parser = Parser(description="Export a checkpoint to ONNX with the head of its recipe.")
+    add_model_options(parser)
+    parser.add_argument("--batch_size", "-bs", type=int, default=1)
+    parser.add_argument("--shape", type=_shape, nargs="+", metavar="N", help="checked against the recipe, never needed")
+    parser.add_argument("--opset", type=int, choices=OPSETS, default=11)
+    parser.add_argument("--dynamic_batch", action="store_true", help="leave the batch symbolic")
+    parser.add_argument("--output", "-o", type=Path, required=True)
+    options = parser.parse_args(argv)
+    recipe = recipe_of(options)
+    batch_size = _batch_size(options, recipe)
+    path = to_onnx(
+        recipe=recipe,
+        checkpoint=options.checkpoint,
+        output=options.output,
+        batch_size=batch_size,
+        opset=options.opset,
+        dynamic_batch=options.dynamic_batch,
+        input_dtype=options.input_dtype,
+    )
+    print(path)
+
+
+def _batch_size(options: Any, recipe: Recipe) -> int:
+    batch_size: int = options.batch_size
+    if batch_size < 1:
+        raise UsageError(f"--batch_size must be at least 1, found {batch_size}.")
+    if options.shape:
+        shape = tuple(size for part in options.shape for size in part)
+        recipe.check_shape(shape)
+        if batch_size not in (1, shape[0]):
+            raise UsageError(f"--batch_size {batch_size} contradicts --shape, whose batch is {shape[0]}.")
+        batch_size = shape[0]
+    return batch_size
+
+
+if __name__ == "__main__":
+    run(main)

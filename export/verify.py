@@ -1,0 +1,184 @@
+"""Prove that every stage of a build computes the same: torch, the exported ONNX, the ONNX after surgery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+
+from export.deployable import Deployable, InputDtype
+from export.parity import Parity, Tolerance, compare, render
+from export.record import read_record, write_record
+from export.surgery import run_passes
+from export.to_onnx import add_model_options, build_deployable, recipe_of
+from vidom.command import Parser, log, run
+from vidom.errors import BadData, JudgementFailed
+from vidom.recipe import Recipe
+
+__all__ = ["main", "verify"]
+
+Array = npt.NDArray[Any]
+Run = Callable[[Array], tuple[Array, Array]]
+# One batch of this many input bytes needs some ten times as much memory in activations.
+LARGEST_BATCH_BYTES = 640_000_000
+DISTINCT_SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """The distinct inputs, and torch's logits (averaged over clips as the head does) and rows for each."""
+
+    samples: Array
+    logits: Array
+    rows: Array
+
+
+def verify(
+    *,
+    recipe: Recipe,
+    checkpoint: str,
+    models: Sequence[Path],
+    input_dtype: InputDtype = "float32",
+    tolerance: Tolerance | None = None,
+) -> tuple[Parity, ...]:
+    """Return the agreement of each ONNX model with torch on two inputs at two or more batch sizes.
+
+    Every model is run at its own batch and, with its batch rewritten, at 1 and 2. Logits are compared as
+    well as rows, because probabilities near 1/classes hide errors. The results stand in `build.json`.
+    Raises JudgementFailed when an input makes no difference to the logits, a dead network's mark.
+    """
+    tolerance = tolerance or Tolerance()
+    deployable, _ = build_deployable(recipe, checkpoint, input_dtype=input_dtype)
+    truth = _truth(deployable, recipe, input_dtype)
+    parities: list[Parity] = []
+    for model in models:
+        found = [
+            _compare_at(batch_size, runner, truth, model.name, tolerance)
+            for batch_size, runner in _runners(model, recipe)
+        ]
+        entry = read_record(model)
+        write_record(model, entry.get("made_from", {}), **_kept(entry), parity=[asdict(parity) for parity in found])
+        parities += found
+    return tuple(parities)
+
+
+def _kept(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in ("sha256", "made_from", "tools", "parity")}
+
+
+def _truth(deployable: Deployable, recipe: Recipe, input_dtype: InputDtype) -> _Truth:
+    generator = np.random.default_rng(0)
+    shape = recipe.input_shape(1)
+    samples, logits, rows = [], [], []
+    for _ in range(DISTINCT_SAMPLES):
+        noise = generator.standard_normal(shape, dtype=np.float32)
+        sample = noise if input_dtype == "float32" else generator.integers(0, 256, shape, dtype=np.uint8)
+        with torch.no_grad():
+            clip_logits = deployable.clip_logits(torch.from_numpy(sample))
+            rows.append(deployable.average(clip_logits).numpy())
+        samples.append(sample)
+        logits.append(clip_logits.numpy().mean(axis=0, keepdims=True))
+    truth = _Truth(np.concatenate(samples), np.concatenate(logits), np.concatenate(rows))
+    spread = float(np.abs(truth.logits[0] - truth.logits[1]).max())
+    if not spread > 1e-3 * float(np.abs(truth.logits).max()):
+        raise JudgementFailed(
+            f"The network of {recipe.name} gives the same logits for two different inputs (largest difference "
+            f"{spread:.1e}). Its checkpoint is dead or was read wrongly; agreement would prove nothing."
+        )
+    return truth
+
+
+def _compare_at(batch_size: int, runner: Run, truth: _Truth, stage: str, tolerance: Tolerance) -> Parity:
+    # Both orders are fed where the batch leaves a choice, so that every row has held every input.
+    order = np.arange(max(batch_size, DISTINCT_SAMPLES)) % DISTINCT_SAMPLES
+    logits, rows = zip(
+        *(runner(truth.samples[order[at : at + batch_size]]) for at in range(0, len(order), batch_size)), strict=True
+    )
+    return compare(
+        f"torch = {stage}",
+        batch_size=batch_size,
+        logits=(truth.logits[order], np.concatenate(logits)),
+        rows=(truth.rows[order], np.concatenate(rows)),
+        tolerance=tolerance,
+    )
+
+
+def _runners(path: Path, recipe: Recipe) -> list[tuple[int, Run]]:
+    model = _load(path, recipe)
+    own = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    sizes = sorted({1, 2, own} - {0})
+    sample_bytes = 4 * int(np.prod(recipe.input_shape(1)))
+    if own * sample_bytes > LARGEST_BATCH_BYTES:
+        log(f"{path.name} is verified at batch 1 and 2; its own batch {own} would need too much memory here.")
+        sizes.remove(own)
+    return [(size, _runner(model if size == own else _at_batch(path, size), recipe)) for size in sizes]
+
+
+def _at_batch(path: Path, batch_size: int) -> onnx.ModelProto:
+    return run_passes(path, passes=("set-batch",), batch_size=batch_size, average_clips="keep").proto()
+
+
+def _load(path: Path, recipe: Recipe) -> onnx.ModelProto:
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf raises its own family of errors
+        raise BadData(f"{path} is not an ONNX model ({error}). Export it again.") from None
+    found = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)[1:]
+    if found != recipe.views.sample_shape:
+        raise BadData(
+            f"{path} takes samples of shape {found}, but the recipe {recipe.name} makes {recipe.views.sample_shape} "
+            f"({recipe.views.arithmetic}). Export it from this recipe."
+        )
+    return model
+
+
+def _runner(model: onnx.ModelProto, recipe: Recipe) -> Run:
+    """Return a function from samples to (mean logits of each sample, rows)."""
+    softmax = next((node for node in model.graph.node if node.op_type == "Softmax"), None)
+    logits_name = softmax.input[0] if softmax else model.graph.output[0].name
+    if softmax:
+        exposed = onnx.ModelProto()
+        exposed.CopyFrom(model)
+        exposed.graph.output.append(onnx.helper.make_empty_tensor_value_info(logits_name))
+        model = exposed
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    rows_name, input_name = session.get_outputs()[0].name, session.get_inputs()[0].name
+
+    def call(samples: Array) -> tuple[Array, Array]:
+        rows, logits = session.run([rows_name, logits_name], {input_name: samples})
+        return logits.reshape(len(samples), -1, recipe.dataset.num_classes).mean(axis=1), rows
+
+    return call
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, print the table and, as last line, PASSED or FAILED."""
+    parser = Parser(description="Compare torch, the exported ONNX model and the one after surgery.")
+    add_model_options(parser)
+    parser.add_argument("--model", type=Path, nargs="+", required=True, help="ONNX models built from that checkpoint")
+    options = parser.parse_args(argv)
+    parities = verify(
+        recipe=recipe_of(options),
+        checkpoint=options.checkpoint,
+        models=options.model,
+        input_dtype=options.input_dtype,
+    )
+    print(render(parities))
+    passed = all(parity.passed for parity in parities)
+    print("PASSED" if passed else "FAILED", flush=True)
+    if not passed:
+        raise JudgementFailed(
+            "A stage does not compute what the checkpoint's network computes; see the lines marked FAILED. "
+            "Do not deploy this model."
+        )
+
+
+if __name__ == "__main__":
+    run(main)
