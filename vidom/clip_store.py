@@ -57,7 +57,6 @@ class StoreHeader:
     normalised: bool
     samples_per_file: int
     decoder: str
-    on_bad: str
 
     @property
     def sample_bytes(self) -> int:
