@@ -55,4 +55,6 @@ class Deployable(nn.Module):
         logits = logits.reshape(-1, self.clips, int(logits.shape[-1]))
         if not self.head.softmax:
             return logits.mean(1)
-        return logits.mean(1).softmax(-1) if self.head.average_clips == "score" else logits.softmax(-1).mean(1)
+        return (
+            logits.mean(1).softmax(-1) if self.head.average_clips == "score" else logits.softmax(-1).mean(1)
+        )

@@ -18,8 +18,9 @@ Array = npt.NDArray[Any]
 class Tolerance:
     """How far two float32 runs of one network may be apart.
 
-    `logits` is relative to the largest |logit|, `rows` to 1 or the largest |row value| if that is more. The original TSM differs from its own
-    float64 run by up to 7e-5 at logits of about 5 (measured on mmaction2 0.24), hence 1e-4 and 5e-5.
+    `logits` is relative to the largest |logit|, `rows` to 1 or the largest |row value| if that is more. The
+    original TSM differs from its own float64 run by up to 7e-5 at logits of about 5 (mmaction2 0.24), hence
+    1e-4 and 5e-5.
     """
 
     logits: float = 1e-4
@@ -90,7 +91,9 @@ def _flips(reference: Array, candidate: Array) -> Iterable[tuple[int, int, float
 
 def render(parities: Sequence[Parity]) -> str:
     """Return the comparisons as an aligned table, a line each and a line for each flip."""
-    lines = [f"{'stage':<34}{'batch':>6}{'samples':>9}{'max|dlogit|':>13}{'relative':>10}{'max|drow|':>11}{'flips':>7}"]
+    lines = [
+        f"{'stage':<34}{'batch':>6}{'samples':>9}{'max|dlogit|':>13}{'relative':>10}{'max|drow|':>11}{'flips':>7}"
+    ]
     for parity in parities:
         lines.append(
             f"{parity.stage:<34}{parity.batch_size:>6}{parity.samples:>9}{parity.max_logits:>13.2e}"
@@ -98,6 +101,7 @@ def render(parities: Sequence[Parity]) -> str:
             + ("" if parity.passed else "  FAILED")
         )
         lines += [
-            f"  sample {sample}: top-1 was {best}, margin {margin:.2e}" for sample, best, margin in parity.flips
+            f"  sample {sample}: top-1 was {best}, margin {margin:.2e}"
+            for sample, best, margin in parity.flips
         ]
     return "\n".join(lines)

@@ -13,10 +13,10 @@ from typing import Any
 
 import onnx
 import torch
+from networks.build import Provenance, load_network
 
 from export.deployable import Deployable, InputDtype
 from export.record import code_digest, is_fresh, write_record
-from networks.build import Provenance, load_network
 from vidom.command import Parser, log, run
 from vidom.errors import UsageError
 from vidom.files import atomic_path
@@ -133,11 +133,19 @@ def _set_batch(model: onnx.ModelProto, recipe: Recipe, batch_size: int | None) -
 def add_model_options(parser: Parser) -> None:
     """`parser` takes the options that name a recipe, its checkpoint and its head."""
     parser.add_argument("--recipe", required=True, help="name in om_models/ or path of a .yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry")
-    parser.add_argument("--checkpoint", default="", help="path of the checkpoint, or seeded:N for stand-in weights")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry"
+    )
+    parser.add_argument(
+        "--checkpoint", default="", help="path of the checkpoint, or seeded:N for stand-in weights"
+    )
     parser.add_argument("--softmax", action=BooleanOptionalAction, help="overrides the recipe's head.softmax")
-    parser.add_argument("--average_clips", choices=("prob", "score"), help="overrides the recipe's head.average_clips")
-    parser.add_argument("--input_dtype", choices=("float32", "uint8"), default="float32", help="uint8: normalise in the graph")
+    parser.add_argument(
+        "--average_clips", choices=("prob", "score"), help="overrides the recipe's head.average_clips"
+    )
+    parser.add_argument(
+        "--input_dtype", choices=("float32", "uint8"), default="float32", help="uint8: normalise in the graph"
+    )
 
 
 def recipe_of(options: Namespace) -> Recipe:
@@ -168,7 +176,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(description="Export a checkpoint to ONNX with the head of its recipe.")
     add_model_options(parser)
     parser.add_argument("--batch_size", "-bs", type=int, default=1)
-    parser.add_argument("--shape", type=_shape, nargs="+", metavar="N", help="checked against the recipe, never needed")
+    parser.add_argument(
+        "--shape", type=_shape, nargs="+", metavar="N", help="checked against the recipe, never needed"
+    )
     parser.add_argument("--opset", type=int, choices=OPSETS, default=11)
     parser.add_argument("--dynamic_batch", action="store_true", help="leave the batch symbolic")
     parser.add_argument("--output", "-o", type=Path, required=True)

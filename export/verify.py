@@ -64,13 +64,17 @@ def verify(
             for batch_size, runner in _runners(model, recipe)
         ]
         entry = read_record(model)
-        write_record(model, entry.get("made_from", {}), **_kept(entry), parity=[asdict(parity) for parity in found])
+        write_record(
+            model, entry.get("made_from", {}), **_kept(entry), parity=[asdict(parity) for parity in found]
+        )
         parities += found
     return tuple(parities)
 
 
 def _kept(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in ("sha256", "made_from", "tools", "parity")}
+    return {
+        key: value for key, value in entry.items() if key not in ("sha256", "made_from", "tools", "parity")
+    }
 
 
 def _truth(deployable: Deployable, recipe: Recipe, input_dtype: InputDtype) -> _Truth:
@@ -99,7 +103,8 @@ def _compare_at(batch_size: int, runner: Run, truth: _Truth, stage: str, toleran
     # Both orders are fed where the batch leaves a choice, so that every row has held every input.
     order = np.arange(max(batch_size, DISTINCT_SAMPLES)) % DISTINCT_SAMPLES
     logits, rows = zip(
-        *(runner(truth.samples[order[at : at + batch_size]]) for at in range(0, len(order), batch_size)), strict=True
+        *(runner(truth.samples[order[at : at + batch_size]]) for at in range(0, len(order), batch_size)),
+        strict=True,
     )
     return compare(
         f"torch = {stage}",
@@ -162,7 +167,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, print the table and, as last line, PASSED or FAILED."""
     parser = Parser(description="Compare torch, the exported ONNX model and the one after surgery.")
     add_model_options(parser)
-    parser.add_argument("--model", type=Path, nargs="+", required=True, help="ONNX models built from that checkpoint")
+    parser.add_argument(
+        "--model", type=Path, nargs="+", required=True, help="ONNX models built from that checkpoint"
+    )
     options = parser.parse_args(argv)
     parities = verify(
         recipe=recipe_of(options),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from vidom.clip_store import SCHEMA_VERSION, ClipFile, ClipStore, Sample, Skipped, StoreHeader, load_record
 from vidom.errors import UsageError
-from vidom.files import TEMP_SUFFIX, append_line, read_json_lines, write_json, write_text
+from vidom.files import TEMP_SUFFIX, append_line, read_json_lines, write_text
 
 __all__ = ["ClipStoreWriter"]
 
@@ -18,6 +19,7 @@ class ClipStoreWriter:
     """Writes a store file by file so that a killed run, started again, ends with the same bytes.
 
     Finished files are recorded in a journal; `finished` names the list positions that need no more work.
+    What was skipped is tried again, since the video may have been repaired in the meantime.
     Raises UsageError when `folder` already holds a store made with other settings.
     """
 
@@ -34,8 +36,8 @@ class ClipStoreWriter:
 
     @property
     def finished(self) -> set[int]:
-        """The list positions whose outcome (written or skipped) is on disk already."""
-        return {*self.samples, *self.skipped}
+        """The list positions whose samples are on disk already."""
+        return set(self.samples)
 
     def file_name(self, position: int) -> str:
         """Return the dot-free, zero-padded name of the file that holds this list position."""
@@ -64,39 +66,43 @@ class ClipStoreWriter:
         }
         info = "".join(f"{index} {self.samples[index].label}\n" for index in sorted(self.samples))
         write_text(self.folder / info_name, info)
-        write_json(self.folder / "manifest.json", manifest, indent=1)
+        write_text(self.folder / "manifest.json", _a_line_per_entry(manifest))
         self._journal_path.unlink()
 
     def _resume(self) -> None:
-        first, *records = read_json_lines(self._journal_path) or [None]
-        manifest = self.folder / "manifest.json"
-        if first is None and manifest.exists():
-            self._reopen(ClipStore.open(self.folder))
-            return
+        """Take over the groups that an earlier run finished without skipping anything."""
+        header, *records = read_json_lines(self._journal_path) or self._records_of_finished_store()
         wanted = _plain(asdict(self.header))
-        if first is not None and first != wanted:
-            raise self._other_settings(first)
+        if header and header != wanted:
+            raise self._other_settings(header)
         for leftover in self.clips.glob(f"*{TEMP_SUFFIX}"):
             leftover.unlink()
-        # The journal is written anew, so that a line torn by the kill is not left in its middle.
-        self._journal = self._journal_path.open("w", encoding="utf-8")
-        append_line(self._journal, wanted)
-        for record in records:
-            name = record["file"] and record["file"]["name"]
-            if not name or _has_size(self.clips / name, self.header.file_bytes):
-                append_line(self._journal, record)
-                self._remember(record)
+        kept = [record for record in records if not record["skipped"] and self._on_disk(record["file"])]
+        for record in kept:
+            self._remember(record)
+        # Written anew and whole, so that a line torn by the kill is not left in its middle.
+        write_text(self._journal_path, "".join(f"{json.dumps(line)}\n" for line in [wanted, *kept]))
+        self._journal = self._journal_path.open("a", encoding="utf-8")
 
-    def _reopen(self, store: ClipStore) -> None:
-        if store.header != self.header:
-            raise self._other_settings(asdict(store.header))
-        self._journal = self._journal_path.open("w", encoding="utf-8")
-        append_line(self._journal, _plain(asdict(self.header)))
-        for clip_file in store.files:
-            if _has_size(self.clips / clip_file.name, self.header.file_bytes):
-                self.add(clip_file, [store.samples[index] for index in clip_file.samples], [])
-        for skip in store.skipped:
-            self.add(None, [], [skip])
+    def _records_of_finished_store(self) -> list[dict[str, Any]]:
+        if not (self.folder / "manifest.json").exists():
+            return [{}]
+        store = ClipStore.open(self.folder)
+        incomplete = {self.file_name(skip.index) for skip in store.skipped}
+        records = [
+            {
+                "file": asdict(clip_file),
+                "samples": [asdict(store.samples[index]) for index in clip_file.samples],
+                "skipped": [],
+            }
+            for clip_file in store.files
+            if clip_file.name not in incomplete
+        ]
+        return [_plain(asdict(store.header)), *records]
+
+    def _on_disk(self, clip_file: Mapping[str, Any]) -> bool:
+        path = self.clips / clip_file["name"]
+        return bool(path.is_file() and path.stat().st_size == self.header.file_bytes)
 
     def _other_settings(self, found: Mapping[str, Any]) -> UsageError:
         wanted = _plain(asdict(self.header))
@@ -115,9 +121,17 @@ class ClipStoreWriter:
         self.skipped |= {entry["index"]: load_record(Skipped, entry) for entry in record["skipped"]}
 
 
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
-
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in document.items()}
+
+
+def _a_line_per_entry(document: Mapping[str, Any]) -> str:
+    """Return the document as JSON in which each entry of a long list has a line of its own."""
+    parts = []
+    for key, value in document.items():
+        if isinstance(value, list):
+            entries = ",\n".join(f"  {json.dumps(entry, ensure_ascii=False)}" for entry in value)
+            parts.append(f" {json.dumps(key)}: [\n{entries}\n ]" if value else f" {json.dumps(key)}: []")
+        else:
+            parts.append(f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"

@@ -1,0 +1,255 @@
+"""Pack labelled videos into a clip store: `python preprocess/pack.py --recipe tsm_sthv2 ...`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from preprocess.annotations import Annotation, read_annotations
+from preprocess.pixels import Dtype
+from preprocess.samples import make_sample, open_source
+from vidom.clip_store import ClipFile, ClipStore, Sample, Skipped, StoreHeader
+from vidom.clip_store_writer import ClipStoreWriter
+from vidom.command import Parser, log, run
+from vidom.errors import BadData, Lacking, UsageError
+from vidom.files import free_bytes, human_bytes, write_bytes
+from vidom.progress import progress
+from vidom.recipe import Recipe, load_recipe
+
+__all__ = ["main", "pack"]
+
+OnBad = Literal["fail", "skip"]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The list positions whose samples share one clip file, and all that a worker needs to make it."""
+
+    path: Path
+    entries: tuple[tuple[int, Annotation], ...]
+    data_root: Path
+    recipe: Recipe
+    header: StoreHeader
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """What became of a group."""
+
+    clip_file: ClipFile | None
+    samples: tuple[Sample, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def pack(
+    *,
+    recipe: Recipe,
+    data_root: Path,
+    ann_file: Path,
+    output_dir: Path,
+    batch_size: int = 1,
+    dtype: Dtype = "float32",
+    workers: int = 1,
+    limit: int | None = None,
+    on_bad: OnBad = "fail",
+) -> ClipStore:
+    """Return the clip store in `output_dir`, holding the first `limit` samples of the list.
+
+    `batch_size` samples go into one file. Work that an earlier, killed run finished is kept, and the bytes
+    are the same as if it had not been killed. Raises Lacking before the first write when the disk is too
+    small, BadData at the first unreadable video unless `on_bad` is "skip", UsageError when the folder
+    holds a store made with other settings.
+    """
+    if not data_root.is_dir():
+        raise UsageError(
+            f"The data root {data_root} is not a folder. Pass the folder that {ann_file} is relative to."
+        )
+    if batch_size < 1 or workers < 1 or (limit is not None and limit < 1):
+        raise UsageError("--batch_size, --workers and --limit must be at least 1.")
+    annotations = read_annotations(ann_file, num_classes=recipe.dataset.num_classes)[:limit]
+    header = _header(recipe, annotations, batch_size, dtype)
+    writer = ClipStoreWriter(output_dir, header)
+    groups = list(_unfinished(writer, annotations, data_root, recipe))
+    _announce(header, annotations, groups, output_dir)
+    with progress(total=len(annotations), unit="sample", label="pack", done=len(writer.finished)) as bar:
+        for packed in _work(groups, workers):
+            if packed.skipped and on_bad == "fail":
+                raise _unreadable(packed.skipped)
+            writer.add(packed.clip_file, packed.samples, packed.skipped)
+            bar.update(len(packed.samples) + len(packed.skipped))
+    if not writer.samples:
+        raise BadData(
+            f"None of the {len(annotations)} videos could be read:\n{_listing(list(writer.skipped.values()))}"
+        )
+    writer.finish(recipe.labels(), recipe.dataset.info_name)
+    return ClipStore.open(output_dir)
+
+
+def _header(recipe: Recipe, annotations: Sequence[Annotation], batch_size: int, dtype: Dtype) -> StoreHeader:
+    entries = json.dumps([asdict(annotation) for annotation in annotations]).encode()
+    frames = annotations[0].total_frames is not None
+    return StoreHeader(
+        recipe=recipe.name,
+        recipe_sha256=recipe.digest,
+        list_sha256=hashlib.sha256(entries).hexdigest(),
+        dtype=dtype,
+        shape=recipe.views.sample_shape,
+        layout=recipe.views.layout,
+        normalised=dtype == "float32",
+        samples_per_file=batch_size,
+        decoder=f"OpenCV {cv2.__version__} on frames" if frames else f"PyAV {version('av')} on videos",
+    )
+
+
+def _unfinished(
+    writer: ClipStoreWriter, annotations: Sequence[Annotation], data_root: Path, recipe: Recipe
+) -> Iterator[_Group]:
+    size, finished = writer.header.samples_per_file, writer.finished
+    entries = enumerate(annotations)
+    while chunk := tuple(islice(entries, size)):
+        if not all(position in finished for position, _ in chunk):
+            yield _Group(
+                writer.clips / writer.file_name(chunk[0][0]), chunk, data_root, recipe, writer.header
+            )
+
+
+def _announce(
+    header: StoreHeader, annotations: Sequence[Annotation], groups: Sequence[_Group], output_dir: Path
+) -> None:
+    needed, free = len(groups) * header.file_bytes, free_bytes(output_dir)
+    shape = "x".join(map(str, header.shape))
+    log(
+        f"{len(annotations)} samples of {shape} {header.dtype}, {human_bytes(header.sample_bytes)} each; "
+        f"{len(groups)} files to write, {human_bytes(needed)}; {human_bytes(free)} free."
+    )
+    if needed > free:
+        fits = free // header.file_bytes * header.samples_per_file
+        raise Lacking(
+            f"The clip store needs {human_bytes(needed)}, but only {human_bytes(free)} are free where {output_dir} "
+            f"lies. Use a larger disk, --limit {fits} for the samples that fit"
+            + (", or --dtype uint8 for a quarter of the bytes." if header.dtype == "float32" else ".")
+        )
+
+
+def _work(groups: Sequence[_Group], workers: int) -> Iterator[_Packed]:
+    if workers == 1:
+        yield from map(_pack_group, groups)
+        return
+    # A fresh interpreter for each worker: forking a process that has used OpenCV's threads can deadlock.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        waiting = iter(groups)
+        running: set[Future[_Packed]] = {
+            pool.submit(_pack_group, group) for group in islice(waiting, 2 * workers)
+        }
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(_pack_group, group) for group in islice(waiting, len(done))}
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool:
+            raise Lacking(
+                f"One of the {workers} workers was killed, most likely for want of memory. Run the same command "
+                "again with fewer --workers; it continues where it stopped."
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _pack_group(group: _Group) -> _Packed:
+    """The group's file is on disk, whole, with the samples that could be read; the others are told."""
+    rows = np.empty((group.header.samples_per_file, *group.header.shape), group.header.dtype)
+    dtype: Dtype = "uint8" if group.header.dtype == "uint8" else "float32"
+    samples: list[Sample] = []
+    skipped: list[Skipped] = []
+    for index, entry in group.entries:
+        source = open_source(entry, data_root=group.data_root, template=group.recipe.dataset.frame_template)
+        try:
+            made = make_sample(source, group.recipe.views, dtype=dtype, out=rows[len(samples)])
+        except BadData as error:
+            skipped.append(Skipped(index, entry.id, entry.path, str(error)))
+        else:
+            samples.append(Sample(index, entry.id, entry.label, entry.path, made.frames))
+    if not samples:
+        return _Packed(None, (), tuple(skipped))
+    rows[len(samples) :] = rows[0]
+    content = rows.reshape(-1).view(np.uint8).data
+    write_bytes(group.path, content)
+    clip_file = ClipFile(
+        name=group.path.name,
+        bytes=rows.nbytes,
+        crc32=zlib.crc32(content),
+        samples=tuple(sample.index for sample in samples),
+        padding=len(rows) - len(samples),
+    )
+    return _Packed(clip_file, tuple(samples), tuple(skipped))
+
+
+def _unreadable(skipped: Sequence[Skipped]) -> BadData:
+    first = skipped[0]
+    return BadData(
+        f"Sample {first.index} of the list ({first.id}) can not be read. {first.reason} What was packed so far is "
+        "kept. Repair the video and run the same command again, or use --on_bad skip to go on without it."
+    )
+
+
+def _listing(skipped: Sequence[Skipped]) -> str:
+    return "\n".join(f"  {skip.index} {skip.id}: {skip.reason}" for skip in skipped)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, pack, and print the store's path."""
+    parser = Parser(description="Pack labelled videos or frame folders into a clip store.")
+    parser.add_argument("--recipe", required=True, help="name in om_models/ or path of a .yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry"
+    )
+    parser.add_argument(
+        "--data_root", type=Path, required=True, help="folder that the list's paths are relative to"
+    )
+    parser.add_argument(
+        "--ann_file", type=Path, required=True, help="list: `dir frames label` or `video label` a line"
+    )
+    parser.add_argument("--output_dir", type=Path, required=True, help="where the clip store goes")
+    parser.add_argument(
+        "--batch_size", type=int, default=1, help="samples per file; 1 serves every batch size"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "uint8"), default="float32", help="uint8: a quarter of the bytes"
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that decode")
+    parser.add_argument("--limit", type=int, help="only the first samples of the list")
+    parser.add_argument(
+        "--on_bad", choices=("fail", "skip"), default="fail", help="what an unreadable video does"
+    )
+    options = vars(parser.parse_args(argv))
+    recipe = load_recipe(options.pop("recipe"), options.pop("set"))
+    store = pack(recipe=recipe, **options)
+    if store.skipped:
+        log(f"{len(store.skipped)} of {len(store.skipped) + len(store.samples)} videos were skipped:")
+        log(_listing(store.skipped))
+    log(f"{len(store.samples)} samples in {len(store.files)} files.")
+    print(store.folder)
+
+
+if __name__ == "__main__":
+    run(main)
