@@ -1,0 +1,116 @@
+"""The lists that name the videos of a data set, as mmaction2's tools write them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from vidom.errors import BadData
+from vidom.files import read_lines
+
+__all__ = ["Annotation", "Kind", "read_annotations"]
+
+Kind = Literal["videos", "rawframes", "rawframes_with_offset"]
+
+_NUMBERS: dict[Kind, int] = {"videos": 1, "rawframes": 2, "rawframes_with_offset": 3}
+_FORMS: dict[Kind, str] = {
+    "videos": "<path> <label>",
+    "rawframes": "<folder> <total_frames> <label>",
+    "rawframes_with_offset": "<folder> <offset> <total_frames> <label>",
+}
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One labelled video of a list.
+
+    `id` is unique in the list; `path` is relative to the data root. `total_frames` is None for a video file;
+    `offset` frames of the folder precede the first one of this sample.
+    """
+
+    id: str
+    path: str
+    total_frames: int | None
+    label: int
+    offset: int = 0
+
+
+def read_annotations(
+    path: Path | str, *, kind: Kind | None = None, num_classes: int | None = None
+) -> tuple[Annotation, ...]:
+    """Return the annotations of the list at `path`, in its order.
+
+    Lines are split at white space, from the right, so that names with spaces are read too; blank lines are
+    left out. Without `kind` it is told from how many numbers most of the lines end with. Raises BadData that
+    shows the first ten faulty lines: not of the form, a label outside `num_classes`, an absolute path or one
+    with `..`, a sample named twice.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(read_lines(path, what="list"), 1)]
+    lines = [(number, line) for number, line in lines if line]
+    if not lines:
+        raise BadData(f"The list {path} is empty; expected lines like: {' or '.join(_FORMS.values())}")
+    kind = kind or _kind_of([line for _, line in lines])
+    annotations: dict[str, tuple[int, Annotation]] = {}
+    faults: list[str] = []
+    for number, line in lines:
+        annotation = _parse(line, kind)
+        fault = annotation if isinstance(annotation, str) else _fault(annotation, num_classes, annotations)
+        if fault:
+            faults.append(f"  line {number}: {line[:120]!r}: {fault}")
+        elif isinstance(annotation, Annotation):
+            annotations[annotation.id] = (number, annotation)
+    if faults:
+        more = f"\n  ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise BadData(
+            f"The list {path}, read as lines of {_FORMS[kind]}, has {len(faults)} faulty line(s) of {len(lines)}:\n"
+            + "\n".join(faults[:_SHOWN])
+            + more
+        )
+    return tuple(annotation for _, annotation in annotations.values())
+
+
+def _kind_of(lines: Sequence[str]) -> Kind:
+    kinds = Counter(_kind_of_line(line) for line in lines)
+    return kinds.most_common(1)[0][0]
+
+
+def _kind_of_line(line: str) -> Kind:
+    """Return the kind with the most numbers that still leaves a name in front of them."""
+    for kind in ("rawframes_with_offset", "rawframes"):
+        words = line.rsplit(maxsplit=_NUMBERS[kind])
+        if len(words) > _NUMBERS[kind] and all(map(_NUMBER.fullmatch, words[1:])):
+            return kind
+    return "videos"
+
+
+def _parse(line: str, kind: Kind) -> Annotation | str:
+    """Return the annotation on the line, or what is wrong with the line."""
+    count = _NUMBERS[kind]
+    name, *words = line.rsplit(maxsplit=count)
+    if len(words) != count or not all(map(_NUMBER.fullmatch, words)):
+        return f"expected a name and {count} whole number(s) of at most 9 digits"
+    numbers = [int(word) for word in words]
+    if kind == "videos":
+        return Annotation(name, name, None, numbers[-1])
+    if kind == "rawframes":
+        return Annotation(name, name, numbers[0], numbers[-1])
+    return Annotation(f"{name}@{numbers[0]}", name, numbers[1], numbers[-1], offset=numbers[0])
+
+
+def _fault(
+    annotation: Annotation, num_classes: int | None, before: dict[str, tuple[int, Annotation]]
+) -> str | None:
+    path = PurePosixPath(annotation.path)
+    if path.is_absolute() or ".." in path.parts or "\0" in annotation.path:
+        return "the path leaves the data root; write it relative to --data_root and without '..'"
+    if num_classes is not None and annotation.label >= num_classes:
+        return f"label {annotation.label}, but the recipe has the classes 0 to {num_classes - 1}"
+    if annotation.id in before:
+        return f"the same sample as in line {before[annotation.id][0]}"
+    return None

@@ -1,0 +1,112 @@
+"""Where the crops of a frame lie: sizes and boxes, no pixels.
+
+The rules are those of mmaction2 0.24 (mmaction/datasets/pipelines/augmentations.py) and mmcv
+`rescale_size`; all boxes are in pixels of the resized frame.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from vidom.errors import UsageError
+
+__all__ = ["Box", "center_crop", "multi_scale_crop", "short_side_size", "ten_crop", "three_crop"]
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels: columns `left` up to `right`, rows `top` up to `bottom`, ends excluded."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def short_side_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:
+    """Return (width, height) scaled, up or down, so that the shorter of them is `short_side`."""
+    scale = short_side / min(width, height)
+    return int(width * scale + 0.5), int(height * scale + 0.5)
+
+
+def center_crop(width: int, height: int, *, size: int) -> Box:
+    """Return the square of `size` pixels in the middle; an odd remainder goes to the right and below."""
+    _require_room(width, height, size)
+    return _square((width - size) // 2, (height - size) // 2, size)
+
+
+def three_crop(width: int, height: int, *, size: int) -> tuple[Box, Box, Box]:
+    """Return left, right, middle of a landscape frame, or top, bottom, middle of a portrait one.
+
+    One side must equal `size`. Where the remainder of the other is odd, the right (bottom) crop ends one
+    pixel short of the edge.
+    """
+    if size not in (width, height):
+        raise UsageError(
+            f"ThreeCrop of {size} needs frames with one side of {size}, found {width}x{height}. "
+            "Set the recipe's short_side equal to its crop_size."
+        )
+    _require_room(width, height, size)
+    step_x, step_y = (width - size) // 2, (height - size) // 2
+    first, last, middle = ((places * step_x, places * step_y) for places in (0, 2, 1))
+    return _square(*first, size), _square(*last, size), _square(*middle, size)
+
+
+def ten_crop(width: int, height: int, *, size: int) -> tuple[tuple[Box, bool], ...]:
+    """Return ten (box, mirrored): upper left, upper right, lower left, lower right, centre, each both ways."""
+    _require_room(width, height, size)
+    step_x, step_y = (width - size) // 4, (height - size) // 4
+    places = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))
+    boxes = [_square(x * step_x, y * step_y, size) for x, y in places]
+    return tuple((box, mirrored) for box in boxes for mirrored in (False, True))
+
+
+def multi_scale_crop(
+    width: int,
+    height: int,
+    generator: random.Random,
+    *,
+    size: int,
+    scales: Sequence[float],
+    max_scale_gap: int,
+    num_fixed_crops: int,
+) -> Box:
+    """Return a random box of random size and aspect, to be resized to `size` x `size` for training.
+
+    Its sides are two of `scales` (at most `max_scale_gap` places apart in that list) times the short side of
+    the frame; a side within 2 pixels of `size` becomes `size`. It lies at one of the 5 or 13 places of
+    `num_fixed_crops`.
+    """
+    sides = [int(min(width, height) * scale) for scale in scales]
+    shapes = [
+        (across, down)
+        for i, down in enumerate(sides)
+        for j, across in enumerate(sides)
+        if abs(i - j) <= max_scale_gap
+    ]
+    across, down = (size if abs(side - size) < 3 else side for side in generator.choice(shapes))
+    step_x, step_y = (width - across) // 4, (height - down) // 4
+    column, row = generator.choice(_FIXED_PLACES[:num_fixed_crops])
+    left, top = column * step_x, row * step_y
+    return Box(left, top, left + across, top + down)
+
+
+# (column, row) in quarters of the free space: corners and centre, then edges, then the inner quarters.
+_FIXED_PLACES = (
+    *((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),
+    *((0, 2), (4, 2), (2, 4), (2, 0)),
+    *((1, 1), (3, 1), (1, 3), (3, 3)),
+)
+
+
+def _square(left: int, top: int, size: int) -> Box:
+    return Box(left, top, left + size, top + size)
+
+
+def _require_room(width: int, height: int, size: int) -> None:
+    if min(width, height) < size:
+        raise UsageError(
+            f"A crop of {size}x{size} does not fit into a frame of {width}x{height}. "
+            "Set the recipe's short_side to at least its crop_size."
+        )

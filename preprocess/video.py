@@ -1,0 +1,122 @@
+"""Frames of a video file, decoded with PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from preprocess.frames import check_frame_size
+from preprocess.pixels import Image
+from vidom.errors import BadData
+
+__all__ = ["VideoFile"]
+
+# Containers of single videos. Playlists and image sequences stay outside: they could name other files.
+_CONTAINERS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,ivf,gif"
+_KEPT_BYTES = 1 << 27
+
+
+class VideoFile:
+    """The frames of the first video stream of the file at `path`, in the order they are shown.
+
+    Frames count from 0. They are decoded one after the other from the beginning, never sought, so that
+    position k is the k-th frame whatever the timestamps, key frames and frame count in the container say.
+    Pixels and positions equal those of cv2.VideoCapture, and rotation metadata is honoured as there.
+    Raises BadData, naming the file, when it is absent, no video, damaged, or larger than frames may be.
+    """
+
+    first_index = 0
+    decoder = f"pyav {av.__version__}"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._kept: list[av.VideoFrame] = []
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    @cached_property
+    def total_frames(self) -> int:
+        """The number of frames that can be decoded; the container's own count is often wrong.
+
+        What was decoded to count is kept for `read` up to 128 MiB, so that a short video is decoded once.
+        """
+        count = size = 0
+        for frame in self._decode():
+            count += 1
+            size += sum(plane.buffer_size for plane in frame.planes)
+            if size <= _KEPT_BYTES:
+                self._kept.append(frame)
+            else:
+                self._kept.clear()
+        if not count:
+            raise BadData(f"The video {self.path} holds no frames. Replace it or take it out of the list.")
+        return count
+
+    def read(self, positions: Iterable[int]) -> Iterator[Image]:
+        """Yield the frames at these positions, which must increase strictly and lie below `total_frames`."""
+        reformatter = VideoReformatter()
+        frames = enumerate(self._kept or self._decode())
+        for wanted in positions:
+            found = next((frame for position, frame in frames if position == wanted), None)
+            if found is None:
+                raise BadData(
+                    f"The video {self.path} ended before frame {wanted}, though it had {self.total_frames} frames "
+                    "a moment ago. Something is writing to it; wait and run again."
+                )
+            yield _rgb(found, reformatter)
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        if not self.path.is_file():
+            raise BadData(f"The video {self.path} does not exist. Check --data_root and the list.")
+        done = 0
+        try:
+            # An absolute path can't be mistaken for a URL.
+            with av.open(
+                str(self.path.absolute()),
+                metadata_errors="replace",
+                options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
+            ) as container:
+                for frame in self._frames(container):
+                    done += 1
+                    yield frame
+        except av.FFmpegError as error:
+            where = f"after {done} frames " if done else ""
+            raise BadData(
+                f"The file {self.path} cannot be decoded as a video {where}({error.strerror}). It may be cut short, "
+                "damaged, or no video at all; replace it or take it out of the list."
+            ) from None
+
+    def _frames(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+        if not container.streams.video:
+            raise BadData(f"The file {self.path} has no video stream. Take it out of the list.")
+        stream = container.streams.video[0]
+        # Samples are prepared in parallel already; threads inside each would only compete.
+        stream.thread_type = "NONE"
+        check_frame_size(stream.width, stream.height, name=self.name)
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise BadData(
+                    f"The video {self.path} is cut short or damaged: a packet of it is incomplete. Replace it or "
+                    "take it out of the list."
+                )
+            for frame in packet.decode():
+                check_frame_size(frame.width, frame.height, name=self.name)
+                yield frame
+
+
+def _rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image:
+    # OpenCV interpolates the colour planes bicubically and on the way to BGR; swscale's way to RGB differs
+    # in the last bits for some pixel formats.
+    picture = reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC").to_ndarray()
+    turns, rest = divmod(frame.rotation, 90)
+    upright = picture if rest else np.rot90(picture, turns)
+    return np.asarray(cv2.cvtColor(upright, cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,0 +1,119 @@
+"""Lists of annotated videos: what is read, and how faults are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from preprocess.annotations import Annotation, read_annotations
+from preprocess.frames import RawFrames
+from preprocess.samples import open_source
+from preprocess.video import VideoFile
+from vidom.errors import BadData
+
+
+@pytest.fixture
+def listed(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "list.txt"
+        path.write_bytes(text.encode())
+        return path
+
+    return write
+
+
+def message_of(path: Path, **options) -> str:
+    with pytest.raises(BadData) as caught:
+        read_annotations(path, **options)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_frame_folders(listed) -> None:
+    annotations = read_annotations(listed("78687 45 1\r\nair drumming/a b  300 12\n\n2/3 0 0\n"))
+    assert annotations == (
+        Annotation("78687", "78687", 45, 1),
+        Annotation("air drumming/a b", "air drumming/a b", 300, 12),
+        Annotation("2/3", "2/3", 0, 0),
+    )
+
+
+def test_video_files(listed) -> None:
+    assert read_annotations(listed("78687.webm 1\nmy clip 3.mp4\t0\n")) == (
+        Annotation("78687.webm", "78687.webm", None, 1),
+        Annotation("my clip 3.mp4", "my clip 3.mp4", None, 0),
+    )
+
+
+def test_stretches_of_a_folder_are_samples_of_their_own(listed) -> None:
+    annotations = read_annotations(listed("long 0 40 3\nlong 40 60 2\n"))
+    assert [(a.id, a.path, a.offset, a.total_frames, a.label) for a in annotations] == [
+        ("long@0", "long", 0, 40, 3),
+        ("long@40", "long", 40, 60, 2),
+    ]
+
+
+def test_a_stated_kind_settles_what_numbers_mean(listed) -> None:
+    path = listed("level 5 300 1\n")
+    assert read_annotations(path)[0] == Annotation("level@5", "level", 300, 1, offset=5)
+    assert read_annotations(path, kind="rawframes")[0] == Annotation("level 5", "level 5", 300, 1)
+    assert read_annotations(path, kind="videos")[0] == Annotation("level 5 300", "level 5 300", None, 1)
+
+
+@pytest.mark.parametrize("name", ["sthv2", "ucf101", "kinetics400"])
+def test_lists_that_the_original_tools_wrote(shared: Path, name: str) -> None:
+    lists = sorted((shared / "fixtures" / "mmaction2" / "annotations" / name).rglob("*_list*rawframes.txt"))
+    lists += sorted(
+        (shared / "fixtures" / "mmaction2" / "annotations" / name).rglob("*_split_*_rawframes.txt")
+    )
+    assert lists
+    for path in lists:
+        for annotation, line in zip(read_annotations(path), path.read_text().splitlines(), strict=True):
+            assert f"{annotation.path} {annotation.total_frames} {annotation.label}" == line
+
+
+def test_all_faults_are_told_at_once(listed) -> None:
+    path = listed(
+        "a 10 1\nb ten 1\nc 10 174\n/etc 10 1\n../d 10 1\ne/../../f 10 1\na 12 3\ng 10 -1\n10 1\nh 10 173\n"
+    )
+    message = message_of(path, num_classes=174)
+    assert "has 8 faulty line(s) of 10" in message
+    for fault in (
+        "line 2: 'b ten 1': expected a name and 2 whole number(s)",
+        "line 3: 'c 10 174': label 174, but the recipe has the classes 0 to 173",
+        "line 4: '/etc 10 1': the path leaves the data root",
+        "line 5: '../d 10 1': the path leaves",
+        "line 6: 'e/../../f 10 1': the path leaves",
+        "line 7: 'a 12 3': the same sample as in line 1",
+        "line 8: 'g 10 -1': expected",
+        "line 9: '10 1': expected",
+    ):
+        assert fault in message
+
+
+def test_only_the_first_ten_faults_are_shown(listed) -> None:
+    message = message_of(listed("".join(f"v{number} 1 {number}\n" for number in range(30))), num_classes=5)
+    assert "line 6:" in message
+    assert "line 15:" in message
+    assert "line 16:" not in message
+    assert "and 15 more" in message
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "x\n", "x 1e3 2\n", f"x 1 {'9' * 5000}\n"])
+def test_what_is_no_list_is_refused(listed, text: str) -> None:
+    message_of(listed(text), kind="rawframes")
+
+
+def test_an_absent_or_binary_list_is_refused(tmp_path: Path) -> None:
+    assert "does not exist" in message_of(tmp_path / "absent.txt")
+    (tmp_path / "binary").write_bytes(b"\xff\xd8\xff\x00")
+    assert "not UTF-8" in message_of(tmp_path / "binary")
+
+
+def test_sources_are_where_the_annotation_says(tmp_path: Path) -> None:
+    frames = open_source(Annotation("a@7", "a", 30, 1, offset=7), data_root=tmp_path, template="{:05}.jpg")
+    assert frames == RawFrames(tmp_path / "a", 30, template="{:05}.jpg", first_index=8)
+    video = open_source(Annotation("b.mp4", "b.mp4", None, 1), data_root=tmp_path)
+    assert isinstance(video, VideoFile)
+    assert video.name == str(tmp_path / "b.mp4")

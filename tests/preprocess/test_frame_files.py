@@ -1,0 +1,135 @@
+"""Frames read from JPEG files: what is accepted, and how damage is told."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from preprocess.frames import RawFrames, decode_jpeg
+from preprocess.samples import make_sample
+from vidom.errors import BadData
+from vidom.views import ViewPlan
+
+PLAN = ViewPlan(num_segments=2, short_side=32, crop="center", crop_size=32, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", image)[1].tobytes()
+
+
+def with_orientation(content: bytes, orientation: int) -> bytes:
+    """Return the JPEG with an EXIF header that holds nothing but the orientation (tag 0x0112)."""
+    directory = struct.pack("<H", 1) + struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0) + bytes(4)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + directory
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A smooth BGR picture, 48 wide and 32 high, unlike any of its turns."""
+    ramp = np.linspace(0, 255, 48 * 32).reshape(32, 48)
+    return np.dstack([ramp, ramp[::-1], np.full_like(ramp, 60)]).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: np.ndarray) -> Path:
+    for number in range(1, 5):
+        (tmp_path / f"img_{number:05}.jpg").write_bytes(jpeg(picture))
+    return tmp_path
+
+
+def test_colours_are_red_green_blue(picture: np.ndarray) -> None:
+    image = decode_jpeg(jpeg(picture), name="x")
+    assert image.shape == (32, 48, 3)
+    assert abs(image[..., 0].astype(int) - 60).max() < 8
+    assert abs(image[..., 2].astype(int) - picture[..., 0]).max() < 24
+
+
+def test_a_grey_jpeg_has_three_equal_channels(picture: np.ndarray) -> None:
+    image = decode_jpeg(jpeg(picture[..., 0]), name="x")
+    assert image.shape == (32, 48, 3)
+    np.testing.assert_array_equal(image[..., 0], image[..., 2])
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_exif_orientation_is_honoured(picture: np.ndarray, orientation: int, turns: int) -> None:
+    content = jpeg(picture)
+    image = decode_jpeg(with_orientation(content, orientation), name="x")
+    np.testing.assert_array_equal(image, np.rot90(decode_jpeg(content, name="x"), turns))
+
+
+def test_numbers_follow_the_first_index_and_the_template(folder: Path, picture: np.ndarray) -> None:
+    (folder / "00007.jpg").write_bytes(jpeg(255 - picture))
+    (image,) = RawFrames(folder, 3, template="{:05}.jpg", first_index=5).read([2])
+    np.testing.assert_array_equal(image, decode_jpeg(jpeg(255 - picture), name="x"))
+
+
+def test_a_missing_frame_is_named(folder: Path) -> None:
+    with pytest.raises(BadData, match=r"img_00007\.jpg does not exist, though 8 frames"):
+        make_sample(RawFrames(folder, 8), PLAN)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="frame folder .*absent does not exist"):
+        make_sample(RawFrames(tmp_path / "absent", 8), PLAN)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_a_truncated_frame_is_named(folder: Path, kept: float) -> None:
+    path = folder / "img_00002.jpg"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(BadData, match=r"img_00002\.jpg cannot be decoded"):
+        list(RawFrames(folder, 4).read([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"\xff\xd8", b"plain text\n" * 9, b"\x89PNG\r\n\x1a\n" + bytes(64)]
+)
+def test_what_is_no_jpeg_is_named(folder: Path, content: bytes) -> None:
+    (folder / "img_00001.jpg").write_bytes(content)
+    with pytest.raises(BadData, match=r"img_00001\.jpg is not a JPEG file"):
+        list(RawFrames(folder, 4).read([0]))
+
+
+def test_a_giant_is_refused_before_it_is_decoded(folder: Path) -> None:
+    content = bytearray((folder / "img_00001.jpg").read_bytes())
+    header = content.index(b"\xff\xc0")
+    content[header + 5 : header + 9] = struct.pack(">HH", 65500, 65500)
+    (folder / "img_00001.jpg").write_bytes(content)
+    with pytest.raises(BadData, match=r"img_00001\.jpg measure 65500x65500"):
+        list(RawFrames(folder, 4).read([0]))
+
+
+def test_a_sliver_that_resizing_would_blow_up_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "img_00001.jpg").write_bytes(jpeg(np.zeros((2, 9000, 3), np.uint8)))
+    with pytest.raises(BadData, match="resized, measure 144000x32"):
+        make_sample(RawFrames(tmp_path, 1), PLAN)
+
+
+def test_frames_of_two_sizes_are_refused(folder: Path) -> None:
+    (folder / "img_00004.jpg").write_bytes(jpeg(np.zeros((40, 48, 3), np.uint8)))
+    with pytest.raises(BadData, match="Frame 4 of .* measures 48x40 pixels, the first one 48x32"):
+        make_sample(RawFrames(folder, 4), PLAN)
+
+
+def test_a_video_of_no_frames_is_refused(folder: Path) -> None:
+    with pytest.raises(BadData, match="has 0 frames"):
+        make_sample(RawFrames(folder, 0), PLAN)
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.empty((2, 3, 32, 32), np.uint8),
+        np.empty((2, 3, 32, 31), np.float32),
+        np.empty((2, 32, 32, 3), np.float32).transpose(0, 3, 1, 2),
+    ],
+)
+def test_a_buffer_that_does_not_fit_is_refused(folder: Path, out: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="out must be C-contiguous float32"):
+        make_sample(RawFrames(folder, 4), PLAN, out=out)
