@@ -1,0 +1,112 @@
+"""Networks by the name and the arguments that a recipe gives."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from networks.checkpoint import load_state, read_mmaction2
+from networks.seeded import seeded_state_dict
+from networks.tsm import TSM
+from vidom.errors import UsageError
+
+__all__ = ["Provenance", "build_network", "load_network"]
+
+_SEEDED = "seeded:"
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a network's weights came from."""
+
+    description: str
+    sha256: str
+    """Of the checkpoint file; of keys and bytes of the tensors when they are seeded."""
+    seeded: bool
+
+
+def build_network(arch: str, arguments: Mapping[str, object]) -> nn.Module:
+    """Return the network `arch` with fresh weights, in training mode.
+
+    Raises UsageError for an unknown network, an unknown or missing argument, or one of a wrong kind or range.
+    """
+    if arch == "tsm":
+        return TSM(**_checked(arch, TSM, arguments))
+    raise UsageError(f"There is no network {arch!r}; known: tsm. Correct the recipe's network.")
+
+
+def load_network(
+    arch: str, arguments: Mapping[str, object], *, framework: str, checkpoint: str
+) -> tuple[nn.Module, Provenance]:
+    """Return the network in evaluation mode with the weights of `checkpoint`, and where they came from.
+
+    `checkpoint` is the path of a file that `framework` (mmaction2) wrote, or `seeded:N` for the deterministic
+    stand-in of `seeded_state_dict` with that whole number.
+
+    Raises UsageError as `build_network` does, for an unknown framework, a malformed `seeded:` and a file that is
+    not there; BadData when the file is damaged or does not fit the network.
+    """
+    if framework != "mmaction2":
+        raise UsageError(f"Checkpoints of {framework!r} are not read; known frameworks: mmaction2.")
+    network = build_network(arch, arguments)
+    if checkpoint.startswith(_SEEDED):
+        provenance = _load_seeded(network, checkpoint)
+    else:
+        read = read_mmaction2(checkpoint)
+        load_state(network, read.state_dict, source=f"The checkpoint {read.path}")
+        provenance = Provenance(description=f"checkpoint {read.path.name}", sha256=read.sha256, seeded=False)
+    return network.eval(), provenance
+
+
+def _load_seeded(network: nn.Module, checkpoint: str) -> Provenance:
+    number = re.fullmatch(r"[0-9]{1,18}", checkpoint.removeprefix(_SEEDED))
+    if not number:
+        raise UsageError(
+            f"Stand-in weights are asked for as seeded:N, N a whole number; found {checkpoint!r}."
+        )
+    tensors = seeded_state_dict(
+        {key: tensor.shape for key, tensor in network.state_dict().items()}, seed=int(number[0])
+    )
+    load_state(network, tensors, source=checkpoint)
+    return Provenance(description=f"stand-in weights {checkpoint}", sha256=_fingerprint(tensors), seeded=True)
+
+
+def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key, tensor in tensors.items():
+        digest.update(key.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _checked(arch: str, network: type[nn.Module], arguments: Mapping[str, object]) -> dict[str, Any]:
+    parameters = inspect.signature(network, eval_str=True).parameters
+    problems = [
+        f"{name} is unknown"
+        if name not in parameters
+        else f"{name} must be {_KINDS[parameters[name].annotation]}"
+        for name, value in arguments.items()
+        if name not in parameters or not _is_a(parameters[name].annotation, value)
+    ]
+    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    problems += [f"{name} is missing" for name in required if name not in arguments]
+    if problems:
+        raise UsageError(
+            f"The recipe's arguments do not suit the network {arch}: {'; '.join(problems)}. "
+            f"It takes {', '.join(parameters)}; found {dict(arguments)}."
+        )
+    return dict(arguments)
+
+
+def _is_a(kind: type, value: object) -> bool:
+    # Python counts True as 1; a recipe does not.
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)

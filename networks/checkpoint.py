@@ -1,0 +1,153 @@
+"""Checkpoints as mmaction2 writes them: read without mmaction2 and without running them, loaded whole or not at all.
+
+Layout, from `mmcv/runner/checkpoint.py` (0.x), `mmengine/runner/checkpoint.py` (1.x) and mmaction2's
+`tools/deployment/publish_model.py`: a `torch.save` of {meta, state_dict, optimizer, ...}, of which a published
+file keeps meta and state_dict and carries the first 8 digits of its SHA-256 in its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from networks.torch_file import TorchFile, read_torch_file
+from vidom.command import log
+from vidom.errors import BadData
+from vidom.files import atomic_path, sha256_file
+
+__all__ = ["Checkpoint", "PlainValue", "load_state", "read_mmaction2", "save_mmaction2"]
+
+PlainValue = str | int | float | bool | None
+
+_ROWS_SHOWN = 20
+_CLASSIFIER = ("cls_head.fc_cls.weight", "cls_head.fc_cls.bias")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds for a network."""
+
+    path: Path
+    sha256: str
+    meta: dict[str, PlainValue]
+    """The texts and numbers of the file's `meta`; its nested values are left out."""
+    state_dict: dict[str, Tensor]
+
+
+def read_mmaction2(path: Path | str) -> Checkpoint:
+    """Return the weights in the .pth file of mmaction2 0.x or 1.x at `path`, under the network's own keys.
+
+    A file with nothing but a state dict is read too. `module.`, which a parallel wrapper puts before its keys,
+    is taken away; `data_preprocessor.*`, the normalisation that 1.x may keep beside the weights, is left out,
+    because the recipe says it; optimizer and message hub are not read. A file name whose hash suffix is not the file's
+    is told on the log, not refused.
+
+    Raises UsageError when there is no such file and BadData when it is damaged, is no checkpoint or names code.
+    """
+    path = Path(path)
+    file = read_torch_file(path)
+    sha256 = sha256_file(path)
+    suffix = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    if suffix and suffix[1] != sha256[:8]:
+        log(
+            f"warning: the name of {path} says that its SHA-256 begins with {suffix[1]}, but it begins with "
+            f"{sha256[:8]}: the file was changed after its publication or not downloaded whole."
+        )
+    content = file.content if isinstance(file.content, dict) else {}
+    meta = content.get("meta")
+    plain = meta.items() if isinstance(meta, dict) else ()
+    return Checkpoint(
+        path=path,
+        sha256=sha256,
+        meta={key: value for key, value in plain if isinstance(key, str) and isinstance(value, PlainValue)},
+        state_dict=file.tensors(_entries(file)),
+    )
+
+
+def load_state(network: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
+    """Every parameter and buffer of `network` has the value that `tensors` gives it.
+
+    `num_batches_tracked`, which acts in training only, may be absent. Raises BadData, with `source` and a
+    table of the keys that are missing, unexpected or of another shape, and then leaves the network as it was.
+    """
+    state: dict[str, Tensor] = network.state_dict()
+    optional = {key for key in state if key.endswith("num_batches_tracked")}
+    keys = [*state, *(key for key in tensors if key not in state)]
+    rows = [
+        (key, _shape(state.get(key)), _shape(tensors.get(key)))
+        for key in keys
+        if _shape(state.get(key)) != _shape(tensors.get(key)) and not (key in optional and key not in tensors)
+    ]
+    if rows:
+        raise BadData(f"{_verdict(rows, state, tensors, source=source)}\n{_table(rows)}")
+    network.load_state_dict({**state, **tensors})
+
+
+def save_mmaction2(path: Path | str, network: nn.Module, meta: Mapping[str, PlainValue]) -> None:
+    """`path` is a checkpoint of `network` in mmaction2's layout; equal weights and meta give equal bytes."""
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        # Given a name instead of a stream, torch would write that name into the file.
+        torch.save({"meta": dict(meta), "state_dict": state}, stream)
+
+
+def _entries(file: TorchFile) -> dict[str, Any]:
+    content = file.content
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
+        kind = (
+            f"a dictionary with {', '.join(map(repr, content))}"
+            if isinstance(content, dict)
+            else "another object"
+        )
+        raise BadData(
+            f"The checkpoint {file.path} holds no weights by name: expected a dictionary with `state_dict`, as "
+            f"mmaction2 writes it, or a state dict itself, but found {kind[:200]}."
+        )
+    stripped = {key.removeprefix("module."): value for key, value in state.items()}
+    if len(stripped) < len(state):
+        raise BadData(f"The checkpoint {file.path} has the same key with and without `module.` before it.")
+    return {key: value for key, value in stripped.items() if not key.startswith("data_preprocessor.")}
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "-" if tensor is None else str(list(tensor.shape))
+
+
+def _verdict(
+    rows: list[tuple[str, str, str]],
+    state: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str,
+) -> str:
+    both = [key for key, *_ in rows if key in state and key in tensors]
+    if len(both) == len(rows) and all(
+        key in _CLASSIFIER and state[key].shape[1:] == tensors[key].shape[1:] for key in both
+    ):
+        found, wanted = len(tensors[both[0]]), len(state[both[0]])
+        first = f"{source} has {found} classes, the recipe wants {wanted}."
+        advice = "Take the checkpoint of the recipe's data set, or correct the recipe's class count."
+    else:
+        missing = sum(key not in tensors for key, *_ in rows)
+        first = (
+            f"{source} does not fit the recipe's network: {missing} keys are missing, "
+            f"{len(rows) - missing - len(both)} unexpected and {len(both)} of another shape."
+        )
+        advice = "Check that the recipe names the network and arguments that the checkpoint was trained with."
+    return f"{first} Nothing was loaded. {advice}"
+
+
+def _table(rows: list[tuple[str, str, str]]) -> str:
+    lines = [("key", "expected", "found"), *rows[:_ROWS_SHOWN]]
+    widths = [max(len(line[column]) for line in lines) for column in range(2)]
+    text = [f"  {key:<{widths[0]}}  {wanted:<{widths[1]}}  {found}" for key, wanted, found in lines]
+    if len(rows) > _ROWS_SHOWN:
+        text.append(f"  and {len(rows) - _ROWS_SHOWN} more")
+    return "\n".join(text)

@@ -1,0 +1,247 @@
+"""Pickles read as data: no name in them is imported, no callable is called.
+
+A pickle is a program for a stack machine, and Python's own reader runs whatever callable it names. The reader
+here is that stack machine without the calls: of a class it keeps the name, of a call the name and the
+arguments. Containers, numbers and texts come out as themselves. The operations are those of pickle protocols
+0 to 5 (`Lib/pickletools.py`) without the extension registry and out-of-band buffers, which torch never uses.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import sys
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vidom.errors import BadData
+
+__all__ = ["ByteStream", "Call", "Global", "Pickled", "Stored", "read_pickle"]
+
+# A ResNet-101 with its optimizer takes some 50,000; the limit bounds the memory a hostile pickle can fill.
+_MAX_OPERATIONS = 2_000_000
+
+# The standard library's modules and built-in names that hold data; the rest of it has no business in a checkpoint.
+_DATA_MODULES = {
+    *("_codecs", "argparse", "array", "collections", "copyreg", "datetime", "decimal", "enum", "fractions"),
+    *("functools", "pathlib", "types", "uuid", "zoneinfo"),
+}
+_DATA_BUILTINS = {
+    *(
+        "bool",
+        "bytearray",
+        "bytes",
+        "complex",
+        "dict",
+        "float",
+        "frozenset",
+        "int",
+        "list",
+        "object",
+        "range",
+    ),
+    *("set", "slice", "str", "tuple"),
+}
+# Tuples are left out because hashing a deeply nested one overflows the interpreter's own stack.
+_KEYS = (str, bytes, int, float)
+
+
+class ByteStream(Protocol):
+    """Bytes read in order; a `read` beyond the end makes room only for what there is."""
+
+    def read(self, size: int, /) -> bytes: ...  # noqa: D102
+    def readline(self) -> bytes: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Global:
+    """The name of a class or function; it was not looked up."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """An object that the pickle would have made by calling `name` with `arguments`; nothing was called."""
+
+    name: str
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What the pickle keeps outside itself under `identifier`; for torch, a storage."""
+
+    identifier: Any
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """What a pickle describes: `content`, and all it keeps outside itself, in order of appearance."""
+
+    content: Any
+    stored: tuple[Stored, ...]
+
+
+def read_pickle(stream: ByteStream, *, source: str) -> Pickled:
+    """Return the object that the pickle at the stream's position describes, with inert stand-ins for objects.
+
+    A class becomes Global, an instance Call (its state and its items are dropped), `OrderedDict` a dict and
+    a persistent identifier Stored. Dictionary entries under other keys than texts and numbers are dropped.
+    The stream is left behind the pickle's end.
+
+    Raises BadData, naming `source`, when the pickle is malformed, takes more than two million operations, or
+    names something of Python's standard library that is no data type: such a file was made to run code.
+    """
+    machine = _Machine(source)
+    try:
+        for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
+            if count == _MAX_OPERATIONS:
+                raise ValueError(f"it takes more than {_MAX_OPERATIONS} operations, which no checkpoint does")
+            machine.step(operation.name, argument)
+        return Pickled(machine.pop(), tuple(machine.stored))
+    except (ValueError, LookupError) as error:
+        raise BadData(
+            f"{source} is damaged or no checkpoint: its pickled part cannot be read "
+            f"({str(error)[:200]}). Download it again and compare its sha256 with the published one."
+        ) from None
+
+
+class _Machine:
+    """The stack and the memo of a pickle that is being read."""
+
+    def __init__(self, source: str) -> None:
+        self.stored: list[Stored] = []
+        self._source = source
+        self._stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
+
+    def step(self, name: str, argument: Any) -> None:
+        match name:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "MARK":
+                self._stack.append(_MARK)
+            case "POP":
+                # The one operation that may also take a mark away.
+                self._stack.pop()
+            case "POP_MARK":
+                self._items()
+            case "DUP":
+                self._stack.append(self._stack[-1])
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self._memo[argument] = self._stack[-1]
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = self._stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                self._stack.append(self._memo[argument])
+            case _ if name in _LITERALS:
+                self._stack.append(argument)
+            case _ if name in _CONSTANTS:
+                self._stack.append(_CONSTANTS[name])
+            case _:
+                if not self._container(name) and not self._object(name, argument):
+                    raise ValueError(f"operation {name} is not used by torch")
+
+    def pop(self) -> Any:
+        """Return the topmost value, removed."""
+        value = self._stack.pop()
+        if value is _MARK:
+            raise ValueError("an operand is missing")
+        return value
+
+    def _container(self, name: str) -> bool:
+        match name:
+            case "EMPTY_TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                count = 0 if name == "EMPTY_TUPLE" else int(name[-1])
+                self._stack.append(tuple([self.pop() for _ in range(count)][::-1]))
+            case "TUPLE":
+                self._stack.append(tuple(self._items()))
+            case "EMPTY_LIST" | "LIST":
+                self._stack.append(self._items() if name == "LIST" else [])
+            case "EMPTY_DICT" | "DICT":
+                items = self._items() if name == "DICT" else []
+                self._stack.append({})
+                self._set(items)
+            case "SETITEM" | "SETITEMS":
+                self._set(self._items() if name == "SETITEMS" else [self.pop(), self.pop()][::-1])
+            case "APPEND" | "APPENDS":
+                items = self._items() if name == "APPENDS" else [self.pop()]
+                # What is appended to a stand-in for a list is dropped.
+                if isinstance(self._stack[-1], list):
+                    self._stack[-1].extend(items)
+            case "EMPTY_SET" | "FROZENSET" | "ADDITEMS":
+                if name != "EMPTY_SET":
+                    self._items()
+                if name != "ADDITEMS":
+                    self._stack.append(Call("builtins.set", ()))
+            case _:
+                return False
+        return True
+
+    def _object(self, name: str, argument: Any) -> bool:
+        match name:
+            case "GLOBAL":
+                self._stack.append(self._named(*argument.split(" ", 1)))
+            case "STACK_GLOBAL":
+                attribute, module = self.pop(), self.pop()
+                self._stack.append(self._named(module, attribute))
+            case "REDUCE" | "NEWOBJ":
+                arguments, target = self.pop(), self.pop()
+                self._stack.append(_called(target, arguments))
+            case "NEWOBJ_EX":
+                _, arguments, target = self.pop(), self.pop(), self.pop()
+                self._stack.append(_called(target, arguments))
+            case "INST":
+                self._stack.append(_called(self._named(*argument.split(" ", 1)), tuple(self._items())))
+            case "OBJ":
+                target, *rest = self._items()
+                self._stack.append(_called(target, tuple(rest)))
+            case "BUILD":
+                self.pop()
+            case "BINPERSID":
+                self.stored.append(Stored(self.pop()))
+                self._stack.append(self.stored[-1])
+            case _:
+                return False
+        return True
+
+    def _items(self) -> list[Any]:
+        items: list[Any] = []
+        while (item := self._stack.pop()) is not _MARK:
+            items.append(item)
+        return items[::-1]
+
+    def _set(self, items: list[Any]) -> None:
+        if len(items) % 2:
+            raise ValueError("a key without a value")
+        if isinstance(self._stack[-1], dict):
+            pairs = zip(items[::2], items[1::2], strict=True)
+            self._stack[-1].update((key, value) for key, value in pairs if isinstance(key, _KEYS))
+
+    def _named(self, module: Any, attribute: Any) -> Global:
+        if not isinstance(module, str) or not isinstance(attribute, str):
+            raise ValueError("a class whose name is no text")
+        root = module.partition(".")[0].replace("__builtin__", "builtins")
+        data = attribute in _DATA_BUILTINS if root == "builtins" else root in _DATA_MODULES
+        if root in sys.stdlib_module_names and not data:
+            raise BadData(
+                f"{self._source} names `{module}.{attribute}`, which no checkpoint needs; a reader that obeys it "
+                "could run code on this machine. Nothing of it was executed here. Do not use this file, and take "
+                "the checkpoint from its publisher."
+            )
+        return Global(f"{module}.{attribute}")
+
+
+def _called(target: Any, arguments: Any) -> Any:
+    if not isinstance(target, Global) or not isinstance(arguments, tuple):
+        raise ValueError("a call of something that is no class")
+    return {} if target.name == "collections.OrderedDict" and not arguments else Call(target.name, arguments)
+
+
+_MARK = object()
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}

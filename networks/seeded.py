@@ -1,0 +1,57 @@
+"""Stand-in weights that anyone can rebuild from key names and shapes alone."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["seeded_state_dict"]
+
+_CLASSIFIER_GAIN = 2.0
+
+
+def seeded_state_dict(shapes: Mapping[str, Sequence[int]], *, seed: int) -> dict[str, Tensor]:
+    """Return a tensor for every key of `shapes`, determined by the key's text, its shape and `seed` only.
+
+    Each array draws its own normal numbers n (float64) from numpy's `default_rng(crc32(key) + seed)`, with
+    crc32 over the key's UTF-8 bytes, and is then, by the last part of its key:
+
+    - `num_batches_tracked`: the int64 (crc32(key) + seed) mod 1000;
+    - `weight` with one dimension, a normalisation's scale: 1 + 0.1 n;
+    - `running_var`: 1 + 0.1 |n|;
+    - any other `weight`: n * sqrt(2 / fan_in), twice that in the classifier `fc_cls`, and, where a filter
+      has more than three input channels, n first loses its mean over each filter;
+    - `bias`, `running_mean`: 0.1 n.
+
+    All is computed in float64 and cast to float32 once. Filters that sum to zero are what makes the logits
+    depend on the clip: with plain He weights the positive means behind each ReLU add up to a constant that
+    drowns the input, so that a wrong shift or crop would hardly show. `seed=0` gives the weights that the
+    reference outputs of mmaction2 in `tests/fixtures/mmaction2` were made with, bit for bit.
+    """
+    return {key: torch.from_numpy(_array(key, tuple(shape), seed=seed)) for key, shape in shapes.items()}
+
+
+def _array(key: str, shape: tuple[int, ...], *, seed: int) -> np.ndarray:
+    key_seed = zlib.crc32(key.encode()) + seed
+    owner, _, leaf = key.rpartition(".")
+    if leaf == "num_batches_tracked":
+        return np.array(key_seed % 1000, dtype=np.int64)
+    normal = np.random.default_rng(key_seed).standard_normal(shape)
+    if leaf == "weight" and len(shape) == 1:
+        values = 1 + 0.1 * normal
+    elif leaf == "running_var":
+        values = 1 + 0.1 * np.abs(normal)
+    elif leaf == "weight":
+        if shape[1] > 3:
+            normal = normal - normal.mean(axis=tuple(range(1, len(shape))), keepdims=True)
+        values = normal * np.sqrt(2 / math.prod(shape[1:]))
+        if owner.endswith("fc_cls"):
+            values = values * _CLASSIFIER_GAIN
+    else:
+        values = 0.1 * normal
+    return values.astype(np.float32)

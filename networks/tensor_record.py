@@ -1,0 +1,108 @@
+"""Tensors as a torch pickle describes them: strided views of storages that lie elsewhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from networks.inert_pickle import Call, Global, Stored
+from vidom.errors import BadData
+
+__all__ = ["TensorRecord", "element_type", "tensor_record"]
+
+_ELEMENT_TYPES = {
+    "torch.FloatStorage": torch.float32,
+    "torch.DoubleStorage": torch.float64,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.LongStorage": torch.int64,
+    "torch.IntStorage": torch.int32,
+    "torch.ShortStorage": torch.int16,
+    "torch.CharStorage": torch.int8,
+    "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """A view of `storage`, a run of `elements` numbers of type `dtype`; offset and strides count elements."""
+
+    storage: str
+    elements: int
+    dtype: torch.dtype
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def view_of(self, content: bytearray, *, source: str) -> Tensor:
+        """Return the tensor, sharing the memory of its storage's `content`.
+
+        Raises BadData, naming `source`, when the record claims more than the content holds. A tensor that
+        repeats elements (stride 0) counts as such a claim: its copy could be of any size.
+        """
+        if len(content) != self.elements * self.dtype.itemsize:
+            expected = f"{self.elements} elements of {self.dtype}"
+            raise BadData(f"{source}: its storage has {len(content)} bytes, which are not {expected}.")
+        numbers = (self.offset, *self.shape, *self.strides)
+        reach = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        fits = (
+            all(0 <= number <= max(self.elements, 1) for number in numbers)
+            and math.prod(self.shape) <= self.elements
+            and (0 in self.shape or self.offset + reach < self.elements)
+        )
+        if not fits:
+            raise BadData(
+                f"{source}: its shape {list(self.shape)} with strides {list(self.strides)} from element "
+                f"{self.offset} reaches beyond its storage of {self.elements} elements."
+            )
+        if not content:
+            return torch.empty(self.shape, dtype=self.dtype)
+        return torch.frombuffer(content, dtype=self.dtype).as_strided(self.shape, self.strides, self.offset)
+
+
+def element_type(storage_class: str) -> torch.dtype:
+    """Return the dtype of a storage class such as `torch.FloatStorage`; BadData for one that is not known."""
+    if storage_class not in _ELEMENT_TYPES:
+        raise BadData(
+            f"A checkpoint with a {storage_class} cannot be read; known are {', '.join(_ELEMENT_TYPES)}."
+        )
+    return _ELEMENT_TYPES[storage_class]
+
+
+def tensor_record(value: Any, *, name: str, source: str) -> TensorRecord:
+    """Return the record of the tensor that the inert `value` describes, a parameter's being its data's.
+
+    Raises BadData, naming `source` and the entry's `name`, when it describes no dense tensor.
+    """
+    match value:
+        case Call(name="torch._utils._rebuild_parameter", arguments=(Call() as call, *_)) | (Call() as call):
+            pass
+        case _:
+            raise _refusal(value, name=name, source=source)
+    match call.name, call.arguments:
+        case (
+            "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor",
+            (
+                # The storage's device is of no interest; a sixth part, None, is the legacy layout's.
+                Stored(
+                    identifier=("storage", Global(name=kind), str(key), _, int(elements))
+                    | ("storage", Global(name=kind), str(key), _, int(elements), None)
+                ),
+                int(offset),
+                tuple(shape),
+                tuple(strides),
+                *_,
+            ),
+        ) if len(shape) == len(strides) and all(isinstance(number, int) for number in (*shape, *strides)):
+            return TensorRecord(key, elements, element_type(kind), offset, shape, strides)
+    raise _refusal(call, name=name, source=source)
+
+
+def _refusal(value: Any, *, name: str, source: str) -> BadData:
+    found = value.name if isinstance(value, Call | Global) else type(value).__name__
+    return BadData(f"{source}: the entry {name!r} should be a dense tensor, but is {found}.")
