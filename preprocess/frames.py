@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -25,8 +25,7 @@ class FrameSource(Protocol):
     """One video, from wherever its frames come.
 
     `total_frames` counts what can be sampled; `first_index` is the number that the source's own naming gives
-    its first frame (1 for img_00001.jpg, 0 in a video file); `decoder` names the library that turns its bytes
-    into pixels, with the version.
+    its first frame (1 for img_00001.jpg, 0 in a video file).
     """
 
     @property
@@ -40,10 +39,6 @@ class FrameSource(Protocol):
     @property
     def first_index(self) -> int:
         """The number of the first frame."""
-
-    @property
-    def decoder(self) -> str:
-        """What decodes the frames."""
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
         """Yield the frames at these positions, which count from 0 and increase strictly."""
@@ -60,7 +55,6 @@ class RawFrames:
     total_frames: int
     template: str = "img_{:05}.jpg"
     first_index: int = 1
-    decoder: ClassVar[str] = f"opencv {cv2.__version__}"
 
     @property
     def name(self) -> str:

@@ -32,7 +32,6 @@ class VideoFile:
     """
 
     first_index = 0
-    decoder = f"pyav {av.__version__}"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,16 +48,18 @@ class VideoFile:
 
         What was decoded to count is kept for `read` up to 128 MiB, so that a short video is decoded once.
         """
+        kept: list[av.VideoFrame] = []
         count = size = 0
         for frame in self._decode():
             count += 1
             size += sum(plane.buffer_size for plane in frame.planes)
             if size <= _KEPT_BYTES:
-                self._kept.append(frame)
+                kept.append(frame)
             else:
-                self._kept.clear()
+                kept.clear()
         if not count:
             raise BadData(f"The video {self.path} holds no frames. Replace it or take it out of the list.")
+        self._kept = kept
         return count
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
