@@ -1,0 +1,102 @@
+"""The scores of all samples in one array, read file by file and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from postprocess.matching import Match
+from postprocess.outputs import Output
+from postprocess.wording import some
+from vidom.errors import BadData, UsageError
+from vidom.progress import progress
+from vidom.results import read_output
+
+__all__ = ["gather", "peek", "remarks_on"]
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+
+
+def peek(output: Output, classes: int | None) -> tuple[int, int]:
+    """Return how many rows and classes an output file holds.
+
+    Raises UsageError for a `.bin` when the class count is unknown, BadData when the file is damaged.
+    """
+    if classes is None and output.path.suffix.lower() == ".bin":
+        raise UsageError(
+            f"{output.path} is raw numbers without a shape, and no clip store or label file says how many "
+            "classes there are. Give --num_classes, or --labels with the file of class names."
+        )
+    rows, columns = read_output(output.path, classes=classes).shape
+    return rows, columns
+
+
+def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int) -> FloatArray:
+    """Return the scores, shape (samples, classes) float32, of the labelled samples by ascending index.
+
+    float32 is what engines compute in, so that an NPY and a BIN of one run give the same array; of a TXT its
+    six decimals are left. Memory is that array and one file.
+
+    Raises BadData that names the files with another number of rows or columns or without numbers, and the
+    samples with a NaN or infinite score. A file may lack its padding rows.
+    """
+    order = {index: position for position, index in enumerate(sorted(labels))}
+    scores = np.empty((len(order), classes), dtype=np.float32)
+    misshapen: list[str] = []
+    with progress(total=len(matches), unit="file", label="read scores") as bar:
+        for match in matches:
+            rows = read_output(match.output.path, classes=classes)
+            if (fault := _fault(rows, match, classes)) is None:
+                # A value beyond float32 becomes infinite here and is refused below.
+                with np.errstate(over="ignore"):
+                    scores[[order[index] for index in match.samples]] = rows[: len(match.samples)]
+            else:
+                misshapen.append(f"{match.output.path.name} ({fault})")
+            bar.update()
+    if misshapen:
+        raise BadData(
+            f"{len(misshapen)} of the {len(matches)} output files in {matches[0].output.path.parent} do not hold "
+            f"{classes} scores for each of their samples: {some(misshapen)}. If all of them have another number "
+            "of classes, the labels are those of another data set; if they have several rows for one sample, "
+            "those are its single views: export the model with --average_clips prob (or score)."
+        )
+    indices = sorted(labels)
+    unsound = [indices[row] for row in np.unique(np.nonzero(~np.isfinite(scores))[0])]
+    if unsound:
+        raise BadData(
+            f"{len(unsound)} samples have a score that is NaN or infinite: {some(unsound)}. The model overflowed "
+            "or its input was damaged; such a sample is neither right nor wrong, so no accuracy is given."
+        )
+    return scores
+
+
+def _fault(rows: Array, match: Match, classes: int) -> str | None:
+    expected = len(match.samples)
+    if rows.dtype.kind not in "fiub":
+        return f"{rows.dtype} instead of numbers"
+    if rows.shape[1] != classes:
+        return f"{rows.shape[1]} columns instead of {classes}"
+    if rows.shape[0] not in (expected, expected + match.padding):
+        return f"{rows.shape[0]} rows instead of {expected + match.padding}"
+    return None
+
+
+def remarks_on(scores: FloatArray) -> tuple[str, ...]:
+    """Return what is odd about the scores although an accuracy can be computed from them."""
+    remarks = []
+    if len(scores) > 1 and (scores == scores[0]).all():
+        remarks.append(
+            "Warning: all samples have exactly the same scores. The model does not see its input; the accuracy "
+            "says nothing."
+        )
+    sums = scores.sum(axis=1, dtype=np.float64)
+    if scores.min() < 0 or abs(sums - 1).max() > 0.01:
+        remarks.append(
+            f"The scores are no probabilities (rows sum to {sums.min():.4g} .. {sums.max():.4g}); top-1 and "
+            "top-5 need only their order."
+        )
+    return tuple(remarks)

@@ -1,0 +1,159 @@
+"""Which row of an output file belongs to which sample, known before a single row is read.
+
+Three layouts say it in their own way:
+
+- a clip store's manifest lists each file's samples and how many rows are padding;
+- without a manifest and with one row per file, the number in the input file's name is the sample's index
+  (`000123.bin`, `123.bin`, and with one prefix for all files `clip_123.bin`);
+- with N rows per file, as ModelZoo's `TSM_preprocess.py` writes them, row r of file k is sample k*N + r, which
+  is also the index on that sample's line of the `.info` list. Rows beyond the list's last index are padding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from postprocess.outputs import Output
+from postprocess.wording import some
+from vidom.clip_store import ClipStore
+from vidom.errors import BadData
+from vidom.results import output_stem
+
+__all__ = ["Match", "check_coverage", "find_store", "in_order", "match_by_number", "match_by_store"]
+
+_NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]{1,18})")
+
+
+@dataclass(frozen=True)
+class Match:
+    """An output file and the indices of the samples its first rows belong to; `padding` more rows may follow."""
+
+    output: Output
+    samples: tuple[int, ...]
+    padding: int
+
+
+def find_store(info_path: Path | str, outputs: Sequence[Output]) -> ClipStore | None:
+    """Return the clip store that the outputs' input files belong to, else the one the list lies in, else None.
+
+    Raises BadData when its manifest is damaged.
+    """
+    folders = [Path(info_path).parent]
+    if outputs[0].infile is not None:
+        inputs = Path(outputs[0].infile).parent
+        folders[:0] = [inputs, inputs.parent] if inputs.name == "clips" else [inputs]
+    for folder in folders:
+        if (folder / "manifest.json").is_file():
+            return ClipStore.open(folder)
+    return None
+
+
+def match_by_store(outputs: Sequence[Output], store: ClipStore) -> tuple[Match, ...]:
+    """Return each output with the samples that the manifest lists for its input file.
+
+    Raises BadData that names the outputs whose input is no file of the store.
+    """
+    files = {output_stem(clip_file.name): clip_file for clip_file in store.files}
+    strange = [output.stem for output in outputs if output.stem not in files]
+    if strange:
+        raise BadData(
+            f"{len(strange)} of {len(outputs)} outputs came from input files that the clip store {store.folder} "
+            f"does not have: {some(strange)}. Score them with the .info list of the store they were made from."
+        )
+    matched = [(output, files[output.stem]) for output in outputs]
+    return tuple(Match(output, clip_file.samples, clip_file.padding) for output, clip_file in matched)
+
+
+def in_order(outputs: Sequence[Output]) -> tuple[tuple[int, Output], ...]:
+    """Return the outputs with the number in their input file's name, by that number.
+
+    Raises BadData that names the files without a number, or with another prefix before it.
+    """
+    found = [(_NUMBERED.fullmatch(output.stem), output) for output in outputs]
+    prefixes = Counter(match["prefix"] for match, _ in found if match)
+    prefix = prefixes.most_common(1)[0][0] if prefixes else ""
+    strange = [output.stem for match, output in found if match is None or match["prefix"] != prefix]
+    if strange:
+        raise BadData(
+            "Nothing says which samples these outputs belong to, for the names of their input files do not end "
+            f"in a number like the others': {some(strange)}. Without a clip store's manifest, file 123.bin must "
+            "hold the sample that is 123 in the .info list."
+        )
+    numbered = ((int(match["number"]), output) for match, output in found if match)
+    return tuple(sorted(numbered, key=lambda pair: pair[0]))
+
+
+def match_by_number(
+    numbered: Sequence[tuple[int, Output]], labels: Mapping[int, int], *, rows: int
+) -> tuple[Match, ...]:
+    """Return each output with the samples k*rows .. k*rows + rows - 1, those beyond the list's end as padding.
+
+    Raises BadData when files of several rows are more than the list fills, as the single views of a model
+    exported without averaging are.
+    """
+    files, needed = len({number for number, _ in numbered}), -(-len(labels) // rows)
+    if rows > 1 and (files > needed or files == len(labels)):
+        raise BadData(
+            f"Each of the {files} output files holds {rows} rows, but at {rows} samples a file the "
+            f"{len(labels)} samples of the list take {needed}. Rows that are single views of a sample are not "
+            "its score: export the model with --average_clips prob (or score) so that it gives one row per "
+            "sample. Rows that are samples need the list they were made from."
+        )
+    last = max(labels)
+    matches = []
+    for number, output in numbered:
+        first = number * rows
+        # A file wholly beyond the list is not padding: its samples have no label.
+        end = first + rows if first > last else min(first + rows, last + 1)
+        matches.append(Match(output, tuple(range(first, end)), first + rows - end))
+    return tuple(matches)
+
+
+def check_coverage(matches: Sequence[Match], labels: Mapping[int, int], store: ClipStore | None) -> None:
+    """Every labelled sample has exactly one row and every row has a label, else BadData names the samples.
+
+    With a store, its samples' own labels must also be those of the list.
+    """
+    ids = {} if store is None else {index: sample.id for index, sample in store.samples.items()}
+    rows = Counter(index for match in matches for index in match.samples)
+    twice = sorted(index for index, count in rows.items() if count > 1)
+    if twice:
+        raise BadData(
+            f"{len(twice)} samples have more than one output: {some(twice, ids)}. The outputs of two runs, or "
+            "two input files of one sample, were mixed; run the inference again into a new folder."
+        )
+    _check_both_ways(rows, labels, ids, store)
+    if store is not None:
+        known = {index: sample.label for index, sample in store.samples.items()}
+        differing = sorted(index for index in rows if known.get(index) != labels[index])
+        if differing:
+            raise BadData(
+                f"The list gives {len(differing)} samples another label than the clip store {store.folder} was "
+                f"packed with: {some(differing, ids)}. It is the list of another data set or of another order; "
+                "use the .info file of that store."
+            )
+
+
+def _check_both_ways(
+    rows: Mapping[int, int], labels: Mapping[int, int], ids: Mapping[int, str], store: ClipStore | None
+) -> None:
+    unlabelled = sorted(index for index in rows if index not in labels)
+    if unlabelled:
+        raise BadData(
+            f"{len(unlabelled)} outputs have no label in the list: samples {some(unlabelled, ids)}. Score them "
+            "with the list they were made from."
+        )
+    missing = sorted(index for index in labels if index not in rows)
+    if missing:
+        skipped = {skip.index for skip in store.skipped} if store else set()
+        unread = len(skipped.intersection(missing))
+        raise BadData(
+            f"{len(missing)} of the {len(labels)} samples in the list have no output: {some(missing, ids)}. "
+            + (f"{unread} of them could not be read when the store was packed. " if unread else "")
+            + "An accuracy over the rest would not be that of the data set: run the inference on all of them, or "
+            "give the list of just those that were run."
+        )

@@ -1,0 +1,127 @@
+"""Which output file came from which input file: what a summary says, or the names in a folder without one."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from postprocess.wording import some
+from vidom.errors import BadData
+from vidom.results import output_stem, read_summary, summary_path
+
+__all__ = ["Output", "find_outputs", "metrics_path"]
+
+_FIRST_OUTPUT = re.compile(r"(?P<stem>.+)_0\.(txt|npy|bin)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Output:
+    """The file with the scores of one input file, which `stem` names; `infile` is None where nothing says it."""
+
+    stem: str
+    infile: str | None
+    path: Path
+
+
+def find_outputs(result_path: Path | str) -> tuple[Output, ...]:
+    """Return the outputs of a run, each an existing file, no two for one input file or of one name.
+
+    `result_path` is a summary as ais_bench writes it, or a result folder. A folder's summary is its sibling
+    `FOLDER_summary.json`; without one, as ModelZoo's scripts have it, every `STEM_0.txt|npy|bin` in the
+    folder counts and everything else (a stray summary, a model's further outputs) does not. Of a model with
+    several outputs the first one holds the scores.
+
+    A summary's paths are relative to where the run was started, which nobody knows later. ais_bench always
+    puts the output folder beside the summary, so a file is looked for there; failing that where its path says,
+    but only under the current folder or the summary's.
+
+    Raises BadData that names the missing or the doubly written files.
+    """
+    result_path = Path(result_path).absolute()
+    if not result_path.is_dir():
+        return _from_summary(result_path)
+    summary = summary_path(result_path.parent, result_path.name)
+    return _from_summary(summary) if summary.is_file() else _from_folder(result_path)
+
+
+def metrics_path(result_path: Path | str) -> Path:
+    """Return where a run's metrics lie unless told otherwise: `NAME_metrics.json` beside folder and summary."""
+    result_path = Path(result_path).absolute()
+    name = result_path.name if result_path.is_dir() else result_path.stem.removesuffix("_summary")
+    return result_path.with_name(f"{name}_metrics.json")
+
+
+def _from_summary(summary: Path) -> tuple[Output, ...]:
+    entries, _ = read_summary(summary)
+    empty = [entry.infiles[0] if entry.infiles else entry.key for entry in entries if not entry.outfiles]
+    if empty:
+        raise BadData(
+            f"The summary {summary} names no output for {len(empty)} of its {len(entries)} entries: "
+            f"{some(empty)}. Run the inference again."
+        )
+    written = Counter(entry.outfiles[0] for entry in entries)
+    twice = [outfile for outfile, count in written.items() if count > 1]
+    if twice:
+        raise BadData(
+            f"In the summary {summary} several inputs wrote the same output, so only the last is left: "
+            f"{some(twice)}. ais_bench cuts a name at its first dot: give the input files names without dots "
+            "that differ, and run the inference again."
+        )
+    folders = {posixpath.dirname(outfile): Path() for outfile in written}
+    for given in folders:
+        folders[given] = _locate(given, summary)
+    outputs = tuple(
+        Output(
+            stem=output_stem(entry.infiles[0]) if entry.infiles else entry.key,
+            infile=entry.infiles[0] if entry.infiles else None,
+            path=folders[posixpath.dirname(entry.outfiles[0])] / posixpath.basename(entry.outfiles[0]),
+        )
+        for entry in entries
+    )
+    _check_present(outputs, summary)
+    return outputs
+
+
+def _locate(given: str, summary: Path) -> Path:
+    name = posixpath.basename(posixpath.normpath(given)) if given else ""
+    sibling = summary.parent / ("" if name in (".", "..") else name)
+    if sibling.is_dir():
+        return sibling
+    as_given = Path(given).resolve()
+    allowed = any(as_given.is_relative_to(root.resolve()) for root in (Path.cwd(), summary.parent))
+    return as_given if allowed and as_given.is_dir() else sibling
+
+
+def _check_present(outputs: Sequence[Output], summary: Path) -> None:
+    missing = [output.path for output in outputs if not output.path.is_file()]
+    if missing:
+        raise BadData(
+            f"{len(missing)} of the {len(outputs)} output files that {summary} names are missing in "
+            f"{missing[0].parent}: {some(path.name for path in missing)}. Put them back beside the summary, or "
+            "run the inference again."
+        )
+
+
+def _from_folder(folder: Path) -> tuple[Output, ...]:
+    outputs = tuple(
+        Output(stem=match["stem"], infile=None, path=path)
+        for path in sorted(folder.iterdir())
+        if (match := _FIRST_OUTPUT.fullmatch(path.name))
+    )
+    if not outputs:
+        raise BadData(
+            f"The result folder {folder} holds no outputs: no file is named like 000000_0.npy, .bin or .txt. "
+            "Give the summary (NAME_summary.json) or the folder that the inference wrote."
+        )
+    stems = Counter(output.stem for output in outputs)
+    twice = [stem for stem, count in stems.items() if count > 1]
+    if twice:
+        raise BadData(
+            f"The result folder {folder} holds outputs in two formats for the same inputs: {some(twice)}. They "
+            "are left from two runs: give the summary of one of them as --result_path."
+        )
+    return outputs
