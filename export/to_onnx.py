@@ -13,10 +13,10 @@ from typing import Any
 
 import onnx
 import torch
-from networks.build import Provenance, load_network
 
 from export.deployable import Deployable, InputDtype
 from export.record import code_digest, is_fresh, write_record
+from networks.build import Provenance, load_network
 from vidom.command import Parser, log, run
 from vidom.errors import UsageError
 from vidom.files import atomic_path
@@ -58,10 +58,11 @@ def to_onnx(
     if is_fresh(output, made_from):
         log(f"{output} is up to date.")
         return output
-    model = _trace(deployable, recipe, opset=opset, input_dtype=input_dtype)
-    _set_batch(model, recipe, None if dynamic_batch else batch_size)
-    onnx.checker.check_model(model, full_check=True)
     with atomic_path(output) as temporary:
+        _trace(deployable, recipe, temporary, opset=opset, input_dtype=input_dtype)
+        model = onnx.load(temporary)
+        _set_batch(model, recipe, None if dynamic_batch else batch_size)
+        onnx.checker.check_model(model, full_check=True)
         onnx.save(model, temporary)
     write_record(output, made_from)
     return output
@@ -91,29 +92,30 @@ def build_deployable(
     return Deployable(network, recipe, input_dtype=input_dtype).eval(), provenance
 
 
-def _trace(deployable: Deployable, recipe: Recipe, *, opset: int, input_dtype: InputDtype) -> onnx.ModelProto:
+def _trace(
+    deployable: Deployable, recipe: Recipe, path: Path, *, opset: int, input_dtype: InputDtype
+) -> None:
     sample = torch.zeros(recipe.input_shape(1), dtype=getattr(torch, input_dtype))
-    stream = io.BytesIO()
     with _quiet_exporter(), torch.no_grad():
         torch.onnx.export(
             deployable,
             (sample,),
-            stream,
+            path,
             opset_version=opset,
             input_names=[INPUT_NAME],
             output_names=["probabilities" if recipe.head.softmax else "logits"],
             dynamo=False,
         )
-    return onnx.load_model_from_string(stream.getvalue())
 
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
     # The TorchScript exporter is the one whose opset 11 graphs ATC reads; its notice of being the older
-    # one, repeated at each call, is not news to the user.
+    # one is not news to the user, nor that sizes other than the batch become constants, which is wanted.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore", category=DeprecationWarning)
         warnings.simplefilter("ignore", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Converting a tensor to a Python")
         yield
 
 

@@ -16,7 +16,7 @@ import torch
 from export.deployable import Deployable, InputDtype
 from export.parity import Parity, Tolerance, compare, render
 from export.record import read_record, write_record
-from export.surgery import run_passes
+from export.surgery import model_bytes, run_passes
 from export.to_onnx import add_model_options, build_deployable, recipe_of
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, JudgementFailed
@@ -127,7 +127,8 @@ def _runners(path: Path, recipe: Recipe) -> list[tuple[int, Run]]:
 
 
 def _at_batch(path: Path, batch_size: int) -> onnx.ModelProto:
-    return run_passes(path, passes=("set-batch",), batch_size=batch_size, average_clips="keep").proto()
+    surgery = run_passes(path, passes=("set-batch",), batch_size=batch_size, average_clips="keep")
+    return onnx.load_model_from_string(model_bytes(surgery.model))
 
 
 def _load(path: Path, recipe: Recipe) -> onnx.ModelProto:

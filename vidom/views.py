@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["ViewPlan"]
 
@@ -34,6 +34,17 @@ class ViewPlan(BaseModel):
     mean: Triple
     std: Triple
     layout: Literal["NCHW"] = "NCHW"
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> ViewPlan:
+        if self.crop == "three" and self.crop_size != self.short_side:
+            raise ValueError(
+                f"three crops slide along the longer side, so crop_size must equal short_side {self.short_side}, "
+                f"found {self.crop_size}"
+            )
+        if self.crop_size > self.short_side:
+            raise ValueError(f"crop_size {self.crop_size} does not fit into short_side {self.short_side}")
+        return self
 
     @property
     def phases(self) -> int:

@@ -93,3 +93,10 @@ def test_a_contradicting_shape_is_refused_with_the_arithmetic():
 def test_a_label_file_of_another_length_is_refused():
     with pytest.raises(UsageError, match="names 174 classes.*num_classes 400"):
         load_recipe("tsm_k400", ["dataset.labels=labels/sthv2.txt"]).labels()
+
+
+def test_crops_that_do_not_fit_the_resized_frame_are_refused():
+    with pytest.raises(UsageError, match="crop_size must equal short_side 256, found 224"):
+        load_recipe("tsm_sthv2", ["views.crop_size=224"])
+    with pytest.raises(UsageError, match="crop_size 300 does not fit into short_side 256"):
+        load_recipe("tsm_k400", ["views.crop_size=300"])
