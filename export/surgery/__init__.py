@@ -1,0 +1,120 @@
+"""Surgery on ONNX graphs: small named passes that recognise patterns, never a model's numbers.
+
+`run_passes` applies them in the order of `PASSES`; `equivalence.prove_equal` shows that the meaning stayed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from export.surgery.average_views import average_views
+from export.surgery.census import Census, census, census_table
+from export.surgery.contract import AVERAGES, AverageClips, Options, Pass
+from export.surgery.eliminate_dead import eliminate_dead
+from export.surgery.fold_constants import fold_constants, share_duplicates
+from export.surgery.merge_slices import merge_slices
+from export.surgery.model_file import load_model, model_bytes
+from export.surgery.set_batch import set_batch
+from export.surgery.zero_blanks import pad_blanks, zero_blanks
+from vidom.errors import UsageError
+
+__all__ = [
+    "AVERAGES",
+    "PASSES",
+    "AverageClips",
+    "Pass",
+    "Step",
+    "SurgeryResult",
+    "census_table",
+    "model_bytes",
+    "run_passes",
+]
+
+PASSES: tuple[Pass, ...] = (
+    Pass("set-batch", "write the batch size into the input and into every Reshape", set_batch),
+    Pass("fold-constants", "compute what follows from constants and static shapes", fold_constants),
+    Pass("share-duplicates", "compute equal nodes once, keep equal weights once", share_duplicates),
+    Pass("zero-blanks", "turn zeros computed as x - x into constants", zero_blanks),
+    Pass("pad-blanks", "turn zero blocks joined by Concat into Pad", pad_blanks),
+    Pass("merge-slices", "cut once where consecutive Slices cut one after the other", merge_slices),
+    Pass("average-views", "average the clips of a sample inside the graph", average_views),
+    Pass("eliminate-dead", "remove unused nodes, weights, functions and opset domains", eliminate_dead),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one pass did."""
+
+    name: str
+    modified: bool
+    before: Census
+    after: Census
+
+
+@dataclass(frozen=True)
+class SurgeryResult:
+    """The model after all passes, and what each did to its operators."""
+
+    model: ir.Model
+    steps: tuple[Step, ...]
+
+    @property
+    def modified(self) -> bool:
+        """Whether any pass changed anything."""
+        return any(step.modified for step in self.steps)
+
+    @property
+    def census_before(self) -> Census:
+        """The operators of the model that was given."""
+        return self.steps[0].before
+
+    @property
+    def census_after(self) -> Census:
+        """The operators of the model that came out."""
+        return self.steps[-1].after
+
+
+def run_passes(
+    model: ir.Model | Path,
+    *,
+    passes: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    average_clips: AverageClips = "score",
+) -> SurgeryResult:
+    """Return `model`, a graph or the path of one, after the named passes, all of them for None.
+
+    Passes run in the order of `PASSES`, however they are listed; the model given is left as it is. The same
+    model and options give the same bytes, and the result's own surgery changes nothing.
+
+    Raises UsageError for an unknown or empty list of passes and for options that do not fit the graph,
+    BadData for a file that is no valid model or a graph that the batch cannot be written into.
+    """
+    chosen = _chosen(passes)
+    options = Options(batch_size=batch_size, average_clips=average_clips)
+    subject = load_model(model) if isinstance(model, Path) else model.clone()
+    steps = []
+    before = census(subject)
+    for item in chosen:
+        modified = item.apply(subject, options)
+        after = census(subject)
+        steps.append(Step(item.name, modified, before, after))
+        before = after
+    return SurgeryResult(subject, tuple(steps))
+
+
+def _chosen(names: Sequence[str] | None) -> tuple[Pass, ...]:
+    known = [item.name for item in PASSES]
+    for name in names or ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UsageError(f"There is no pass {name!r}.{hint} The passes are: {', '.join(known)}.")
+    if names is not None and not names:
+        raise UsageError(f"No pass was named. The passes are: {', '.join(known)}.")
+    return tuple(item for item in PASSES if names is None or item.name in names)

@@ -1,0 +1,30 @@
+"""The pass that leaves nothing in the file which the outputs do not need."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from export.surgery.contract import Options
+from export.surgery.values import drop_unused
+
+__all__ = ["eliminate_dead"]
+
+
+def eliminate_dead(model: ir.Model, options: Options) -> bool:
+    """Everything left in the model is needed for its outputs.
+
+    Removed:
+
+    1. nodes and initializers that no output depends on, and Identity nodes;
+    2. initializers that repeat another one's type, shape and bits;
+    3. model-local functions that nothing calls;
+    4. operator set domains that no node uses. ATC accepts a single one (E16005).
+
+    Not removed: inputs and outputs; their names stay. An Identity between an input and an output stays.
+    """
+    modified = drop_unused(model)
+    modified |= common.DeduplicateInitializersPass(size_limit=1 << 31)(model).modified
+    modified |= common.RemoveUnusedFunctionsPass()(model).modified  # type: ignore[no-untyped-call]
+    modified |= common.RemoveUnusedOpsetsPass()(model).modified
+    return modified

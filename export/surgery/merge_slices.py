@@ -1,0 +1,111 @@
+"""The pass that cuts once where the graph cuts twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from export.surgery.contract import Options
+from export.surgery.shapes import resolved
+from export.surgery.values import add_constant, drop_unused, integers
+
+__all__ = ["merge_slices"]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What one Slice keeps of one axis."""
+
+    start: int
+    end: int
+    step: int
+
+
+def merge_slices(model: ir.Model, options: Options) -> bool:
+    """No Slice cuts what another Slice gives, where both are constant.
+
+    Rewritten: `Slice(Slice(x))` becomes one Slice of x over the axes of both, for chains of any length,
+    nodes taken in the graph's own order, so that the result is the same on every run.
+
+    1. Axes that only one of the two cuts keep their bounds.
+    2. An axis that both cut is cut once by the bounds that both together leave, which needs its static
+       size and positive steps. Writing the axis twice, as appending the bounds would, is invalid ONNX.
+    3. The first Slice stays if something else uses it, and goes otherwise.
+
+    Not rewritten: a Slice with computed bounds, one of opset 9 or before (bounds in attributes), a shared
+    axis of unknown size or with a negative step.
+    """
+    known = resolved(model)
+    modified = False
+    for node in model.graph:
+        inner = node.inputs[0].producer() if _is_slice(node) and node.inputs[0] is not None else None
+        if inner is None or not _is_slice(inner):
+            continue
+        merged = _merged(inner, node, known)
+        if merged is not None:
+            _rewrite(model.graph, node, inner.inputs[0], merged)
+            modified = True
+    drop_unused(model)
+    return modified
+
+
+def _is_slice(node: ir.Node) -> bool:
+    return not node.domain and node.op_type == "Slice" and len(node.inputs) >= 3
+
+
+def _merged(inner: ir.Node, outer: ir.Node, known: Mapping[str, ir.Value]) -> dict[int, _Cut] | None:
+    source = known.get(str(inner.inputs[0].name)) if inner.inputs[0] is not None else None
+    if source is None or source.shape is None:
+        return None
+    cuts, then = _cuts(inner, len(source.shape)), _cuts(outer, len(source.shape))
+    if cuts is None or then is None:
+        return None
+    for axis, cut in then.items():
+        both = _both(cuts[axis], cut, source.shape[axis]) if axis in cuts else cut
+        if both is None:
+            return None
+        cuts[axis] = both
+    return cuts
+
+
+def _cuts(node: ir.Node, rank: int) -> dict[int, _Cut] | None:
+    """Return what a Slice with constant bounds keeps, by non-negative axis."""
+    starts, ends = integers(node.inputs[1]), integers(node.inputs[2])
+    given = [None if len(node.inputs) <= index else node.inputs[index] for index in (3, 4)]
+    if starts is None or ends is None:
+        return None
+    axes = list(range(len(starts))) if given[0] is None else integers(given[0])
+    steps = [1] * len(starts) if given[1] is None else integers(given[1])
+    if axes is None or steps is None:
+        return None
+    bounds = zip(axes, starts, ends, steps, strict=True)
+    return {axis % rank: _Cut(start, end, step) for axis, start, end, step in bounds}
+
+
+def _both(first: _Cut, second: _Cut, size: int | ir.SymbolicDim) -> _Cut | None:
+    if not isinstance(size, int) or first.step < 0 or second.step < 0:
+        return None
+    # For positive steps Python clips bounds exactly as ONNX does.
+    kept = range(size)[first.start : first.end : first.step][second.start : second.end : second.step]
+    return _Cut(kept.start, kept.stop, kept.step) if kept else _Cut(0, 0, 1)
+
+
+def _rewrite(graph: ir.Graph, node: ir.Node, source: ir.Value | None, cuts: Mapping[int, _Cut]) -> None:
+    axes = sorted(cuts)
+    columns = {
+        "starts": [cuts[axis].start for axis in axes],
+        "ends": [cuts[axis].end for axis in axes],
+        "axes": axes,
+        "steps": [cuts[axis].step for axis in axes],
+    }
+    name = node.outputs[0].name
+    bounds = [
+        add_constant(graph, f"{name}_{column}", np.array(numbers, dtype=np.int64))
+        for column, numbers in columns.items()
+    ]
+    node.resize_inputs(5)
+    for index, value in enumerate((source, *bounds)):
+        node.replace_input_with(index, value)

@@ -1,0 +1,156 @@
+"""The pass that writes a batch size into a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from export.surgery.contract import Options
+from export.surgery.shapes import record_shapes, resolved
+from export.surgery.values import add_constant, constant, data_input, drop_unused, integers, static_dims
+from vidom.errors import BadData, UsageError
+
+__all__ = ["set_batch"]
+
+Shape = tuple[int, ...]
+# Operators that tell the shape of a tensor: what follows them is no longer data of the samples.
+_ABOUT_SHAPES = ("Shape", "Size")
+# Operators whose second input is the shape of their output.
+_SHAPED_BY_INPUT = ("Reshape", "Expand")
+
+
+def set_batch(model: ir.Model, options: Options) -> bool:
+    """The graph takes `options.batch_size` samples, and every shape in it follows; None leaves it alone.
+
+    Rewritten, on the way from the data input to the outputs:
+
+    1. dimension 0 of the data input, whether it was another number or a symbol;
+    2. the target of every Reshape and Expand becomes a constant in full, its dimension 0 multiplied by
+       new batch / old batch, whether it was a constant with the old batch in it, a constant with -1, or
+       computed by Shape and Gather;
+    3. constant blocks joined to the data by Concat whose dimension 0 is the old batch's, when they hold the
+       same for every sample (zero blocks do).
+
+    Not rewritten: anything else. Every value that depends on the data must come out with dimension 0
+    multiplied and the others unchanged; where one does not, the batch is baked in there (a Slice or a
+    Squeeze of the batch axis, a constant that differs between samples, a transposed batch), and BadData
+    names that node. A symbolic batch is taken as one that also works as 1.
+
+    Raises UsageError for a batch below 1 or an input with other unknown dimensions.
+    """
+    batch = options.batch_size
+    if batch is None:
+        return False
+    if batch < 1:
+        raise UsageError(f"The batch must be at least 1, found {batch}.")
+    entry = data_input(model)
+    old = _old_batch(entry)
+    before = resolved(model, batch=old)
+    data = _data_values(model, entry)
+    wanted = {str(value.name): _scaled(value, before, old=old, new=batch) for value in data}
+    modified = _declare(entry, batch)
+    for node in [value.producer() for value in data]:
+        if node is not None and not node.domain and node.op_type in _SHAPED_BY_INPUT:
+            modified |= _write_target(model.graph, node, wanted)
+        elif node is not None and not node.domain and node.op_type == "Concat":
+            modified |= _retile(model.graph, node, wanted, old=old, new=batch)
+    if modified:
+        drop_unused(model)
+    _confirm(model, data, wanted, old=old, new=batch)
+    if modified:
+        record_shapes(model)
+    return modified
+
+
+def _old_batch(entry: ir.Value) -> int:
+    dims = tuple(entry.shape or ())
+    unknown = [axis for axis, dim in enumerate(dims) if axis and not isinstance(dim, int)]
+    if unknown:
+        raise UsageError(
+            f"The input {entry.name} has unknown sizes at dimension {', '.join(map(str, unknown))} of "
+            f"{entry.shape}; only the batch, dimension 0, may be symbolic. Export it with fixed sizes."
+        )
+    return int(dims[0]) if isinstance(dims[0], int) else 1
+
+
+def _data_values(model: ir.Model, entry: ir.Value) -> list[ir.Value]:
+    """Return `entry` and the values computed from its elements, in the order of computation."""
+    found = {entry: None}
+    for node in model.graph:
+        about_shapes = not node.domain and node.op_type in _ABOUT_SHAPES
+        if not about_shapes and any(value in found for value in node.inputs if value is not None):
+            found.update(dict.fromkeys(node.outputs))
+    return list(found)
+
+
+def _scaled(value: ir.Value, before: Mapping[str, ir.Value], *, old: int, new: int) -> Shape:
+    known = before.get(str(value.name))
+    dims = None if known is None else static_dims(known)
+    if not dims or dims[0] % old:
+        found = "unknown" if known is None else known.shape
+        raise BadData(
+            f"Batch {new} cannot be written into this graph: the shape of {value.name}, computed by "
+            f"{_title(value)}, is {found} at batch {old}, where dimension 0 should be a multiple of {old}. "
+            f"Export the model at batch {new} instead."
+        )
+    return (dims[0] // old * new, *dims[1:])
+
+
+def _declare(entry: ir.Value, batch: int) -> bool:
+    dims = tuple(entry.shape or ())
+    entry.shape = ir.Shape([batch, *dims[1:]])
+    return dims[0] != batch
+
+
+def _write_target(graph: ir.Graph, node: ir.Node, wanted: Mapping[str, Shape]) -> bool:
+    target = list(wanted[str(node.outputs[0].name)])
+    if integers(node.inputs[1]) == target:
+        return False
+    name = f"{node.outputs[0].name}_shape"
+    node.replace_input_with(1, add_constant(graph, name, np.array(target, dtype=np.int64)))
+    return True
+
+
+def _retile(graph: ir.Graph, node: ir.Node, wanted: Mapping[str, Shape], *, old: int, new: int) -> bool:
+    lead = wanted[str(node.outputs[0].name)][0]
+    modified = False
+    for index, value in enumerate(node.inputs):
+        block = constant(value)
+        if value is None or block is None or not block.ndim or block.shape[0] != lead // new * old:
+            continue
+        if lead == block.shape[0] or (block != block[:1]).any():
+            continue
+        tiled = np.broadcast_to(block[:1], (lead, *block.shape[1:])).copy()
+        node.replace_input_with(index, add_constant(graph, f"{value.name}_bs{new}", tiled))
+        modified = True
+    return modified
+
+
+def _confirm(
+    model: ir.Model, data: list[ir.Value], wanted: Mapping[str, Shape], *, old: int, new: int
+) -> None:
+    advice = (
+        f"The batch {old} of the export is written into that node; export the model at batch {new} instead."
+    )
+    try:
+        after = resolved(model)
+    except BadData as error:
+        raise BadData(f"Batch {new} cannot be written into this graph. {error}. {advice}") from None
+    for value in data:
+        known = after.get(str(value.name))
+        if known is not None and static_dims(known) != wanted[str(value.name)]:
+            raise BadData(
+                f"Batch {new} cannot be written into this graph: {_title(value)} gives {known.shape} where "
+                f"{list(wanted[str(value.name)])} is expected. {advice}"
+            )
+
+
+def _title(value: ir.Value) -> str:
+    node = value.producer()
+    return (
+        "the graph's input"
+        if node is None
+        else f"the node {node.name or node.outputs[0].name} ({node.op_type})"
+    )

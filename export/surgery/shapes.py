@@ -1,0 +1,112 @@
+"""What shape every value of a graph has, found on a copy so that asking changes nothing."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+import onnx
+import onnx_ir as ir
+from onnxscript import optimizer
+
+from export.surgery.values import data_input, free_constants
+from vidom.errors import BadData
+
+__all__ = ["fold", "forget_shapes", "record_shapes", "resolved"]
+
+# 1 GiB of float32. Constants beyond it are left to be computed at run time.
+_LARGEST_CONSTANT = 1 << 28
+# Up to this many elements a constant may decide a shape; the rest is weights, whose values shape nothing.
+_LARGEST_SHAPE = 1 << 10
+_FIRST_ERROR = re.compile(r"\(op_type:\s*(?P<op>\w+), node name: (?P<node>.*?)\): (?P<why>[^\n]*)")
+_KEPT = ("DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear")
+
+
+def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Value]:
+    """Return, by name, every value of `model` with the type and shape that follow from its inputs.
+
+    `batch`, if given, stands in for dimension 0 of the data input. Shapes that the file states for inner
+    values are not believed. `model` is left as it is. Raises BadData when the shapes of some node
+    contradict each other.
+    """
+    twin = model.clone()
+    if batch is not None:
+        entry = data_input(twin)
+        entry.shape = ir.Shape([batch, *tuple(entry.shape or ())[1:]])
+    free_constants(twin)
+    forget_shapes(twin)
+    fold(twin)
+    for value in twin.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.size > _LARGEST_SHAPE:
+            value.const_value = _weightless(tensor, str(value.name))
+    try:
+        proto = onnx.shape_inference.infer_shapes(
+            ir.to_proto(twin), check_type=True, strict_mode=True, data_prop=True
+        )
+    except onnx.shape_inference.InferenceError as error:
+        raise BadData(_contradiction(str(error))) from None
+    return ir.convenience.create_value_mapping(ir.from_proto(proto).graph)
+
+
+def forget_shapes(model: ir.Model) -> None:
+    """No inner value or output of `model` states a shape; those of a file may be of another batch."""
+    for node in model.graph:
+        for value in node.outputs:
+            value.shape = None
+
+
+def record_shapes(model: ir.Model) -> None:
+    """Every inner value and output of `model` states the type and shape that follow from the inputs."""
+    known = resolved(model)
+    for node in model.graph:
+        for value in node.outputs:
+            found = known.get(str(value.name))
+            value.shape = None if found is None else found.shape
+            if found is not None and found.type is not None:
+                value.type = found.type
+
+
+def fold(model: ir.Model) -> bool:
+    """Whatever depends on constants and static shapes only is an initializer of `model`.
+
+    Nodes whose result would exceed 1 GiB or whose result's size is not known beforehand stay, so that a
+    hostile file cannot exhaust memory. Raises BadData when constants cannot be computed.
+    """
+    try:
+        folded = optimizer.fold_constants(
+            model,
+            onnx_shape_inference=True,
+            input_size_limit=_LARGEST_CONSTANT,
+            output_size_limit=_LARGEST_CONSTANT,
+            should_fold=_worth_folding,
+        ).modified
+    except (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
+        raise BadData(f"The constants of the graph cannot be computed: {error}. Export it again.") from None
+    # The folder writes Constants in opset 12's spelling whatever the opset is; initializers have no spelling.
+    free_constants(model)
+    for value in ir.convenience.create_value_mapping(model.graph).values():
+        value.metadata_props.pop(optimizer.FOLDED_FROM_KEY, None)
+    return folded
+
+
+def _worth_folding(node: ir.Node) -> bool | None:
+    if node.domain or node.op_type in _KEPT:
+        return False
+    shapes = [value.shape for value in node.outputs]
+    known = [shape.numpy() for shape in shapes if shape is not None and shape.is_static()]
+    return len(known) == len(shapes) and all(math.prod(dims) <= _LARGEST_CONSTANT for dims in known)
+
+
+def _weightless(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtoTensor:
+    return ir.TensorProtoTensor(
+        onnx.TensorProto(name=name, data_type=int(tensor.dtype), dims=tensor.shape.numpy())
+    )
+
+
+def _contradiction(message: str) -> str:
+    found = _FIRST_ERROR.search(message)
+    if found is None:
+        return f"The shapes of the graph contradict each other: {message}"
+    return f"The shapes at the node {found['node']} ({found['op']}) contradict each other: {found['why']}"

@@ -1,0 +1,118 @@
+"""Small questions about the values of a graph, and small additions to it."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from vidom.errors import BadData
+
+__all__ = [
+    "add_constant",
+    "batch_of",
+    "constant",
+    "data_input",
+    "drop_unused",
+    "free_constants",
+    "fresh_name",
+    "integers",
+    "only_use",
+    "opset",
+    "static_dims",
+]
+
+
+def data_input(model: ir.Model) -> ir.Value:
+    """Return the one input that is not a weight; its dimension 0 is the batch.
+
+    Raises BadData when the graph has none or several, or when that input has no dimensions.
+    """
+    inputs = [value for value in model.graph.inputs if not value.is_initializer()]
+    if len(inputs) != 1:
+        names = ", ".join(str(value.name) for value in inputs) or "none"
+        raise BadData(f"The graph should have one input besides its weights, found {len(inputs)}: {names}.")
+    if not inputs[0].shape:
+        raise BadData(
+            f"The input {inputs[0].name} of the graph has no dimensions; the first should be the batch."
+        )
+    return inputs[0]
+
+
+def batch_of(model: ir.Model) -> int | None:
+    """Return dimension 0 of the data input, None when it is symbolic."""
+    dims = tuple(data_input(model).shape or ())
+    return int(dims[0]) if isinstance(dims[0], int) else None
+
+
+def opset(model: ir.Model) -> int:
+    """Return the version of the standard operators that the graph is written in."""
+    return int(model.graph.opset_imports.get("", 1))
+
+
+def static_dims(value: ir.Value) -> tuple[int, ...] | None:
+    """Return the dimensions of `value`, None unless all of them are numbers."""
+    if value.shape is None:
+        return None
+    dims = tuple(value.shape)
+    return tuple(int(dim) for dim in dims if isinstance(dim, int)) if value.shape.is_static() else None
+
+
+def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
+    """Return the elements of an initializer or Constant, None for any other value.
+
+    An initializer that is also an input of the graph counts: it is a weight that nobody overrides.
+    """
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def integers(value: ir.Value | None) -> list[int] | None:
+    """Return the elements of a constant vector of integers, None for any other value."""
+    elements = constant(value)
+    if elements is None or elements.ndim > 1 or elements.dtype.kind not in "iu":
+        return None
+    return [int(element) for element in elements.reshape(-1)]
+
+
+def only_use(value: ir.Value) -> ir.Node | None:
+    """Return the node that alone uses `value`, None when several do or the graph gives it out."""
+    consumers = value.consumers()
+    return consumers[0] if len(consumers) == 1 and not value.is_graph_output() else None
+
+
+def fresh_name(graph: ir.Graph, wanted: str) -> str:
+    """Return `wanted`, or `wanted_2`, `wanted_3`... when the graph has a value of that name."""
+    taken = {value.name for value in chain(graph.inputs, *(node.outputs for node in graph))}
+    taken.update(graph.initializers)
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    return name
+
+
+def add_constant(graph: ir.Graph, name: str, elements: npt.NDArray[Any]) -> ir.Value:
+    """Return a new initializer of `graph` that holds `elements`, named `name` or the next free name."""
+    tensor = ir.tensor(elements, name=fresh_name(graph, name))
+    value = ir.Value(name=tensor.name, shape=ir.Shape(elements.shape), type=ir.TensorType(tensor.dtype))
+    value.const_value = tensor
+    graph.register_initializer(value)
+    return value
+
+
+def free_constants(model: ir.Model) -> bool:
+    """Weights are no longer inputs of the graph, and every Constant is an initializer."""
+    freed = common.RemoveInitializersFromInputsPass()(model).modified
+    lifted = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model).modified
+    return freed or lifted
+
+
+def drop_unused(model: ir.Model) -> bool:
+    """Every node and initializer left reaches an output, and no Identity that could go is left."""
+    identities = common.IdentityEliminationPass()(model).modified
+    unused = common.RemoveUnusedNodesPass()(model).modified
+    return identities or unused
