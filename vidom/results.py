@@ -100,7 +100,7 @@ def read_output(path: Path | str, *, classes: int | None = None) -> Array:
         raise BadData(f"The output file {path} does not exist, although the summary names it.") from None
     except KeyError:
         raise BadData(f"The output file {path} must end in .npy, .bin or .txt.") from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, MemoryError) as error:
         raise BadData(
             f"The output file {path} can not be read ({error}). It may have been cut short."
         ) from None
@@ -110,7 +110,9 @@ def read_output(path: Path | str, *, classes: int | None = None) -> Array:
 
 
 def _read_npy(path: Path, _classes: int | None) -> Array:
-    array: Array = np.load(path, allow_pickle=False)
+    # `np.load` would also try zip archives under this name, and fails on them in ways of its own.
+    with path.open("rb") as stream:
+        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
     return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
 
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_runs import CLASSES, N, WriteInfo, WriteRun
 
-Rows = Mapping[str, np.ndarray]
-WriteRun = Callable[..., Path]
+
+@pytest.fixture(scope="session")
+def probabilities() -> np.ndarray:
+    rng = np.random.default_rng(7)
+    exp = np.exp(rng.normal(size=(N, CLASSES)))
+    return (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def truth(probabilities: np.ndarray) -> dict[int, int]:
+    """Labels of which the first choices are 13 right, the second choices 4."""
+    order = np.argsort(-probabilities, axis=1)
+    ranks = [0] * 13 + [1] * 4 + [6] * 5
+    return {index: int(order[index, rank]) for index, rank in enumerate(ranks)}
 
 
 def encode(rows: np.ndarray, outfmt: str) -> bytes:
@@ -22,7 +35,7 @@ def encode(rows: np.ndarray, outfmt: str) -> bytes:
 @pytest.fixture
 def write_run(tmp_path: Path) -> WriteRun:
     def write(
-        rows: Rows, *, outfmt: str = "NPY", name: str = "out", inputs: str = "./bins", suffix: str = "bin"
+        rows: Mapping[str, np.ndarray], *, outfmt: str = "NPY", name: str = "out", inputs: str = "./bins"
     ) -> Path:
         """Return the summary of a run whose inputs `STEM.bin` gave these rows, in this order."""
         folder = tmp_path / "results" / name
@@ -35,7 +48,7 @@ def write_run(tmp_path: Path) -> WriteRun:
             else:
                 path.write_bytes(encode(values, outfmt))
             info[str(number)] = {
-                "infiles": [f"{inputs}/{stem}.{suffix}"],
+                "infiles": [f"{inputs}/{stem}.bin"],
                 "outfiles": [f"./inference_result/{name}/{path.name}"],
             }
         summary = folder.with_name(f"{name}_summary.json")
@@ -46,7 +59,7 @@ def write_run(tmp_path: Path) -> WriteRun:
 
 
 @pytest.fixture
-def write_info(tmp_path: Path) -> Callable[[Mapping[int, int]], Path]:
+def write_info(tmp_path: Path) -> WriteInfo:
     def write(labels: Mapping[int, int]) -> Path:
         path = tmp_path / "sthv2.info"
         path.write_text("".join(f"{index} {label}\n" for index, label in labels.items()))

@@ -24,8 +24,8 @@ from postprocess.metrics import (
 Case = tuple[dict[str, Any], np.ndarray, np.ndarray]
 
 
-def load(shared: Path, name: str) -> Case:
-    folder = shared / "fixtures" / "mmaction2"
+def load(fixtures: Path, name: str) -> Case:
+    folder = fixtures / "mmaction2"
     truth = json.loads((folder / "metrics.json").read_text())[name]
     with np.load(folder / "metrics.npz") as arrays:
         scores = np.array(truth["scores"]) if "scores" in truth else arrays[f"{name}/scores"]
@@ -45,24 +45,24 @@ ALL = [
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_top_k_equals_the_original_where_no_tie_decides(shared: Path, name: str) -> None:
-    truth, scores, labels = load(shared, name)
+def test_top_k_equals_the_original_where_no_tie_decides(fixtures: Path, name: str) -> None:
+    truth, scores, labels = load(fixtures, name)
     for k, value in truth["topk"].items():
         if not decided_by_ties(scores, labels, int(k)):
             assert top_k_accuracy(scores, labels, [int(k)]) == (value,)
 
 
 @pytest.mark.parametrize("name", ALL[2:])
-def test_ties_are_the_only_difference_to_the_original(shared: Path, name: str) -> None:
-    truth, scores, labels = load(shared, name)
+def test_ties_are_the_only_difference_to_the_original(fixtures: Path, name: str) -> None:
+    truth, scores, labels = load(fixtures, name)
     # Up to 16 classes the original's sort is stable and the higher class wins; mirrored, ours does too.
     mirrored = top_k_accuracy(scores[:, ::-1], scores.shape[1] - 1 - labels, [int(k) for k in truth["topk"]])
     assert mirrored == tuple(truth["topk"].values())
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_mean_class_accuracy_and_confusion_equal_the_original(shared: Path, name: str) -> None:
-    truth, scores, labels = load(shared, name)
+def test_mean_class_accuracy_and_confusion_equal_the_original(fixtures: Path, name: str) -> None:
+    truth, scores, labels = load(fixtures, name)
     metrics = evaluate(scores, labels)
     assert metrics.mean_class_accuracy == pytest.approx(truth["mean_class"], abs=1e-15)
     seen = np.flatnonzero(metrics.confusion.sum(axis=0) + metrics.confusion.sum(axis=1))
@@ -71,16 +71,16 @@ def test_mean_class_accuracy_and_confusion_equal_the_original(shared: Path, name
         assert metrics.confusion[np.ix_(seen, seen)].tolist() == truth["confusion"]
 
 
-def test_where_scores_tie_the_lower_class_wins_and_the_ties_are_counted(shared: Path) -> None:
-    _, scores, labels = load(shared, "tie_two_way")
+def test_where_scores_tie_the_lower_class_wins_and_the_ties_are_counted(fixtures: Path) -> None:
+    _, scores, labels = load(fixtures, "tie_two_way")
     # Two of the three labels are the lower of two equal best classes. The original counts the third.
     assert top_k_accuracy(scores, labels, (1, 2)) == (2 / 3, 1.0)
     assert decided_by_ties(scores, labels, 1) == 3
     assert decided_by_ties(scores, labels, 2) == 0
 
 
-def test_nan_has_no_rank(shared: Path) -> None:
-    _, scores, labels = load(shared, "nan_sorts_last")
+def test_nan_has_no_rank(fixtures: Path) -> None:
+    _, scores, labels = load(fixtures, "nan_sorts_last")
     with pytest.raises(ValueError, match="NaN"):
         top_k_accuracy(scores, labels)
 

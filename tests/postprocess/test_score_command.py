@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_runs import CLASSES, WriteInfo, WriteRun, one_a_file
+
+from postprocess.score import main, score
+from vidom.errors import JudgementFailed, UsageError
+
+SCRIPT = Path(__file__).resolve().parents[2] / "postprocess" / "score.py"
+
+
+def test_thresholds(
+    probabilities: np.ndarray,
+    truth: dict[int, int],
+    write_run: WriteRun,
+    write_info: WriteInfo,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [
+        "--result-path",
+        str(write_run(one_a_file(probabilities))),
+        "--info-path",
+        str(write_info(truth)),
+    ]
+    met, missed = (
+        ["--threshold", "top1=0.59", "top5=0.77"],
+        ["--threshold", "top1=0.59", "--threshold", "top5=0.78"],
+    )
+    assert main([*arguments, *met]) is None
+    capsys.readouterr()
+    with pytest.raises(JudgementFailed, match=r"top5 is 0\.7727, below 0\.78\.$"):
+        main([*arguments, *missed])
+    assert capsys.readouterr().out == "\ntop1_acc\t0.5909\n\ntop5_acc\t0.7727\n"
+    with pytest.raises(UsageError, match=r"Did you mean top1\?$"):
+        main([*arguments, "--threshold", "top_1=0.6"])
+    with pytest.raises(UsageError, match="fraction from 0 to 1"):
+        main([*arguments, "--threshold", "top1=61.87"])
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments, "--threshold", "top1"])
+    assert caught.value.code == 2
+
+
+def test_class_names_and_output_place(
+    probabilities: np.ndarray,
+    truth: dict[int, int],
+    write_run: WriteRun,
+    write_info: WriteInfo,
+    tmp_path: Path,
+) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"推 {index}\n" for index in range(CLASSES)), encoding="utf-8")
+    raw = write_run(one_a_file(probabilities), outfmt="BIN")
+    info = write_info(truth)
+    with pytest.raises(UsageError, match="--num_classes"):
+        score(result_path=raw, info_path=info)
+    with pytest.raises(UsageError, match="1 or more"):
+        score(result_path=raw, info_path=info, num_classes=0)
+    place = tmp_path / "new" / "m.json"
+    scores = score(result_path=raw, info_path=info, labels=labels, output=place)
+    assert scores.metrics_path == place
+    assert json.loads(place.read_text(encoding="utf-8"))["per_class"][2]["name"] == "推 2"
+    assert not raw.with_name("out_metrics.json").exists()
+
+
+def test_remarks(write_run: WriteRun, write_info: WriteInfo) -> None:
+    info = write_info({0: 0, 1: 1, 2: 2})
+    constant = {str(index): np.full((1, 6), 1 / 6) for index in range(3)}
+    scores = score(result_path=write_run(constant), info_path=info)
+    told = " ".join(scores.remarks)
+    assert "exactly the same scores" in told
+    assert "top-1 of 3 and top-5 of 3" in told
+    logits = {str(index): np.eye(6)[index : index + 1] * 30 - 9 for index in range(3)}
+    scores = score(result_path=write_run(logits, name="logits"), info_path=info)
+    assert "no probabilities" in " ".join(scores.remarks)
+    assert scores.metrics.top1.value == 1
+    plain = {str(index): np.eye(6)[index : index + 1] for index in range(3)}
+    assert score(result_path=write_run(plain, name="plain"), info_path=info).remarks == ()
+
+
+def test_as_a_script(
+    probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
+) -> None:
+    summary, info = write_run(one_a_file(probabilities), outfmt="TXT"), write_info(truth)
+
+    def call(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(SCRIPT), f"--result_path={summary}", f"--info_path={info}", *more]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    low = call("--threshold", "top1=0.9")
+    assert low.returncode == 1
+    assert low.stdout == "\ntop1_acc\t0.5909\n\ntop5_acc\t0.7727\n"
+    assert (
+        low.stderr.splitlines()[-1]
+        == "error: The accuracy is not what was asked for: top1 is 0.5909, below 0.9."
+    )
+    assert summary.with_name("out_metrics.json").is_file()
+    (summary.with_name("out") / "000005_0.txt").write_text("0.1 nan 0.2 0.3 0.1 0.1 0.1 \n")
+    spoilt = call()
+    assert (spoilt.returncode, spoilt.stdout) == (4, "")
+    assert "Traceback" not in spoilt.stderr
+    assert "NaN or infinite: 5." in spoilt.stderr
+    assert call("--threshold", "top2=0.9").returncode == 2

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_runs import CLASSES, N, WriteInfo, WriteRun, one_a_file, refusal
+
+from postprocess.score import score
+from vidom.clip_store import ClipFile, Sample, Skipped, StoreHeader
+from vidom.clip_store_writer import ClipStoreWriter
+from vidom.errors import UsageError
+
+
+def pack(folder: Path, labels: Mapping[int, int], *, per_file: int, skip: int | None = None) -> Path:
+    header = StoreHeader(
+        recipe="r", recipe_sha256="0", list_sha256="0", dtype="uint8", shape=(1,), layout="NCTHW",
+        normalised=False, samples_per_file=per_file, decoder="cv2",
+    )  # fmt: skip
+    writer = ClipStoreWriter(folder, header)
+    indices = sorted(labels)
+    for start in range(0, len(indices), per_file):
+        group = indices[start : start + per_file]
+        good = [index for index in group if index != skip]
+        name = writer.file_name(start)
+        (folder / "clips" / name).write_bytes(bytes(per_file))
+        writer.add(
+            ClipFile(name, per_file, 0, tuple(good), per_file - len(good)),
+            [Sample(index, f"video{index}", labels[index], "", ()) for index in good],
+            [Skipped(index, f"video{index}", "", "no frames") for index in group if index == skip],
+        )
+    writer.finish([f"class {index}" for index in range(CLASSES)], "sthv2.info")
+    return folder
+
+
+def run_store(values: np.ndarray, per_file: int, skip: int | None) -> dict[str, np.ndarray]:
+    """What an engine gives for `pack`'s files: a missing sample's row is gone, the first one fills up."""
+    rows = {}
+    for k in range(-(-N // per_file)):
+        group = [index for index in range(k * per_file, min((k + 1) * per_file, N)) if index != skip]
+        rows[f"{k:06d}"] = values[(group + group[:1] * per_file)[:per_file]]
+    return rows
+
+
+@pytest.mark.parametrize("beside", ["infiles", "info"])
+def test_a_store_says_exactly_which_rows_are_samples(
+    probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, tmp_path: Path, beside: str
+) -> None:
+    files = set()
+    for per_file in (2, 3, 4, 8):
+        store = pack(tmp_path / f"store{per_file}", truth, per_file=per_file, skip=5)
+        info = store / "sthv2.info"
+        if beside == "infiles":
+            info = shutil.copy(info, tmp_path / "elsewhere.info")
+        inputs = str(store / "clips") if beside == "infiles" else "./gone/clips"
+        summary = write_run(run_store(probabilities, per_file, 5), name=f"bs{per_file}", inputs=inputs)
+        scores = score(result_path=summary, info_path=info)
+        assert scores.metrics.top1.correct == 12  # sample 5 was right
+        assert scores.metrics.n == N - 1
+        assert any("5 (video5)" in remark for remark in scores.remarks)
+        assert scores.names[3] == "class 3"
+        files.add(scores.metrics_path.read_bytes())
+    assert len(files) == 1
+    assert b'"name": "class 3"' in files.pop()
+
+
+def test_a_store_and_its_results_must_belong_together(
+    probabilities: np.ndarray,
+    truth: dict[int, int],
+    write_run: WriteRun,
+    write_info: WriteInfo,
+    tmp_path: Path,
+) -> None:
+    store = pack(tmp_path / "store", truth, per_file=1)
+    own, inputs = store / "sthv2.info", str(store / "clips")
+    good = one_a_file(probabilities)
+    summary = write_run(good, inputs=inputs)
+    other = write_info({index: truth[N - 1 - index] for index in truth})
+    assert "(video0)" in refusal(summary, other)
+    assert "does not have: 000077" in refusal(write_run({**good, "000077": good["000000"]}, name="more"), own)
+    less = write_run({stem: good[stem] for stem in list(good)[:4]}, name="less", inputs=inputs)
+    assert "18 of the 22 samples in the list have no output: 4 (video4)" in refusal(less, own)
+    views = write_run({stem: np.repeat(row, 6, 0) for stem, row in good.items()}, name="views", inputs=inputs)
+    assert "--average_clips" in refusal(views, own)
+    with pytest.raises(UsageError, match="contradictory"):
+        score(result_path=summary, info_path=own, num_classes=8)
+
+
+def test_samples_that_could_not_be_packed_are_named_so(
+    probabilities: np.ndarray,
+    truth: dict[int, int],
+    write_run: WriteRun,
+    write_info: WriteInfo,
+    tmp_path: Path,
+) -> None:
+    store = pack(tmp_path / "store", truth, per_file=2, skip=5)
+    summary = write_run(run_store(probabilities, 2, 5), inputs=str(store / "clips"))
+    told = refusal(summary, write_info(truth))
+    assert "1 of the 22 samples" in told
+    assert "1 of them could not be read when the store was packed" in told
