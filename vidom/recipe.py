@@ -225,7 +225,7 @@ def _override(document: dict[str, Any], text: str) -> None:
 def _explain(fault: Any) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
-        found = "" if fault["type"] == "missing" else f", found {fault['input']!r}"
+        found = "" if fault["type"] in ("missing", "value_error") else f", found {fault['input']!r}"
         return f"{where}: {fault['msg']}{found}"
     *parents, key = fault["loc"]
     near = difflib.get_close_matches(str(key), _keys_of(parents), n=1, cutoff=0.5)
