@@ -176,16 +176,18 @@ def _threshold(word: str) -> tuple[str, float]:
 def main(argv: Sequence[str] | None = None) -> int | None:
     """The two accuracies are printed; a threshold that is not reached raises JudgementFailed after that."""
     parser = Parser(description="Score an engine's outputs against the labels.")
+    # What is not given is left to `score`, whose defaults are in its docstring.
+    parser.argument_default = argparse.SUPPRESS
     add = parser.add_argument
     add("--result_path", required=True, help="NAME_summary.json of the run, or its result folder")
     add("--info_path", required=True, help="list of `index label` lines, such as sthv2.info")
-    add("--threshold", nargs="+", action="extend", type=_threshold, metavar="NAME=FRACTION", default=[],
+    add("--threshold", nargs="+", action="extend", type=_threshold, metavar="NAME=FRACTION",
         help=f"exit 1 when an accuracy is lower; names: {', '.join(THRESHOLDS)}")  # fmt: skip
     add("--output", help="where metrics.json goes (default: NAME_metrics.json beside the summary)")
     add("--labels", help="file of class names, one a line (default: the clip store's)")
     add("--num_classes", type=int, help="needed for BIN outputs without clip store and --labels")
     options = vars(parser.parse_args(argv))
-    scores = score(thresholds=dict(options.pop("threshold")), **options)
+    scores = score(thresholds=dict(options.pop("threshold", ())), **options)
     metrics = scores.metrics
     print(f"\ntop1_acc\t{metrics.top1.value:.4f}\n\ntop5_acc\t{metrics.top5.value:.4f}")
     for name, share in (("top-1", metrics.top1), ("top-5", metrics.top5)):
