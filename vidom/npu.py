@@ -1,0 +1,220 @@
+"""Which NPUs are here, by `npu-smi info`, and the names ATC knows their chips by.
+
+The table's layouts and the rule from a chip's name to its soc_version are those of Huawei's `npu-smi` and
+ATC manuals (`--soc_version`). Nothing here opens a device.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError
+from vidom.outside import ask
+
+__all__ = [
+    "SOC_VERSIONS",
+    "Card",
+    "common_soc_version",
+    "list_cards",
+    "normalise_soc_version",
+    "parse_npu_smi",
+]
+
+PREFIX = "Ascend"
+SOC_VERSIONS: tuple[str, ...] = tuple(
+    PREFIX + name
+    for name in (
+        *("310", "310B1", "310B2", "310B3", "310B4"),
+        *("310P1", "310P2", "310P3", "310P4", "310P5", "310P7"),
+        *("310P3Vir01", "310P3Vir02", "310P3Vir04", "310P3Vir08"),
+        *("910A", "910B", "910ProA", "910ProB", "910PremiumA"),
+        *("910B1", "910B2", "910B2C", "910B3", "910B4", "910B4-1"),
+        *("910_9362", "910_9372", "910_9381", "910_9382", "910_9391", "910_9392"),
+    )
+)
+"""The names `--soc_version` takes; a lone `910B` is the first generation, `910B1` and on are the second."""
+
+# The process list that follows the cards has a head of its own; its rows would read as cards.
+_CARDS_HEAD = re.compile(r"\|\s*NPU\s+Name\s*\|")
+_PROCESSES_HEAD = re.compile(r"\|\s*NPU\s+Chip\s*\|")
+_NAME_ROW = re.compile(r"\|\s*(\d{1,6})\s+([A-Za-z]*\d{3}[\w-]*)\s*\|([^|]*)\|([^|]*)\|", re.ASCII)
+_CHIP_ROW = re.compile(r"\|\s*(\d{1,6})(?:\s+(\d{1,6}))?\s*\|[^|]*\|([^|]*)\|", re.ASCII)
+_ANY_ROW = re.compile(r"\|\s*\d", re.ASCII)
+_USAGE = re.compile(r"(\d{1,9}|NA|-)\s*/\s*(\d{1,9}|NA|-)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One chip of one NPU as `npu-smi info` shows it; a duo card is one NPU id with two chips.
+
+    `device` is the number in the column Device or Phy-ID, None in layouts without one. Memory is in MB, power
+    in watts, temperature in degrees Celsius; None where the table shows `NA`, `-` or no such column.
+    `soc_version` is None where the name does not tell it (`remark` then says what to do).
+    """
+
+    id: int
+    chip: int
+    device: int | None
+    name: str
+    health: str
+    memory_used_mb: int | None
+    memory_total_mb: int | None
+    hbm_used_mb: int | None
+    hbm_total_mb: int | None
+    power_w: float | None
+    temperature_c: float | None
+
+    @property
+    def soc_version(self) -> str | None:
+        """`Ascend` + name where that is a name ATC takes; the A3's `Ascend910` is not."""
+        return _known().get(_bare(self.name))
+
+    @property
+    def remark(self) -> str:
+        """What to do where the name does not tell the soc_version; empty where it does."""
+        if self.soc_version:
+            return ""
+        if _bare(self.name) == "910":
+            return (
+                f"{self.name} is all the table says of an A3. Type `npu-smi info -t board -i {self.id} "
+                f"-c {self.chip}` and give --soc_version as its Chip Name, an underscore and its NPU Name, "
+                "as in Ascend910_9391."
+            )
+        return f"{self.name} is no chip vidom knows; give --soc_version yourself."
+
+
+def parse_npu_smi(text: str) -> tuple[Card, ...]:
+    """Return the chips in the order of the table that `npu-smi info` prints; none is an empty tuple.
+
+    Reads the layouts of 310, 310P and 310B (Memory-Usage), of 910 (HBM-Usage beside it) and of A3, at any
+    column width, and stops at the list of processes. Raises BadData when there is no such table in `text`
+    or a chip's second row is missing or unreadable.
+    """
+    cards: list[Card] = []
+    within = False
+    first: re.Match[str] | None = None
+    for line in text.splitlines():
+        if _PROCESSES_HEAD.match(line):
+            break
+        if _CARDS_HEAD.match(line):
+            within = True
+        elif within and first is not None:
+            cards.append(_card(first, line))
+            first = None
+        elif within:
+            first = _NAME_ROW.match(line)
+            if first is None and _ANY_ROW.match(line):
+                raise BadData(f"npu-smi's table has a row that names no chip: {line[:120]!r}.")
+    if not within or first is not None:
+        raise BadData(
+            "What npu-smi printed holds no whole table of NPUs: expected a head `| NPU  Name | Health | …` "
+            f"and two rows for each chip, found {len(cards)} whole chips in {len(text)} characters beginning "
+            f"{text[:60]!r}. Type `npu-smi info` by hand and look."
+        )
+    return tuple(cards)
+
+
+def _card(first: re.Match[str], line: str) -> Card:
+    npu, name, health, readings = first.groups()
+    power, temperature = [*readings.split(), "-", "-"][:2]
+    second = _CHIP_ROW.match(line)
+    usages = _USAGE.findall(second.group(3)) if second else []
+    if second is None or not usages:
+        raise BadData(
+            f"npu-smi's table breaks off at NPU {npu} ({name}): expected a row with chip, bus and memory, "
+            f"found {line[:120]!r}."
+        )
+    (used, total), (hbm_used, hbm_total) = [*usages, ("-", "-")][:2]
+    return Card(
+        id=int(npu),
+        chip=int(second.group(1)),
+        device=_whole(second.group(2) or "-"),
+        name=name,
+        health=health.strip() or "unknown",
+        memory_used_mb=_whole(used),
+        memory_total_mb=_whole(total),
+        hbm_used_mb=_whole(hbm_used),
+        hbm_total_mb=_whole(hbm_total),
+        power_w=_decimal(power),
+        temperature_c=_decimal(temperature),
+    )
+
+
+def _whole(cell: str) -> int | None:
+    return int(cell) if cell.isdigit() else None
+
+
+def _decimal(cell: str) -> float | None:
+    return float(cell) if re.fullmatch(r"-?\d{1,6}(\.\d{1,6})?", cell, re.ASCII) else None
+
+
+def _bare(name: str) -> str:
+    return name.strip().lower().removeprefix(PREFIX.lower())
+
+
+def _known() -> dict[str, str]:
+    return {_bare(name): name for name in SOC_VERSIONS}
+
+
+def normalise_soc_version(text: str) -> str:
+    """Return the name ATC takes for `310P3`, `Ascend310P3` or `ascend310p3`: here `Ascend310P3`.
+
+    Raises UsageError, naming the nearest and all legal names, for anything else.
+    """
+    known, asked = _known(), _bare(text)
+    if asked in known:
+        return known[asked]
+    near = difflib.get_close_matches(asked, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {known[near[0]]}?" if near else ""
+    board = " An A3 is Chip Name_NPU Name of `npu-smi info -t board -i ID -c CHIP`." if asked == "910" else ""
+    raise UsageError(
+        f"{text!r} is no soc_version.{hint}{board} It is Ascend and the Name that `npu-smi info` shows; "
+        f"legal are {', '.join(SOC_VERSIONS)}, each with or without the prefix."
+    )
+
+
+def list_cards(*, seconds: float = 20.0) -> tuple[Card, ...]:
+    """Return what `npu-smi info` shows now; the program has ended or was killed after `seconds`.
+
+    Raises Lacking when npu-smi is not on PATH, OutsideToolFailed when it fails, hangs, prints more than a
+    table can hold or something that is not its table.
+    """
+    program = shutil.which("npu-smi")
+    if program is None:
+        raise Lacking(
+            "npu-smi is not on PATH. It comes with the Ascend NPU driver: install driver and firmware from "
+            "https://www.hiascend.com/hardware/firmware-drivers, or, in a container, mount the host's "
+            "npu-smi and /usr/local/Ascend/driver; it often lies in /usr/local/sbin or /usr/local/bin."
+        )
+    answer = ask([program, "info"], seconds=seconds)
+    if answer.code:
+        raise OutsideToolFailed(
+            f"`{program} info` ended with code {answer.code}: {answer.last_words() or 'it printed nothing'}. "
+            "Check that the driver is loaded, that the device is not held by another container and that this "
+            "user is in the group that owns /dev/davinci*."
+        )
+    try:
+        return parse_npu_smi(answer.output)
+    except BadData as error:
+        raise OutsideToolFailed(str(error)) from None
+
+
+def common_soc_version(cards: Iterable[Card]) -> str:
+    """Return the one soc_version that all `cards` share.
+
+    Raises Lacking when there is no card, UsageError when they differ or the name does not tell.
+    """
+    chosen = tuple(cards)
+    if not chosen:
+        raise Lacking("npu-smi shows no NPU here; give --soc_version, for instance Ascend310P3.")
+    for card in chosen:
+        if card.soc_version is None:
+            raise UsageError(card.remark)
+    names = sorted({card.soc_version for card in chosen if card.soc_version})
+    if len(names) > 1:
+        raise UsageError(f"The NPUs here are of {len(names)} kinds ({', '.join(names)}); give --soc_version.")
+    return names[0]

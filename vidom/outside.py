@@ -1,0 +1,107 @@
+"""Short questions to programs that are not ours, bounded in time and in what they may print."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from vidom.errors import OutsideToolFailed
+
+__all__ = ["Answer", "ask"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program that ended by itself left behind."""
+
+    code: int
+    output: str
+    errors: str
+
+    def last_words(self, *, characters: int = 400) -> str:
+        """Return the end of what it printed, stderr before stdout, on one line, for an error message."""
+        said = " ".join((self.errors.strip() or self.output.strip()).split())
+        return said if len(said) <= characters else "…" + said[-characters:]
+
+
+def ask(
+    command: Sequence[str],
+    *,
+    seconds: float,
+    max_bytes: int = 1 << 20,
+    environ: Mapping[str, str] | None = None,
+) -> Answer:
+    """The program has ended, or it and its children were killed; nothing of it is left running.
+
+    Its stdin is empty. Bytes that are not UTF-8 are replaced. Raises OutsideToolFailed when it cannot be
+    started, has not ended after `seconds`, or prints more than `max_bytes` (stdout and stderr together).
+    """
+    shown = " ".join(command)
+    try:
+        # A session of its own, so that a wrapper script and what it started can be killed together.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=None if environ is None else dict(environ),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise OutsideToolFailed(
+            f"`{shown}` could not be started ({error.strerror or error}). Check that the file is a program "
+            "for this processor and that its mode lets you run it."
+        ) from None
+    with process:
+        try:
+            deadline = time.monotonic() + seconds
+            output, errors = _drain(process, deadline, max_bytes)
+            code = process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise OutsideToolFailed(
+                f"`{shown}` had not ended after {seconds:g} s and was killed. Type it by hand; if it hangs "
+                "there too, the driver or the device behind it does not answer."
+            ) from None
+        except BufferError:
+            raise OutsideToolFailed(
+                f"`{shown}` printed more than {max_bytes} bytes where a short answer was expected, and was "
+                "killed. Type it by hand and look whether it is the program that its name says."
+            ) from None
+        finally:
+            _kill_group(process)
+    return Answer(code, output.decode(errors="replace"), errors.decode(errors="replace"))
+
+
+def _drain(process: subprocess.Popen[bytes], deadline: float, max_bytes: int) -> tuple[bytes, bytes]:
+    """Return all of stdout and stderr; TimeoutError at the deadline, BufferError over `max_bytes`."""
+    streams: list[IO[bytes]] = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+    taken = {stream.fileno(): bytearray() for stream in streams}
+    with selectors.DefaultSelector() as selector:
+        for stream in streams:
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            for key, _ in ready:
+                chunk = os.read(key.fd, 1 << 16)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                taken[key.fd] += chunk
+            if sum(map(len, taken.values())) > max_bytes:
+                raise BufferError
+    output, errors = taken.values()
+    return bytes(output), bytes(errors)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return  # all of it has ended already
