@@ -1,0 +1,110 @@
+"""`python -m infer`: ais_bench's command with ONNX Runtime as its engine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from infer.bench import infer
+from infer.reading import PURE_DATA_TYPES
+from vidom.command import Parser, log, run
+from vidom.errors import UsageError
+from vidom.results import OUTPUT_FORMATS
+
+__all__ = ["main"]
+
+_NPU_OPTIONS = (
+    *("dymHW", "dym_hw", "dymDims", "dym_dims", "dymShape", "dym_shape", "dymShape_range", "dym_shape_range"),
+    *("outputSize", "output_size", "auto_set_dymshape_mode", "auto_set_dymdims_mode"),
+    *("profiler", "profiler_rename", "dump", "dump_npy", "acl_json_path", "aipp_config"),
+    *("energy_consumption", "npu_id", "backend", "perf", "pipeline", "threads", "divide_input"),
+)
+_YES = ("yes", "true", "t", "y", "1")
+_NO = ("no", "false", "f", "n", "0")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a model on input files or, without any, as a pure performance loop."""
+    options = _parser().parse_args(argv)
+    _refuse_npu_options(options)
+    _check_device(options.device)
+    if options.input == "":
+        raise UsageError("--input is empty; name folders or files, or leave it out for the performance loop.")
+    infer(
+        model=options.model,
+        input=options.input,
+        output=options.output,
+        output_dirname=options.output_dirname,
+        outfmt=options.outfmt,
+        loop=options.loop,
+        warmup_count=options.warmup_count,
+        batchsize=options.batchsize,
+        dym_batch=options.dymBatch or None,
+        output_batchsize_axis=options.output_batchsize_axis,
+        pure_data_type=options.pure_data_type,
+        display_all_summary=options.display_all_summary,
+        debug=options.debug,
+        args=[sys.argv[0], *(sys.argv[1:] if argv is None else argv)],
+    )
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m infer", description=main.__doc__ or "")
+    add = parser.add_argument
+    add("--model", "-m", required=True, help="the .onnx file")
+    add("--input", "-i", help="comma list, one entry per model input: folders of .bin/.npy, or files")
+    add("--output", "-o", help="folder for the results; without it nothing is written")
+    add("--output_dirname", help="the run's folder in --output (default: the time)")
+    add("--outfmt", default="BIN", choices=OUTPUT_FORMATS, help="format of the output files")
+    add("--loop", "-l", type=int, default=1, help="times each batch is executed")
+    add("--warmup_count", type=int, default=1, help="executions before the clock runs")
+    add("--device", "-d", default="0", help="one device number; the CPU engine has no use for it")
+    add("--batchsize", "--batch_size", type=int, help="batch in the throughput figure (default: the model's)")
+    add(
+        "--output_batchsize_axis",
+        type=int,
+        default=0,
+        help="axis along which outputs are shared out to files",
+    )
+    add(
+        "--run_mode",
+        default="array",
+        choices=("array", "files", "tensor", "full"),
+        help="all give the same here",
+    )
+    add("--pure_data_type", default="zero", choices=PURE_DATA_TYPES, help="data where there is no --input")
+    add("--dymBatch", "--dym_batch", type=int, default=0, help="size of a symbolic batch axis, 0 for none")
+    add("--debug", type=_boolean, default=False, metavar="yes|no", help="say what the model takes and gives")
+    add("--display_all_summary", type=_boolean, default=False, metavar="yes|no", help="H2D and D2H times too")
+    for name in _NPU_OPTIONS:
+        add(f"--{name}", nargs="?", const="", help=argparse.SUPPRESS)
+    return parser
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in _YES + _NO:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(_YES + _NO)}, found {text!r}")
+    return text.lower() in _YES
+
+
+def _refuse_npu_options(options: argparse.Namespace) -> None:
+    given = [f"--{name}" for name in _NPU_OPTIONS if getattr(options, name) is not None]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} needs the NPU engine (ais_bench on an Ascend device); this command runs ONNX "
+            "Runtime on the CPU. Leave it out, or run ais_bench itself."
+        )
+
+
+def _check_device(text: str) -> None:
+    if "," in text:
+        raise UsageError(f"--device {text} names several devices, but the CPU engine runs in one process.")
+    if not (text.isascii() and text.isdigit()) or int(text) > 255:
+        raise UsageError(f"--device must be a number from 0 to 255, found {text!r}.")
+    if int(text):
+        log(f"--device {text} makes no difference: ONNX Runtime runs on the CPU.")
+
+
+if __name__ == "__main__":
+    run(main)

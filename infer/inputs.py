@@ -1,0 +1,226 @@
+"""Which files make which batch: listed, sorted, packed and padded as ais_bench does, but checked first.
+
+ais_bench looks at the size of the first file only and lets files of one stem overwrite each other's outputs;
+here every file is checked before anything runs, against the model and, where it lies in a clip store,
+against the store's manifest. Source: ais_bench 0.0.2, `infer/io_oprations.py` and `infer/utils.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from infer.engine import TensorSpec
+from infer.store_inputs import StoreFacts, store_facts
+from vidom.errors import BadData, UsageError
+from vidom.results import output_stem
+
+__all__ = ["BatchPlan", "InputArgument", "InputFile", "natural_key", "plan_batches", "pure_plan"]
+
+InputArgument = str | Path | Sequence[str | Path]
+PURE_NAME = "pure_infer_data"
+_SUFFIXES = (".npy", ".NPY", ".bin", ".BIN")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of one model input.
+
+    `bytes` counts the tensor in it, `rows` what that is along the batch axis, `samples` how many of the rows
+    are not padding, `crc32` is what its clip store's manifest says (None outside a store).
+    """
+
+    path: str
+    bytes: int
+    mtime_ns: int
+    rows: int
+    samples: int
+    crc32: int | None
+
+    @property
+    def is_npy(self) -> bool:
+        """Whether the file says its own dtype and shape."""
+        return self.path.lower().endswith(".npy")
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """`entries` are the files that belong together, one per model input, in the order they are run."""
+
+    entries: tuple[tuple[InputFile, ...], ...]
+    files_per_batch: int
+
+    @property
+    def runs(self) -> int:
+        """How many batches there are, the last one perhaps padded."""
+        return -(-len(self.entries) // self.files_per_batch)
+
+    @property
+    def samples(self) -> int:
+        """How many real samples the files hold."""
+        return sum(entry[0].samples for entry in self.entries)
+
+    @property
+    def padded_rows(self) -> int:
+        """How many rows are run that are no sample: the last batch's padding and that within files."""
+        return self.runs * self.files_per_batch * self.entries[0][0].rows - self.samples
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of every file's path, size and time of change."""
+        digest = hashlib.sha256()
+        for file in chain.from_iterable(self.entries):
+            digest.update(f"{file.path}\0{file.bytes}\0{file.mtime_ns}\0".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def batch(self, number: int) -> tuple[tuple[InputFile, ...], ...]:
+        """Return the entries of one batch, without padding."""
+        start = number * self.files_per_batch
+        return self.entries[start : start + self.files_per_batch]
+
+
+def natural_key(path: str) -> tuple[list[int | str], str]:
+    """Return ais_bench's sorting key: numbers anywhere in the path by value, letters without case."""
+    # Text and numbers alternate, beginning with text, so that the lists of two paths always compare.
+    parts = re.split(r"([0-9]+)", path)
+    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)], path
+
+
+def plan_batches(argument: InputArgument, specs: Sequence[TensorSpec]) -> BatchPlan:
+    """Return the batches that `--input` asks for, every file checked against its model input.
+
+    `argument` is a comma list: one folder per model input, or files (for several inputs: all files of the
+    first, then as many of the second...). Raises BadData or UsageError naming the file that does not fit.
+    """
+    listed = _list_files(argument, len(specs))
+    counts = {len(paths) for paths in listed}
+    if len(counts) != 1:
+        numbers = ", ".join(f"{spec.name!r} {len(paths)}" for spec, paths in zip(specs, listed, strict=True))
+        raise BadData(f"Every model input needs the same number of files, found for {numbers}.")
+    _check_stems(listed[0])
+    files_per_batch = _files_per_batch(listed[0][0], specs[0])
+    columns = [
+        list(_checked_files(paths, spec, files_per_batch)) for spec, paths in zip(specs, listed, strict=True)
+    ]
+    return BatchPlan(tuple(zip(*columns, strict=True)), files_per_batch)
+
+
+def pure_plan(specs: Sequence[TensorSpec]) -> BatchPlan:
+    """Return the plan of one batch that no file stands behind, under the name that ais_bench gives it."""
+    rows = specs[0].rows
+    return BatchPlan((tuple(InputFile(PURE_NAME, spec.nbytes, 0, rows, rows, None) for spec in specs),), 1)
+
+
+def _list_files(argument: InputArgument, inputs: int) -> list[list[str]]:
+    names = argument.split(",") if isinstance(argument, str) else argument
+    paths = [str(path) for path in ([names] if isinstance(names, Path) else names)]
+    for path in paths:
+        if not path or not Path(path).exists():
+            raise UsageError(
+                f"The --input {path!r} does not exist. Check the path; a comma parts two inputs."
+            )
+    folders = [path for path in paths if Path(path).is_dir()]
+    if folders and len(folders) != len(paths):
+        raise UsageError(
+            f"--input mixes files and folders (the first folder is {folders[0]}); give one kind."
+        )
+    if folders and len(folders) != inputs:
+        raise UsageError(
+            f"--input names {len(folders)} folders, the model has {inputs} inputs: one for each."
+        )
+    if folders:
+        return [_list_folder(folder) for folder in folders]
+    if not paths or len(paths) % inputs:
+        raise UsageError(
+            f"--input names {len(paths)} files, which can not be shared out evenly to {inputs} model inputs."
+        )
+    share = len(paths) // inputs
+    return [paths[start : start + share] for start in range(0, len(paths), share)]
+
+
+def _list_folder(folder: str) -> list[str]:
+    # The paths keep the spelling of the command line (`./in5/a.bin`), which pathlib would tidy away.
+    prefix = folder if folder.endswith("/") else f"{folder}/"
+    names = [path.name for path in Path(folder).iterdir() if path.name.endswith(_SUFFIXES) and path.is_file()]
+    if not names:
+        raise BadData(f"The input folder {folder} holds no .bin and no .npy file.")
+    return sorted((prefix + name for name in names), key=natural_key)
+
+
+def _check_stems(paths: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for path in paths:
+        stem = output_stem(path)
+        if stem in seen:
+            raise BadData(
+                f"{seen[stem]} and {path} would write the same output, {stem}_0, because a name counts up to "
+                "its first dot only. Rename one of them."
+            )
+        seen[stem] = path
+
+
+def _files_per_batch(first: str, spec: TensorSpec) -> int:
+    found = _tensor_bytes(first, spec)
+    row_bytes = spec.nbytes // spec.rows
+    if found == 0 or spec.nbytes % found or found % row_bytes:
+        raise BadData(
+            f"The input file {first} has {found} bytes. The model's input {spec.name!r} is {spec}, "
+            f"{spec.nbytes} bytes, of which a file must be a whole part made of whole rows: {row_bytes} bytes, "
+            f"or a multiple of that which divides {spec.nbytes}. It was cut short, or packed with another "
+            "dtype or shape than the model takes."
+        )
+    return spec.nbytes // found
+
+
+def _checked_files(paths: Sequence[str], spec: TensorSpec, files_per_batch: int) -> Iterator[InputFile]:
+    expected, remainder = divmod(spec.nbytes, files_per_batch)
+    rows = max(1, spec.rows // files_per_batch)
+    if remainder:
+        raise BadData(
+            f"{files_per_batch} files make a batch of the model's first input, but the {spec.nbytes} bytes of "
+            f"its input {spec.name!r} can not be parted into as many."
+        )
+    facts = {folder: store_facts(folder, spec) for folder in {str(Path(path).parent) for path in paths}}
+    for path in paths:
+        found = _tensor_bytes(path, spec)
+        if found != expected:
+            raise BadData(
+                f"The input file {path} has {found} bytes, expected {expected}: a batch of the model's input "
+                f"{spec.name!r} ({spec}, {spec.nbytes} bytes) is made of {files_per_batch} files. It was cut "
+                "short or belongs to another model; make it again."
+            )
+        yield _input_file(path, found, rows, facts[str(Path(path).parent)])
+
+
+def _input_file(path: str, size: int, rows: int, facts: StoreFacts | None) -> InputFile:
+    mtime = Path(path).stat().st_mtime_ns
+    if facts is None:
+        return InputFile(path, size, mtime, rows, rows, None)
+    clip_file = facts.clip_file(Path(path))
+    return InputFile(path, size, mtime, rows, len(clip_file.samples), clip_file.crc32)
+
+
+def _tensor_bytes(path: str, spec: TensorSpec) -> int:
+    if not path.lower().endswith(".npy"):
+        return Path(path).stat().st_size
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise BadData(f"The input file {path} is not a readable .npy file ({error}).") from None
+    if array.dtype != spec.dtype:
+        raise UsageError(
+            f"The input file {path} holds {array.dtype}, the model's input {spec.name!r} takes {spec.dtype}. "
+            "Convert the files, or export the model for their dtype."
+        )
+    if array.shape[1:] != spec.shape[1:] and array.shape != spec.shape[1:]:
+        raise BadData(
+            f"The input file {path} has shape {array.shape}, the model's input {spec.name!r} {spec.shape}; all "
+            "axes but the first must agree."
+        )
+    return int(array.nbytes)

@@ -1,0 +1,125 @@
+"""What a run measured, and the lines in which ais_bench prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from infer.engine import OnnxRuntimeEngine, TensorSpec
+from infer.inputs import BatchPlan
+from infer.journal import BatchRecord, RunJournal
+from vidom.results import time_statistics
+
+__all__ = ["InferenceResult", "measured", "own_lines", "packing_line", "session_text", "summary_lines"]
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """A finished run: where its summary is (None without an output folder) and what it measured.
+
+    `throughput` is ais_bench's figure, 1000 * batch_size / mean(compute_ms); it leaves out reading and writing
+    and counts padding. `samples` are real ones, each run `loop` times, and `seconds` is the wall time of
+    their batches from the first byte read to the last one written, whichever process ran them; loading and
+    warm-up are not in it. `resumed` counts the batches that an earlier, killed run had finished.
+    """
+
+    summary: Path | None
+    batch_size: int
+    samples: int
+    padded_rows: int
+    loop: int
+    resumed: int
+    seconds: float
+    compute_ms: tuple[float, ...]
+    h2d_ms: tuple[float, ...]
+    d2h_ms: tuple[float, ...]
+
+    @property
+    def throughput(self) -> float:
+        """Samples a second of the execution alone, as ais_bench counts them."""
+        return 1000 * self.batch_size / time_statistics(self.compute_ms)["mean"]
+
+    @property
+    def samples_per_second(self) -> float:
+        """Executions of real samples a second of wall time."""
+        return self.samples * self.loop / self.seconds
+
+
+def measured(
+    records: Sequence[BatchRecord],
+    plan: BatchPlan,
+    journal: RunJournal | None,
+    *,
+    loop: int,
+    batch_size: int,
+) -> InferenceResult:
+    """Return what the records of all batches, in order, add up to."""
+    return InferenceResult(
+        summary=journal.summary if journal else None,
+        batch_size=batch_size,
+        samples=plan.samples,
+        padded_rows=plan.padded_rows,
+        loop=loop,
+        resumed=len(journal.done) if journal else 0,
+        seconds=sum(record.seconds for record in records),
+        compute_ms=tuple(chain.from_iterable(record.compute_ms for record in records)),
+        h2d_ms=tuple(record.h2d_ms for record in records),
+        d2h_ms=tuple(record.d2h_ms for record in records),
+    )
+
+
+def session_text(engine: OnnxRuntimeEngine) -> str:
+    """Return what ais_bench's --debug tells of the model: name, shape, dtype and bytes of each tensor."""
+    parts = ["[DEBUG] session info:"]
+    for kind, specs in (("input", engine.inputs), ("output", engine.outputs)):
+        parts.append(f"{kind}:")
+        parts += [
+            f"  #{number}    {spec.name}  {spec.shape}  {spec.dtype}  {spec.nbytes}"
+            for number, spec in enumerate(specs)
+        ]
+    return "\n".join(parts)
+
+
+def packing_line(plan: BatchPlan, spec: TensorSpec) -> str:
+    """Return ais_bench's line on how files make batches; `spec` is the first input's."""
+    return (
+        f"[INFO] get filesperbatch files0 size:{plan.entries[0][0].bytes} tensor0size:{spec.nbytes} "
+        f"filesperbatch:{plan.files_per_batch} runcount:{plan.runs}"
+    )
+
+
+def summary_lines(result: InferenceResult, *, everything: bool) -> list[str]:
+    """Return ais_bench's performance summary; `everything` adds both copying times, as its option does."""
+    times = {"NPU_compute_time": result.compute_ms}
+    if everything:
+        times = {"H2D_latency": result.h2d_ms, **times, "D2H_latency": result.d2h_ms}
+    mean = time_statistics(result.compute_ms)["mean"]
+    return [
+        "[INFO] -----------------Performance Summary------------------",
+        *(f"[INFO] {name} (ms): {_statistics(values)}" for name, values in times.items()),
+        f"[INFO] throughput 1000*batchsize.mean({result.batch_size})/NPU_compute_time.mean({mean}): "
+        f"{result.throughput}",
+        "[INFO] ------------------------------------------------------",
+    ]
+
+
+def own_lines(result: InferenceResult, engine: OnnxRuntimeEngine) -> list[str]:
+    """Return what ais_bench does not say: which device it really was, and the rate from file to file."""
+    lines = [
+        f"[INFO] device: {engine.device} {engine.version}, {engine.threads} threads; no NPU was used, whatever "
+        "NPU_compute_time is called",
+        f"[INFO] end to end: {result.samples} samples, {result.padded_rows} padded rows, loop {result.loop}, "
+        f"{result.seconds:.3f} s: {result.samples_per_second:.2f} samples/s",
+    ]
+    if result.resumed:
+        lines.append(f"[INFO] {result.resumed} batches had been finished by an earlier run")
+    if result.summary:
+        lines.append(f"[INFO] summary:{result.summary}")
+    return lines
+
+
+def _statistics(values: Sequence[float]) -> str:
+    found = time_statistics(values)
+    return ", ".join(f"{name} = {value}" for name, value in found.items() if name != "count")

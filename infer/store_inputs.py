@@ -1,0 +1,77 @@
+"""What the manifest of a clip store says about input files: dtype, shape, checksums, which rows are padding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from infer.engine import TensorSpec
+from vidom.clip_store import ClipFile, ClipStore
+from vidom.errors import BadData, UsageError
+
+__all__ = ["StoreFacts", "store_facts"]
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """The files of one store by name."""
+
+    folder: Path
+    files: Mapping[str, ClipFile]
+
+    def clip_file(self, path: Path) -> ClipFile:
+        """Return what the manifest says of the file; one it does not name is refused with BadData."""
+        if path.name not in self.files:
+            raise BadData(
+                f"{path} lies among the clips of the store {self.folder}, but its manifest does not name it. "
+                "Move it away, or pack the store again."
+            )
+        return self.files[path.name]
+
+
+def store_facts(folder: str, spec: TensorSpec) -> StoreFacts | None:
+    """Return the store whose `clips` folder this is, fit for the model input, or None if it is none.
+
+    Raises BadData when the store is unfinished, damaged or a file was cut short, UsageError when its tensors
+    are not what the input takes.
+    """
+    clips = Path(folder).resolve()
+    home = clips.parent
+    if clips.name != "clips" or not any((home / name).exists() for name in _MARKS):
+        return None
+    if not (home / "manifest.json").exists():
+        raise BadData(
+            f"The clip store {home} is not finished: it has a journal and no manifest. Run the preprocess "
+            "command again, it continues where it stopped."
+        )
+    store = ClipStore.open(home)
+    _check_fit(store, spec)
+    store.check_sizes()
+    return StoreFacts(home, {clip_file.name: clip_file for clip_file in store.files})
+
+
+_MARKS = ("manifest.json", "manifest.journal.jsonl")
+
+
+def _check_fit(store: ClipStore, spec: TensorSpec) -> None:
+    header, shape = store.header, spec.shape[1:]
+    if header.shape == shape and np.dtype(header.dtype) == spec.dtype:
+        return
+    wanted = int(np.prod(shape)) * spec.dtype.itemsize
+    sums = (
+        f"The clip store {store.folder} holds {header.dtype} samples of "
+        f"{_product(header.shape, np.dtype(header.dtype).itemsize, header.sample_bytes)}; the model's input "
+        f"{spec.name!r} takes {spec.dtype} samples of {_product(shape, spec.dtype.itemsize, wanted)}. "
+    )
+    if header.shape != shape:
+        raise UsageError(sums + "Pack the data set with the recipe that the model was exported from.")
+    raise UsageError(
+        sums + f"Export the model with --input_dtype {header.dtype}, or pack with --dtype {spec.dtype}."
+    )
+
+
+def _product(shape: tuple[int, ...], itemsize: int, total: int) -> str:
+    return f"{'×'.join(map(str, shape))} × {itemsize} = {total} bytes"
