@@ -53,6 +53,16 @@ class AisBench:
     pkg_resources: bool
 
     @property
+    def has_wheels(self) -> bool:
+        """Whether aclruntime is published for this version of Python: 3.7 to 3.10."""
+        return (3, 7) <= _leading(self.python) <= (3, 10)
+
+    @property
+    def numpy_fits(self) -> bool:
+        """Whether its numpy is one of the 1.x that the wheels were built against."""
+        return self.numpy is not None and _leading(self.numpy) < (2, 0)
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """The lines that make it work, in the order to type them; none when it should work.
 
@@ -61,14 +71,14 @@ class AisBench:
         """
         pip = f"{self.interpreter} -m pip install"
         absent = [name for name in ("aclruntime", "ais_bench") if getattr(self, name) is None]
-        if absent and not (3, 7) <= _leading(self.python) <= (3, 10):
+        if absent and not self.has_wheels:
             return (own_environment(),)
         lines = []
         if absent:
             lines.append(f"{pip} {' '.join(f'{name}-*.whl' for name in absent)}  (wheels: {WHEELS})")
         if not self.pkg_resources:
             lines.append(f'{pip} "setuptools<82"')
-        if self.numpy is None or _leading(self.numpy) >= (2, 0):
+        if not self.numpy_fits:
             lines.append(f'{pip} "numpy<2"')
         return tuple(lines)
 

@@ -153,7 +153,7 @@ def _decimal(cell: str) -> float | None:
 
 
 def _bare(name: str) -> str:
-    return name.strip().lower().removeprefix(PREFIX.lower())
+    return re.sub(f"^{PREFIX}", "", name.strip(), flags=re.IGNORECASE).lower()
 
 
 def _known() -> dict[str, str]:

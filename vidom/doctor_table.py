@@ -1,0 +1,158 @@
+"""What the doctor found, as rows of topic, finding and verdict, and as one aligned table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vidom.files import human_bytes
+from vidom.npu import Card
+from vidom.stages import STAGES, Findings, Outlook
+
+__all__ = ["Row", "rows_of", "table"]
+
+Verdict = Literal["pass", "warn", "missing"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was looked at: what was found, whether it will do, and against what it was held."""
+
+    topic: str
+    found: str
+    verdict: Verdict
+    remark: str = ""
+
+
+def rows_of(findings: Findings) -> tuple[Row, ...]:
+    """Return one row for each thing looked at, from the interpreter to the NPUs."""
+    return (
+        *_python(findings),
+        *_packages(findings),
+        *_machine(findings),
+        *_cards(findings),
+        *_cann(findings),
+        *_ais_bench(findings),
+    )
+
+
+def _python(findings: Findings) -> Iterator[Row]:
+    yield Row(
+        "Python",
+        f"{findings.python} ({findings.executable})",
+        "pass" if findings.python_fits else "missing",
+        f"{findings.requires_python} for all stages",
+    )
+    if findings.requirements is None:
+        yield Row(
+            "vidom", "not installed in this Python", "missing", "so no versions to hold packages against"
+        )
+
+
+def _packages(findings: Findings) -> Iterator[Row]:
+    for name, installed in findings.packages.items():
+        requirement = findings.requirement(name)
+        stages = ", ".join(stage.name for stage in STAGES if name in stage.packages)
+        found = "absent" if installed is None else installed
+        yield Row(
+            name,
+            found,
+            "pass" if requirement.met_by(installed) else "missing",
+            f"{requirement.versions or 'any'} for {stages}",
+        )
+
+
+def _machine(findings: Findings) -> Iterator[Row]:
+    machine = findings.machine
+    yield Row("processor", f"{machine.processor} ({machine.architecture})", "pass")
+    yield Row("cores", f"{machine.cores_usable} usable of {machine.cores}", "pass")
+    yield Row("memory", human_bytes(machine.memory_bytes), "pass")
+    yield Row("disk", f"{human_bytes(machine.disk_free_bytes)} free", "pass", machine.disk_folder)
+    tight = machine.umask & 0o022 == 0o022
+    yield Row(
+        "umask",
+        f"{machine.umask:03o}",
+        "pass" if tight else "warn",
+        "" if tight else "new files can be written by others than their owner; ais_bench refuses such files",
+    )
+
+
+def _cards(findings: Findings) -> Iterator[Row]:
+    if findings.npu_problem:
+        yield Row("npu-smi", "no answer", "missing", findings.npu_problem.split(". ")[0].rstrip("."))
+        return
+    yield Row("npu-smi", f"{len(findings.cards)} chips", "pass" if findings.cards else "missing")
+    for card in findings.cards:
+        good = card.health == "OK" and card.soc_version is not None
+        yield Row(f"NPU {card.id} chip {card.chip}", _card(card), "pass" if good else "warn", card.remark)
+
+
+def _card(card: Card) -> str:
+    parts = [card.name, f"health {card.health}"]
+    for used, total, what in (
+        (card.memory_used_mb, card.memory_total_mb, "memory"),
+        (card.hbm_used_mb, card.hbm_total_mb, "HBM"),
+    ):
+        if total:
+            parts.append(f"{what} {'?' if used is None else used} of {total} MB used")
+    if card.power_w is not None:
+        parts.append(f"{card.power_w:g} W")
+    if card.temperature_c is not None:
+        parts.append(f"{card.temperature_c:g} °C")
+    return ", ".join([*parts, f"soc_version {card.soc_version or 'not told'}"])
+
+
+def _cann(findings: Findings) -> Iterator[Row]:
+    cann = findings.cann
+    if cann is None:
+        yield Row(
+            "CANN", "absent", "missing", "no environment variable names it and no default folder holds it"
+        )
+    else:
+        source = f", by {cann.version_file}" if cann.version_file else ""
+        yield Row(
+            "CANN",
+            f"{cann.version or 'version unknown'} in {cann.home}",
+            "pass" if cann.active and cann.version else "warn",
+            f"found by {cann.found_by}{source}"
+            + ("" if cann.active else "; set_env.sh is not sourced in this shell"),
+        )
+    yield Row("atc", findings.atc or "not on PATH", "pass" if findings.atc else "missing", "for om")
+
+
+def _ais_bench(findings: Findings) -> Iterator[Row]:
+    probed = findings.ais_bench
+    if probed is None:
+        reason = findings.ais_problem.split(". ")[0].rstrip(".")
+        yield Row("ais_bench's Python", "no answer", "missing", reason)
+        return
+    fits = probed.has_wheels or probed.aclruntime is not None
+    yield Row(
+        "ais_bench's Python",
+        f"{probed.python} ({probed.interpreter})",
+        "pass" if fits else "missing",
+        "the wheels of aclruntime are for 3.7 to 3.10",
+    )
+    for topic, found, good, remark in (
+        ("aclruntime", probed.aclruntime, probed.aclruntime is not None, "any for infer-ascend"),
+        ("ais_bench", probed.ais_bench, probed.ais_bench is not None, "any for infer-ascend"),
+        ("  its setuptools", probed.setuptools, probed.pkg_resources, "<82, which still has pkg_resources"),
+        ("  its numpy", probed.numpy, probed.numpy_fits, "<2"),
+    ):
+        yield Row(topic, found or "absent", "pass" if good else "missing", remark)
+
+
+def table(rows: Sequence[Row], outlooks: Sequence[Outlook]) -> str:
+    """Return one aligned table: a line for each row, then for each stage `possible here` or what makes it so."""
+    cells = [("looked at", "verdict", "found", "")]
+    cells += [(row.topic, row.verdict, row.found, row.remark) for row in rows]
+    cells += [("", "", "", ""), ("stage", "verdict", "by", "")]
+    for outlook in outlooks:
+        said = ("possible here",) if outlook.possible else outlook.remedies
+        lines = [*said, *(f"note: {remark}" for remark in outlook.remarks)]
+        judged = "pass" if outlook.possible else "missing"
+        cells.append((outlook.stage.name, judged, outlook.stage.make, lines[0]))
+        cells += [("", "", "", line) for line in lines[1:]]
+    topic, verdict, found = (max(len(line[column]) for line in cells) for column in range(3))
+    return "\n".join(f"{a:{topic}}  {b:{verdict}}  {c:{found}}  {d}".rstrip() for a, b, c, d in cells)
