@@ -50,8 +50,8 @@ def load_network(
     `checkpoint` is the path of a file that `framework` (mmaction2) wrote, or `seeded:N` for the deterministic
     stand-in of `seeded_state_dict` with that whole number.
 
-    Raises UsageError as `build_network` does, for an unknown framework, a malformed `seeded:` and a file that is
-    not there; BadData when the file is damaged or does not fit the network.
+    Raises UsageError as `build_network` does, for an unknown framework, a malformed `seeded:` and a file that
+    is not there; BadData when the file is damaged or does not fit the network.
     """
     if framework != "mmaction2":
         raise UsageError(f"Checkpoints of {framework!r} are not read; known frameworks: mmaction2.")

@@ -1,8 +1,8 @@
-"""Checkpoints as mmaction2 writes them: read without mmaction2 and without running them, loaded whole or not at all.
+"""Checkpoints as mmaction2 writes them, read without running them and loaded whole or not at all.
 
-Layout, from `mmcv/runner/checkpoint.py` (0.x), `mmengine/runner/checkpoint.py` (1.x) and mmaction2's
-`tools/deployment/publish_model.py`: a `torch.save` of {meta, state_dict, optimizer, ...}, of which a published
-file keeps meta and state_dict and carries the first 8 digits of its SHA-256 in its name.
+The layout is that of `mmcv/runner/checkpoint.py` (0.x), `mmengine/runner/checkpoint.py` (1.x) and mmaction2's
+`tools/deployment/publish_model.py`: a `torch.save` of {meta, state_dict, optimizer, ...}. A published file
+keeps meta and state_dict and carries the first 8 digits of its SHA-256 in its name.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def read_mmaction2(path: Path | str) -> Checkpoint:
     """Return the weights in the .pth file of mmaction2 0.x or 1.x at `path`, under the network's own keys.
 
     A file with nothing but a state dict is read too. `module.`, which a parallel wrapper puts before its keys,
-    is taken away; `data_preprocessor.*`, the normalisation that 1.x may keep beside the weights, is left out,
-    because the recipe says it; optimizer and message hub are not read. A file name whose hash suffix is not the file's
-    is told on the log, not refused.
+    is taken away. `data_preprocessor.*`, the normalisation that 1.x may keep beside the weights, is left out,
+    because the recipe says it; optimizer and message hub are not read. A hash in the file's name that is not
+    the file's is told on the log, not refused.
 
-    Raises UsageError when there is no such file and BadData when it is damaged, is no checkpoint or names code.
+    Raises UsageError when there is no such file, BadData when it is damaged, no checkpoint or names code.
     """
     path = Path(path)
     file = read_torch_file(path)
@@ -101,18 +101,14 @@ def _entries(file: TorchFile) -> dict[str, Any]:
     content = file.content
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
-        kind = (
-            f"a dictionary with {', '.join(map(repr, content))}"
-            if isinstance(content, dict)
-            else "another object"
-        )
+        kind = f"one with the keys {list(content)}" if isinstance(content, dict) else "another object"
         raise BadData(
             f"The checkpoint {file.path} holds no weights by name: expected a dictionary with `state_dict`, as "
-            f"mmaction2 writes it, or a state dict itself, but found {kind[:200]}."
+            f"mmaction2 writes it, or a state dict itself, but found {kind[:200]}. Take a .pth of mmaction2."
         )
     stripped = {key.removeprefix("module."): value for key, value in state.items()}
     if len(stripped) < len(state):
-        raise BadData(f"The checkpoint {file.path} has the same key with and without `module.` before it.")
+        raise BadData(f"The checkpoint {file.path} has a key both with and without `module.` before it.")
     return {key: value for key, value in stripped.items() if not key.startswith("data_preprocessor.")}
 
 
@@ -137,8 +133,8 @@ def _verdict(
     else:
         missing = sum(key not in tensors for key, *_ in rows)
         first = (
-            f"{source} does not fit the recipe's network: {missing} keys are missing, "
-            f"{len(rows) - missing - len(both)} unexpected and {len(both)} of another shape."
+            f"{source} does not fit the recipe's network: keys missing: {missing}, "
+            f"unexpected: {len(rows) - missing - len(both)}, of another shape: {len(both)}."
         )
         advice = "Check that the recipe names the network and arguments that the checkpoint was trained with."
     return f"{first} Nothing was loaded. {advice}"

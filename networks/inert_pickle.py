@@ -20,7 +20,7 @@ __all__ = ["ByteStream", "Call", "Global", "Pickled", "Stored", "read_pickle"]
 # A ResNet-101 with its optimizer takes some 50,000; the limit bounds the memory a hostile pickle can fill.
 _MAX_OPERATIONS = 2_000_000
 
-# The standard library's modules and built-in names that hold data; the rest of it has no business in a checkpoint.
+# The modules and built-in names of the standard library that hold data; no checkpoint needs the others.
 _DATA_MODULES = {
     *("_codecs", "argparse", "array", "collections", "copyreg", "datetime", "decimal", "enum", "fractions"),
     *("functools", "pathlib", "types", "uuid", "zoneinfo"),

@@ -65,12 +65,11 @@ class TensorRecord:
         return torch.frombuffer(content, dtype=self.dtype).as_strided(self.shape, self.strides, self.offset)
 
 
-def element_type(storage_class: str) -> torch.dtype:
+def element_type(storage_class: str, *, source: str) -> torch.dtype:
     """Return the dtype of a storage class such as `torch.FloatStorage`; BadData for one that is not known."""
     if storage_class not in _ELEMENT_TYPES:
-        raise BadData(
-            f"A checkpoint with a {storage_class} cannot be read; known are {', '.join(_ELEMENT_TYPES)}."
-        )
+        known = ", ".join(_ELEMENT_TYPES)
+        raise BadData(f"{source} has a {storage_class}, which cannot be read; known are {known}.")
     return _ELEMENT_TYPES[storage_class]
 
 
@@ -99,7 +98,7 @@ def tensor_record(value: Any, *, name: str, source: str) -> TensorRecord:
                 *_,
             ),
         ) if len(shape) == len(strides) and all(isinstance(number, int) for number in (*shape, *strides)):
-            return TensorRecord(key, elements, element_type(kind), offset, shape, strides)
+            return TensorRecord(key, elements, element_type(kind, source=source), offset, shape, strides)
     raise _refusal(call, name=name, source=source)
 
 

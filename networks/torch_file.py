@@ -52,13 +52,15 @@ class TorchFile:
         """Return the tensors that `objects`, taken from `content`, describes, under the same names.
 
         Only their storages are read, each once, so that they take no more memory than the file is long.
-        Raises BadData when an entry is no tensor, a tensor reaches beyond its storage, or a storage is damaged.
+        Raises BadData when an entry is no tensor, or its storage is lacking, damaged or too short for it.
         """
         source = f"The checkpoint {self.path}"
         records = {name: tensor_record(value, name=name, source=source) for name, value in objects.items()}
         keys = {record.storage for record in records.values()}
-        for key in keys - self.places.keys():
-            raise BadData(f"{source} lacks the storage {key!r} that its tensors refer to. Download it again.")
+        if lacking := keys - self.places.keys():
+            raise BadData(
+                f"{source} lacks the storages {sorted(lacking)[:5]} of its tensors. Download it again."
+            )
         if sum(self.places[key].length for key in keys) > self.path.stat().st_size:
             raise BadData(f"{source} has storages that overlap: together they are longer than the file.")
         with self.path.open("rb") as stream:
@@ -118,10 +120,11 @@ def _directory(path: Path, stream: IO[bytes]) -> list[zipfile.ZipInfo]:
 def _member(path: Path, stream: IO[bytes], info: zipfile.ZipInfo) -> _Place:
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
         raise _refusal(path, f"its member {info.filename} is compressed, which torch.save never does")
-    stream.seek(info.header_offset)
+    # zipfile subtracts what it takes for a prefix of the archive, which may leave less than nothing.
+    stream.seek(max(info.header_offset, 0))
     header = stream.read(_LOCAL_HEADER)
-    if len(header) < _LOCAL_HEADER:
-        raise _refusal(path, f"its member {info.filename} lies beyond its end")
+    if info.header_offset < 0 or len(header) < _LOCAL_HEADER:
+        raise _refusal(path, f"its member {info.filename} lies outside it")
     # The local header's own lengths count: torch pads there so that storages are aligned.
     name_length, extra_length = struct.unpack("<HH", header[26:])
     offset = info.header_offset + _LOCAL_HEADER + name_length + extra_length
@@ -139,16 +142,16 @@ def _read_legacy(path: Path, stream: IO[bytes]) -> TorchFile:
             raise _refusal(path, "its numbers are not little-endian, and others are not read here")
         described = read_pickle(view, source=source)
         keys = read_pickle(view, source=source).content
-        places = _legacy_places(path, view, keys, sizes=_element_sizes(described))
+        places = _legacy_places(path, view, keys, sizes=_element_sizes(described, source=source))
     return TorchFile(path=path, content=described.content, places=places)
 
 
-def _element_sizes(described: Pickled) -> dict[str, int]:
+def _element_sizes(described: Pickled, *, source: str) -> dict[str, int]:
     sizes = {}
     for stored in described.stored:
         match stored:
             case Stored(identifier=("storage", Global(name=kind), str(key), *_)):
-                sizes[key] = element_type(kind).itemsize
+                sizes[key] = element_type(kind, source=source).itemsize
     return sizes
 
 

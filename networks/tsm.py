@@ -154,7 +154,8 @@ class Head(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return logits `[N / num_segments, num_classes]` for `features: [N, channels, h, w]`."""
         frames = self.fc_cls(self.dropout(torch.flatten(self.avg_pool(features), 1)))
-        return frames.reshape(-1, self.num_segments, self.fc_cls.out_features).mean(dim=1)  # type: ignore[no-any-return]
+        clips: Tensor = frames.reshape(-1, self.num_segments, self.fc_cls.out_features)
+        return clips.mean(dim=1)
 
 
 class TSM(nn.Module):

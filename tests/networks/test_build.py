@@ -1,0 +1,97 @@
+"""Networks as a recipe asks for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from networks.build import build_network, load_network
+from networks.checkpoint import save_mmaction2
+from networks.seeded import seeded_state_dict
+from vidom.errors import BadData, UsageError
+from vidom.files import sha256_file
+
+ARGUMENTS = {"depth": 10, "num_classes": 3, "base_channels": 8}
+
+
+def test_arguments_reach_the_network() -> None:
+    network = build_network("tsm", {**ARGUMENTS, "shift": False, "dropout": 0})
+    assert network.state_dict()["cls_head.fc_cls.weight"].shape == (3, 64)
+    assert not any(".net." in key for key in network.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({**ARGUMENTS, "deptth": 50}, "deptth is unknown"),
+        ({"depth": 10}, "num_classes is missing"),
+        ({**ARGUMENTS, "depth": "10"}, "depth must be a whole number"),
+        ({**ARGUMENTS, "num_segments": 8.0}, "num_segments must be a whole number"),
+        ({**ARGUMENTS, "num_segments": True}, "num_segments must be a whole number"),
+        ({**ARGUMENTS, "shift": 1}, "shift must be true or false"),
+        ({**ARGUMENTS, "dropout": None}, "dropout must be a number"),
+        ({**ARGUMENTS, "depth": 12}, "10, 18, 34, 50, 101"),
+    ],
+)
+def test_arguments_that_do_not_suit_are_refused(arguments: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        build_network("tsm", arguments)
+
+
+def test_all_complaints_come_at_once() -> None:
+    with pytest.raises(UsageError, match=r"deptth is unknown; depth is missing; num_classes is missing"):
+        build_network("tsm", {"deptth": 50})
+
+
+def test_an_unknown_network_or_framework_is_refused() -> None:
+    with pytest.raises(UsageError, match="'tms'; known: tsm"):
+        build_network("tms", ARGUMENTS)
+    with pytest.raises(UsageError, match="'torch'.*mmaction2"):
+        load_network("tsm", ARGUMENTS, framework="torch", checkpoint="seeded:0")
+
+
+def test_a_checkpoint_file_is_loaded_for_evaluation(tmp_path: Path) -> None:
+    written, path = build_network("tsm", ARGUMENTS), tmp_path / "tsm.pth"
+    save_mmaction2(path, written, {})
+    network, provenance = load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=str(path))
+    clips = torch.randn(1, 8, 3, 32, 32)
+    assert not network.training
+    assert torch.equal(network(clips), written.eval()(clips))
+    assert provenance.sha256 == sha256_file(path)
+    assert provenance.description == "checkpoint tsm.pth"
+    assert not provenance.seeded
+
+
+def test_a_checkpoint_of_another_class_count_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tsm.pth"
+    save_mmaction2(path, build_network("tsm", {**ARGUMENTS, "num_classes": 4}), {})
+    with pytest.raises(BadData, match=r"tsm\.pth has 4 classes, the recipe wants 3"):
+        load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=str(path))
+
+
+def test_a_stand_in_is_the_same_every_time_and_differs_by_number() -> None:
+    network, provenance = load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint="seeded:5")
+    state = network.state_dict()
+    expected = seeded_state_dict({key: value.shape for key, value in state.items()}, seed=5)
+    assert all(torch.equal(state[key], expected[key]) for key in state)
+    assert provenance.seeded
+    assert "seeded:5" in provenance.description
+    again, other = (
+        load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=f"seeded:{number}")[1].sha256
+        for number in (5, 6)
+    )
+    assert provenance.sha256 == again != other
+
+
+@pytest.mark.parametrize("checkpoint", ["seeded:", "seeded:x", "seeded:-1", "seeded:1.5"])
+def test_a_malformed_stand_in_is_refused(checkpoint: str) -> None:
+    with pytest.raises(UsageError, match="seeded:N"):
+        load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=checkpoint)
+
+
+def test_an_absent_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"absent\.pth"):
+        load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=str(tmp_path / "absent.pth"))
