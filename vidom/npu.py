@@ -41,10 +41,10 @@ SOC_VERSIONS: tuple[str, ...] = tuple(
 # The process list that follows the cards has a head of its own; its rows would read as cards.
 _CARDS_HEAD = re.compile(r"\|\s*NPU\s+Name\s*\|")
 _PROCESSES_HEAD = re.compile(r"\|\s*NPU\s+Chip\s*\|")
-_NAME_ROW = re.compile(r"\|\s*(\d{1,6})\s+([A-Za-z]*\d{3}[\w-]*)\s*\|([^|]*)\|([^|]*)\|", re.ASCII)
+_NAME_ROW = re.compile(r"\|\s*(\d{1,6})\s+([A-Za-z]*\d{3}[\w-]*)\s*\|([\w /-]*)\|([^|]*)\|", re.ASCII)
 _CHIP_ROW = re.compile(r"\|\s*(\d{1,6})(?:\s+(\d{1,6}))?\s*\|[^|]*\|([^|]*)\|", re.ASCII)
 _ANY_ROW = re.compile(r"\|\s*\d", re.ASCII)
-_USAGE = re.compile(r"(\d{1,9}|NA|-)\s*/\s*(\d{1,9}|NA|-)", re.ASCII)
+_USAGE = re.compile(r"(?<!\S)(\d{1,9}|NA|-)\s*/\s*(\d{1,9}|NA|-)(?!\S)", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class Answer:
     def last_words(self, *, characters: int = 400) -> str:
         """Return the end of what it printed, stderr before stdout, on one line, for an error message."""
         said = " ".join((self.errors.strip() or self.output.strip()).split())
+        said = "".join(character for character in said if character.isprintable())
         return said if len(said) <= characters else "…" + said[-characters:]
 
 

@@ -93,18 +93,16 @@ class Outlook:
 
 def judge(stage: Stage, findings: Findings) -> Outlook:
     """Return the outlook of one stage on what was found."""
-    remedies = [*_python(stage, findings), *_packages(stage, findings)]
+    remedies = [*_python_and_packages(stage, findings)]
     for need in stage.needs:
         remedies += _NEEDS[need](findings)
     return Outlook(stage, tuple(dict.fromkeys(remedies)), tuple(_remarks(stage, findings)))
 
 
-def _python(stage: Stage, findings: Findings) -> Iterator[str]:
+def _python_and_packages(stage: Stage, findings: Findings) -> Iterator[str]:
     if not findings.python_fits:
-        yield f"make distclean setup PYTHON=…, a Python {findings.requires_python}"
-
-
-def _packages(stage: Stage, findings: Findings) -> Iterator[str]:
+        yield f"make distclean setup PYTHON=python3.10  (any Python {findings.requires_python})"
+        return
     if not stage.packages:
         return
     if findings.requirements is None:

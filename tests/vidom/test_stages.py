@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vidom.doctor import doctor
+from vidom.requirements import parse_requirement
+from vidom.stages import STAGES, Findings, Stage, judge
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def findings() -> Findings:
+    """What the doctor finds here, with all that Ascend adds left out."""
+    found = doctor(environ={"PATH": ""})
+    return replace(found.findings, cards=(), npu_problem="npu-smi is not on PATH.", cann=None, atc=None)
+
+
+def stage(name: str) -> Stage:
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def test_a_package_too_old_or_absent_is_one_line_for_pip(findings: Findings) -> None:
+    packages = {**findings.packages, "numpy": "1.26.4", "pyyaml": None}
+    assert judge(stage("score"), replace(findings, packages=packages)).remedies == (
+        f'{findings.executable} -m pip install "numpy>=2.0" "pyyaml>=6.0"',
+    )
+
+
+def test_before_setup_every_stage_but_setup_needs_make_setup(findings: Findings) -> None:
+    bare = replace(findings, requirements=None)
+    first = {found.name: judge(found, bare).remedies[:1] for found in STAGES}
+    assert first == {found.name: () if found.name == "setup" else ("make setup",) for found in STAGES}
+
+
+def test_an_old_python_stops_every_stage(findings: Findings) -> None:
+    old = replace(findings, python_fits=False)
+    assert all("PYTHON=" in judge(found, old).remedies[0] for found in STAGES)
+
+
+def test_a_python_without_venv_cannot_set_up(findings: Findings) -> None:
+    assert "python3-venv" in judge(stage("setup"), replace(findings, can_make_venv=False)).remedies[0]
+
+
+def test_the_stages_together_need_exactly_what_the_project_declares() -> None:
+    text = (REPOSITORY / "pyproject.toml").read_text()
+    block = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    declared = {parse_requirement(line).name for line in re.findall(r'"([^"]+)"', block.group(1))}
+    of_dev = {"pytest", "pytest-timeout", "hypothesis", "setuptools", "ruff", "mypy"}
+    assert {name for found in STAGES for name in found.packages} - of_dev == declared
