@@ -60,7 +60,7 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor; 0, as ACL reports it, where a dimension is only known once it has run."""
-        return max(0, int(np.prod(self.shape))) * self.dtype.itemsize
+        return 0 if -1 in self.shape else int(np.prod(self.shape)) * self.dtype.itemsize
 
     @property
     def rows(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -104,9 +104,12 @@ def plan_batches(argument: InputArgument, specs: Sequence[TensorSpec]) -> BatchP
         numbers = ", ".join(f"{spec.name!r} {len(paths)}" for spec, paths in zip(specs, listed, strict=True))
         raise BadData(f"Every model input needs the same number of files, found for {numbers}.")
     _check_stems(listed[0])
+    # A store knows its dtype and shape, so it is asked before they are guessed from sizes.
+    stores = [_stores(paths, spec) for spec, paths in zip(specs, listed, strict=True)]
     files_per_batch = _files_per_batch(listed[0][0], specs[0])
     columns = [
-        list(_checked_files(paths, spec, files_per_batch)) for spec, paths in zip(specs, listed, strict=True)
+        list(_checked_files(paths, spec, files_per_batch, facts))
+        for spec, paths, facts in zip(specs, listed, stores, strict=True)
     ]
     return BatchPlan(tuple(zip(*columns, strict=True)), files_per_batch)
 
@@ -178,7 +181,16 @@ def _files_per_batch(first: str, spec: TensorSpec) -> int:
     return spec.nbytes // found
 
 
-def _checked_files(paths: Sequence[str], spec: TensorSpec, files_per_batch: int) -> Iterator[InputFile]:
+def _stores(paths: Sequence[str], spec: TensorSpec) -> dict[Path, StoreFacts | None]:
+    return {folder: store_facts(folder, spec) for folder in {Path(path).parent for path in paths}}
+
+
+def _checked_files(
+    paths: Sequence[str],
+    spec: TensorSpec,
+    files_per_batch: int,
+    stores: Mapping[Path, StoreFacts | None],
+) -> Iterator[InputFile]:
     expected, remainder = divmod(spec.nbytes, files_per_batch)
     rows = max(1, spec.rows // files_per_batch)
     if remainder:
@@ -186,7 +198,6 @@ def _checked_files(paths: Sequence[str], spec: TensorSpec, files_per_batch: int)
             f"{files_per_batch} files make a batch of the model's first input, but the {spec.nbytes} bytes of "
             f"its input {spec.name!r} can not be parted into as many."
         )
-    facts = {folder: store_facts(folder, spec) for folder in {str(Path(path).parent) for path in paths}}
     for path in paths:
         found = _tensor_bytes(path, spec)
         if found != expected:
@@ -195,7 +206,7 @@ def _checked_files(paths: Sequence[str], spec: TensorSpec, files_per_batch: int)
                 f"{spec.name!r} ({spec}, {spec.nbytes} bytes) is made of {files_per_batch} files. It was cut "
                 "short or belongs to another model; make it again."
             )
-        yield _input_file(path, found, rows, facts[str(Path(path).parent)])
+        yield _input_file(path, found, rows, stores[Path(path).parent])
 
 
 def _input_file(path: str, size: int, rows: int, facts: StoreFacts | None) -> InputFile:

@@ -14,6 +14,8 @@ from vidom.errors import BadData, UsageError
 
 __all__ = ["StoreFacts", "store_facts"]
 
+_MARKS = ("manifest.json", "manifest.journal.jsonl")
+
 
 @dataclass(frozen=True)
 class StoreFacts:
@@ -32,13 +34,13 @@ class StoreFacts:
         return self.files[path.name]
 
 
-def store_facts(folder: str, spec: TensorSpec) -> StoreFacts | None:
+def store_facts(folder: Path, spec: TensorSpec) -> StoreFacts | None:
     """Return the store whose `clips` folder this is, fit for the model input, or None if it is none.
 
     Raises BadData when the store is unfinished, damaged or a file was cut short, UsageError when its tensors
     are not what the input takes.
     """
-    clips = Path(folder).resolve()
+    clips = folder.resolve()
     home = clips.parent
     if clips.name != "clips" or not any((home / name).exists() for name in _MARKS):
         return None
@@ -51,9 +53,6 @@ def store_facts(folder: str, spec: TensorSpec) -> StoreFacts | None:
     _check_fit(store, spec)
     store.check_sizes()
     return StoreFacts(home, {clip_file.name: clip_file for clip_file in store.files})
-
-
-_MARKS = ("manifest.json", "manifest.journal.jsonl")
 
 
 def _check_fit(store: ClipStore, spec: TensorSpec) -> None:

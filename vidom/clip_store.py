@@ -11,10 +11,11 @@ says how many rows are such padding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+DTYPES = ("float32", "uint8")
 _T = TypeVar("_T")
 
 
@@ -129,7 +131,7 @@ class ClipStore:
                     f"version {SCHEMA_VERSION}. Pack it again."
                 )
             samples = [load_record(Sample, entry) for entry in document["samples"]]
-            return cls(
+            store = cls(
                 folder=folder,
                 header=load_record(
                     StoreHeader, {key: document[key] for key in StoreHeader.__dataclass_fields__}
@@ -139,10 +141,19 @@ class ClipStore:
                 files=tuple(load_record(ClipFile, entry) for entry in document["files"]),
                 labels=tuple(document["labels"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+            store._check_consistency(len(samples))
+            return store
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadData(
                 f"The manifest of the clip store {folder} is damaged ({error!r}). Pack the store again."
             ) from None
+
+    def _check_consistency(self, samples: int) -> None:
+        if self.header.dtype not in DTYPES or min(self.header.shape, default=0) < 1:
+            raise ValueError(f"tensors of {self.header.dtype!r} and shape {self.header.shape}")
+        held = [index for clip_file in self.files for index in clip_file.samples]
+        if not len(held) == len(set(held)) == samples or set(held) != set(self.samples):
+            raise ValueError("the samples listed are not those that the files hold")
 
     def path(self, clip_file: ClipFile) -> Path:
         """Return where the file lies; a name that would leave the store is refused with BadData."""
@@ -158,11 +169,7 @@ class ClipStore:
             path = self.path(clip_file)
             found = path.stat().st_size if path.is_file() else None
             if found != clip_file.bytes:
-                raise BadData(
-                    f"The clip file {path} should have {clip_file.bytes} bytes and "
-                    + ("is missing" if found is None else f"has {found}")
-                    + ". It was cut short or changed after packing; run the preprocess command again to repair it."
-                )
+                raise self._wrong_size(clip_file, found)
 
     def check_content(self, clip_file: ClipFile) -> None:
         """The file's bytes have the checksum of the manifest, else BadData."""
@@ -173,9 +180,23 @@ class ClipStore:
             )
 
     def read(self, clip_file: ClipFile) -> npt.NDArray[Any]:
-        """Return the file's real rows, shape (samples, *sample shape), without its padding."""
-        rows = np.fromfile(self.path(clip_file), dtype=self.header.dtype).reshape(-1, *self.header.shape)
+        """Return the file's real rows, shape (samples, *sample shape), without its padding.
+
+        Raises BadData when it has another size than the manifest says.
+        """
+        path = self.path(clip_file)
+        found = path.stat().st_size if path.is_file() else None
+        if not found == clip_file.bytes == self.header.file_bytes:
+            raise self._wrong_size(clip_file, found)
+        rows = np.fromfile(path, dtype=self.header.dtype).reshape(-1, *self.header.shape)
         return rows[: len(clip_file.samples)]
+
+    def _wrong_size(self, clip_file: ClipFile, found: int | None) -> BadData:
+        return BadData(
+            f"The clip file {self.path(clip_file)} should have {clip_file.bytes} bytes and "
+            + ("is missing" if found is None else f"has {found}")
+            + ". It was cut short or changed after packing; run the preprocess command again to repair it."
+        )
 
 
 def read_info(path: Path | str) -> dict[int, int]:
@@ -196,7 +217,18 @@ def read_info(path: Path | str) -> dict[int, int]:
 
 
 def load_record(kind: type[_T], document: Mapping[str, Any]) -> _T:
-    """Return the dataclass whose fields JSON gave back, its lists as tuples."""
-    return kind(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
-    )
+    """Return the dataclass whose fields JSON gave back, its lists as tuples.
+
+    Raises TypeError when a field is absent, unknown or of another type.
+    """
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+    for name, hint in _hints(kind).items():
+        value, elements = values.get(name), [get_origin(part) or part for part in get_args(hint)][:1]
+        if not isinstance(value, get_origin(hint) or hint):
+            raise TypeError(f"{name} is {value!r}")
+        if elements and not all(isinstance(item, elements[0]) for item in value):
+            raise TypeError(f"{name} is {value!r}")
+    return kind(**values)
+
+
+_hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)

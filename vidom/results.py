@@ -119,7 +119,8 @@ def _read_npy(path: Path, _classes: int | None) -> Array:
 def _read_bin(path: Path, classes: int | None) -> Array:
     if classes is None:
         raise ValueError("a .bin file has no shape, so the class count must be given")
-    return np.fromfile(path, dtype="<f4").reshape(-1, classes)
+    # `np.fromfile` would drop the bytes beyond the last whole value.
+    return np.frombuffer(path.read_bytes(), dtype="<f4").reshape(-1, classes)
 
 
 def _read_txt(path: Path, _classes: int | None) -> Array:
@@ -185,7 +186,7 @@ def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, An
     document = read_json(path, what="result summary")
     try:
         entries = tuple(
-            ResultFile(key, tuple(map(str, entry["infiles"])), tuple(map(str, entry["outfiles"])))
+            ResultFile(key, _names(entry["infiles"]), _names(entry["outfiles"]))
             for key, entry in sorted(document["filesinfo"].items(), key=lambda item: int(item[0]))
         )
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -198,3 +199,9 @@ def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, An
             "without --pipeline."
         )
     return entries, document
+
+
+def _names(paths: Any) -> tuple[str, ...]:
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise TypeError("not a list of paths")
+    return tuple(paths)
