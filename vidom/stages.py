@@ -27,7 +27,8 @@ class Stage:
     needs: tuple[Need, ...] = ()
 
 
-_BASE = ("numpy", "pydantic", "pyyaml", "tqdm")
+_NUMBERS = ("numpy", "tqdm")
+_BASE = (*_NUMBERS, "pydantic", "pyyaml")
 _VIDEO = ("av", "opencv-python-headless")
 _GRAPHS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime")
 STAGES: tuple[Stage, ...] = (
@@ -41,10 +42,10 @@ STAGES: tuple[Stage, ...] = (
     Stage("lint", "make lint", ("ruff", "mypy")),
     Stage("preprocess", "make preprocess", _BASE + _VIDEO),
     Stage("export", "make export", _BASE + _GRAPHS),
-    Stage("om", "make om", (*_BASE, "onnx"), ("atc",)),
-    Stage("infer-onnxruntime", "make infer ENGINE=onnxruntime", (*_BASE, "onnxruntime")),
-    Stage("infer-ascend", "make infer ENGINE=ascend", _BASE, ("card", "cann", "ais_bench", "umask")),
-    Stage("score", "make score", _BASE),
+    Stage("om", "make om", (*_BASE, "onnx", "onnx-ir", "onnxscript"), ("atc",)),
+    Stage("infer-onnxruntime", "make infer ENGINE=onnxruntime", (*_NUMBERS, "onnxruntime")),
+    Stage("infer-ascend", "make infer ENGINE=ascend", _NUMBERS, ("card", "cann", "ais_bench", "umask")),
+    Stage("score", "make score", _NUMBERS),
     Stage("predict", "make predict", (*_BASE, *_VIDEO, "onnxruntime")),
 )
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,18 @@ from vidom.requirements import parse_requirement
 from vidom.stages import STAGES, Findings, Stage, judge
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Imports a module while every package that the project declares, but for those given, is refused.
+IMPORT_WITH = """
+import importlib, sys
+module, refused = sys.argv[1], set(sys.argv[2:])
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in refused:
+            raise ImportError("not installed: " + name)
+sys.meta_path.insert(0, Refuse())
+importlib.import_module(module)
+"""
+IMPORTED_AS = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "onnx-ir": "onnx_ir"}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +40,7 @@ def stage(name: str) -> Stage:
 
 def test_a_package_too_old_or_absent_is_one_line_for_pip(findings: Findings) -> None:
     packages = {**findings.packages, "numpy": "1.26.4", "pyyaml": None}
-    assert judge(stage("score"), replace(findings, packages=packages)).remedies == (
+    assert judge(stage("preprocess"), replace(findings, packages=packages)).remedies == (
         f'{findings.executable} -m pip install "numpy>=2.0" "pyyaml>=6.0"',
     )
 
@@ -53,3 +67,15 @@ def test_the_stages_together_need_exactly_what_the_project_declares() -> None:
     declared = {parse_requirement(line).name for line in re.findall(r'"([^"]+)"', block.group(1))}
     of_dev = {"pytest", "pytest-timeout", "hypothesis", "setuptools", "ruff", "mypy"}
     assert {name for found in STAGES for name in found.packages} - of_dev == declared
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("score", "postprocess.score"), ("infer-onnxruntime", "infer.bench"), ("preprocess", "preprocess.pack")],
+)
+def test_a_stage_starts_with_its_packages_alone(name: str, module: str) -> None:
+    every = {package for found in STAGES for package in found.packages}
+    refused = [IMPORTED_AS.get(package, package) for package in every - set(stage(name).packages)]
+    subprocess.run(
+        [sys.executable, "-c", IMPORT_WITH, module, *refused], cwd=REPOSITORY, check=True, timeout=60
+    )
