@@ -25,7 +25,7 @@ FROM  := --recipe $(MODEL) $(foreach entry,$(SET),--set $(entry))
 INPUT := --input_dtype $(DTYPE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo demo-train test lint format preprocess export verify infer score bench predict clean distclean
+.PHONY: help setup lock doctor demo demo-train test lint format preprocess export verify infer score bench predict clean distclean
 
 help: ## show this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
@@ -58,6 +58,9 @@ $(READY): requirements.lock pyproject.toml
 lock: ## resolve requirements.lock anew for all Pythons and both processors (needs uv)
 	uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --extra dev \
 	  pyproject.toml | grep -vE '^(nvidia|cuda|triton)' > requirements.lock
+
+doctor: ## what hardware and tools are here, and which stages they allow (NEED="om score" exits 3 if impossible)
+	$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m vidom.doctor $(if $(NEED),--need $(NEED))
 
 demo: $(READY) ## the whole pipeline on generated videos: a real accuracy number without any download
 	$(RUN) -m demo --output_dir run/demo

@@ -11,6 +11,7 @@ says how many rows are such padding.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +42,8 @@ __all__ = [
 SCHEMA_VERSION = 1
 DTYPES = ("float32", "uint8")
 _T = TypeVar("_T")
+# As many digits as any data set needs; longer ones cost Python quadratic time.
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ def read_info(path: Path | str) -> dict[int, int]:
     labels: dict[int, int] = {}
     for number, line in enumerate(read_lines(path, what="label list"), start=1):
         fields = line.split()
-        if len(fields) != 2 or not all(field.isdigit() for field in fields):
+        if len(fields) != 2 or not all(_NUMBER.fullmatch(field) for field in fields):
             raise BadData(f"Line {number} of {path} is {line!r}; expected `index label`, two whole numbers.")
         index, label = map(int, fields)
         if index in labels:

@@ -16,6 +16,15 @@ from vidom.errors import ExitCode, UserError
 __all__ = ["Parser", "log", "run"]
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults where there are any; `(default: None)` tells nobody anything."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default in ("", [], False):
+            return action.help
+        return super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that takes `--batch_size` and `--batch-size` alike and never guesses prefixes."""
 
@@ -24,7 +33,7 @@ class Parser(argparse.ArgumentParser):
             prog=prog,
             description=description,
             allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )
 
     def parse_known_args(  # type: ignore[override]
