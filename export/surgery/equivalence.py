@@ -14,7 +14,6 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from export.surgery.contract import AverageClips
 from export.surgery.model_file import model_bytes
-from export.surgery.shapes import resolved
 from export.surgery.values import batch_of, data_input
 from vidom.errors import BadData, UsageError
 
@@ -175,6 +174,8 @@ def _session(content: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     # Without it every weight that an old exporter lists as an input is a warning.
     options.log_severity_level = 3
+    # Threads that spin between operators starve whatever else the machine is doing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except _REFUSALS as error:
@@ -186,15 +187,12 @@ def _logits_of(index: int) -> str:
 
 
 def _give_out_logits(model: ir.Model) -> None:
-    known = resolved(model)
     for index, output in enumerate(tuple(model.graph.outputs)):
         softmax = _last_softmax(output)
         if softmax is None or softmax.inputs[0] is None:
             continue
         logits = softmax.inputs[0]
-        typed = known[str(logits.name)]
-        name = _logits_of(index)
-        copy = ir.Value(name=name, type=typed.type, shape=typed.shape)
+        copy = ir.Value(name=_logits_of(index), type=output.type)
         model.graph.append(ir.node("Identity", [logits], outputs=[copy]))
         model.graph.outputs.append(copy)
 

@@ -137,7 +137,7 @@ def _confirm(
     try:
         after = resolved(model)
     except BadData as error:
-        raise BadData(f"Batch {new} cannot be written into this graph. {error}. {advice}") from None
+        raise BadData(f"Batch {new} cannot be written into this graph. {error} {advice}") from None
     for value in data:
         known = after.get(str(value.name))
         if known is not None and static_dims(known) != wanted[str(value.name)]:

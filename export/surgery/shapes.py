@@ -37,6 +37,8 @@ def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Va
     free_constants(twin)
     forget_shapes(twin)
     fold(twin)
+    for node in twin.graph:
+        node.name = node.name or node.outputs[0].name  # so that a complaint can say where
     for value in twin.graph.initializers.values():
         tensor = value.const_value
         if tensor is not None and tensor.size > _LARGEST_SHAPE:
@@ -108,5 +110,6 @@ def _weightless(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtoTensor:
 def _contradiction(message: str) -> str:
     found = _FIRST_ERROR.search(message)
     if found is None:
-        return f"The shapes of the graph contradict each other: {message}"
-    return f"The shapes at the node {found['node']} ({found['op']}) contradict each other: {found['why']}"
+        return f"The shapes of the graph contradict each other: {' '.join(message.split())}."
+    why = found["why"].strip().rstrip(".")
+    return f"The shapes at the node {found['node']} ({found['op']}) contradict each other: {why}."

@@ -1,0 +1,220 @@
+"""The command: what it prints, when it succeeds, what it refuses and what it leaves on disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from surgery_graphs import noise, ops, run, shift_graph
+
+import export.surgery
+from export.modify_onnx import main, modify_onnx
+from export.surgery import Pass, load_model
+from export.surgery.contract import Options
+from vidom.errors import BadData, UsageError, UserError
+
+REPOSITORY = Path(__file__).parents[2]
+DIMS = {"views": 3, "segments": 4, "channels": 8, "classes": 5}
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    path = tmp_path / "tsm_bs2.onnx"
+    ir.save(shift_graph(batch=2, **DIMS), path)
+    return path
+
+
+def refusal(error: type[UserError], model: Path, output: Path, *options: str) -> str:
+    with pytest.raises(error) as raised:
+        main(["-m1", str(model), "-m2", str(output), *options])
+    assert not output.exists()
+    text = str(raised.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_published_command_line(exported: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "tsm_new_bs8.onnx"
+    command = [sys.executable, "export/modify_onnx.py", "-m1", str(exported), "-m2", str(output), "-bs", "8"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["operator", "before", "after", "change"]
+    assert any(line.split() == ["Sub", "2", "0", "-2"] for line in lines)
+    assert any(line.startswith("output y: 16 random samples, max abs diff") for line in lines)
+    assert lines[-1] == "PASSED"
+    samples = noise(8, 12, 8, 4)
+    original = load_model(exported)
+    clips = np.concatenate([run(original, samples[start : start + 2])[0] for start in range(0, 8, 2)])
+    logits = np.log(clips.reshape(8, 3, 5).astype(np.float64)).mean(axis=1)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(run(load_model(output), samples)[0], expected, atol=1e-6)
+
+
+def test_both_spellings_and_the_long_names(exported: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.onnx"
+    words = [
+        "--model",
+        str(exported),
+        "--output",
+        str(output),
+        "--batch-size",
+        "3",
+        "--average-clips",
+        "prob",
+    ]
+    assert main(words) == 0
+    samples = noise(3, 12, 8, 4)
+    clips = run(load_model(exported), samples[:2])[0].reshape(2, 3, 5)
+    np.testing.assert_allclose(run(load_model(output), samples)[0][:2], clips.mean(axis=1), atol=1e-6)
+
+
+def test_chosen_passes_only(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out.onnx"
+    assert main(["-m1", str(exported), "-m2", str(output), "--passes", "merge-slices,zero-blanks"]) == 0
+    modified = load_model(output)
+    assert "Sub" not in ops(modified)
+    assert tuple(modified.graph.outputs[0].shape or ()) == (6, 5)
+    assert "passes that changed something: zero-blanks, merge-slices" in capsys.readouterr().out
+
+
+def test_the_list_names_every_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        item.name for item in export.surgery.PASSES
+    ]
+
+
+def test_files_are_needed() -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["-m1", "only.onnx"])
+    assert ended.value.code == 2
+
+
+def spoil(model: ir.Model, options: Options) -> bool:
+    weights = model.graph.initializers["w"]
+    tensor = weights.const_value
+    if tensor is not None:
+        weights.const_value = ir.tensor(tensor.numpy() * np.float32(1.01), name="w")
+    return True
+
+
+def test_another_meaning_fails_and_leaves_no_file(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(export.surgery, "PASSES", (*export.surgery.PASSES, Pass("spoil", "", spoil)))
+    output = tmp_path / "out.onnx"
+    output.write_bytes(b"of an earlier run")
+    assert main(["-m1", str(exported), "-m2", str(output)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "FAILED"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [exported.name]
+
+
+def test_the_same_bytes_twice(exported: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        modify_onnx(model=exported, output=tmp_path / name, batch_size=4)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_uint8_pixels_are_tried_as_such(tmp_path: Path) -> None:
+    text = """<ir_version: 6, opset_import: ["" : 11]>
+    g (uint8[1,6] x) => (float[1,6] y) { z = Cast<to = 1>(x) n = Sub(z, z) m = Add(z, n) y = Softmax<axis = 1>(m) }"""
+    path, output = tmp_path / "pixels.onnx", tmp_path / "out.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    done = modify_onnx(model=path, output=output, batch_size=4)
+    assert done.equivalence.passed
+    assert "Sub" not in ops(load_model(output))
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no model", b"\x08\x06"])
+def test_what_is_no_model(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(content)
+    assert "is not an ONNX model" in refusal(BadData, path, tmp_path / "out.onnx")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+def test_a_model_cut_short(share: float, exported: Path, tmp_path: Path) -> None:
+    content = exported.read_bytes()
+    exported.write_bytes(content[: int(len(content) * share)])
+    assert "tsm_bs2.onnx is not" in refusal(BadData, exported, tmp_path / "out.onnx")
+
+
+def test_a_missing_model(tmp_path: Path) -> None:
+    assert "There is no ONNX model" in refusal(UsageError, tmp_path / "none.onnx", tmp_path / "out.onnx")
+
+
+def test_a_misspelt_pass(exported: Path, tmp_path: Path) -> None:
+    found = refusal(UsageError, exported, tmp_path / "out.onnx", "--passes", "zero_blank")
+    assert "Did you mean zero-blanks?" in found
+
+
+def test_one_name_for_both_files(exported: Path) -> None:
+    content = exported.read_bytes()
+    with pytest.raises(UsageError, match="both name"):
+        main(["-m1", str(exported), "-m2", str(exported)])
+    assert exported.read_bytes() == content
+
+
+def test_a_batch_that_cannot_be_written(tmp_path: Path) -> None:
+    text = """<ir_version: 6, opset_import: ["" : 11]>
+    g (float[2,3] x) => (float[2,3] y) <float[2,3] w = {1,2,3,4,5,6}> { y = Add(x, w) }"""
+    path = tmp_path / "baked.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    found = refusal(BadData, path, tmp_path / "out.onnx", "-bs", "8")
+    assert found.startswith("Batch 8 cannot be written")
+    assert "y (Add)" in found
+
+
+def external(folder: Path, location: str) -> Path:
+    """A model whose weights are said to lie at `location`."""
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
+        [tensor],
+    )
+    path = folder / "model.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    "location", ["../secret.bin", "sub/../../secret.bin", "/etc/hostname", "..\\secret.bin", "link.bin"]
+)
+def test_weights_outside_the_models_folder(location: str, tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(np.ones(3, dtype=np.float32).tobytes())
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    assert "outside its own folder" in refusal(BadData, external(folder, location), tmp_path / "out.onnx")
+
+
+def test_weights_beside_the_model_are_taken_in(tmp_path: Path) -> None:
+    weights = np.arange(3, dtype=np.float32)
+    (tmp_path / "weights.bin").write_bytes(weights.tobytes())
+    output = tmp_path / "new" / "out.onnx"
+    assert modify_onnx(model=external(tmp_path, "weights.bin"), output=output).equivalence.passed
+    (stored,) = onnx.load(output).graph.initializer
+    np.testing.assert_array_equal(numpy_helper.to_array(stored), weights)
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_weights_beside_the_model_that_are_missing_or_short(size: int | None, tmp_path: Path) -> None:
+    if size is not None:
+        (tmp_path / "weights.bin").write_bytes(bytes(size))
+    found = refusal(BadData, external(tmp_path, "weights.bin"), tmp_path / "out.onnx")
+    assert "model.onnx" in found
