@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx_models import WEIGHTS, linear, rows_of, two_outputs, write_rows
+
+from infer.bench import infer
+from infer.engine import OnnxRuntimeEngine
+from infer.journal import RunJournal
+from infer.performance import InferenceResult
+from vidom.errors import BadData, UsageError
+from vidom.results import read_summary
+
+FILES = 3000
+
+
+def run(model: Path, folder: Path, output: Path, **options: object) -> InferenceResult:
+    return infer(
+        model=model, input=folder, output=output, output_dirname="run", say=lambda _: None, **options
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def killed_in_the_middle(model: Path, folder: Path, output: Path) -> None:
+    """Start the command and kill it once it has written some outputs."""
+    words = ["--model", model, "--input", folder, "--output", output, "--output_dirname", "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "infer", *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if (output / "run" / "video_20_0.bin").exists():
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors.decode()
+    assert (output / "run.journal.jsonl").exists() and not (output / "run_summary.json").exists()
+
+
+def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path):
+    model = two_outputs(tmp_path / "m.onnx", 2)
+    folder = write_rows(tmp_path / "in", rows_of(FILES))
+    killed_in_the_middle(model, folder, tmp_path / "killed")
+    # What a kill may leave at the worst moment: half a journal line, a temporary file, an output not recorded.
+    with (tmp_path / "killed" / "run.journal.jsonl").open("a") as stream:
+        stream.write('{"number": 7')
+    (tmp_path / "killed" / "run" / "video_2_0.bin.99.part").write_bytes(b"half")
+    (tmp_path / "killed" / "run" / f"video_{FILES - 1}_0.bin").write_bytes(b"stale")
+    again = run(model, folder, tmp_path / "killed")
+    whole = run(model, folder, tmp_path / "whole")
+    assert 0 < again.resumed < FILES // 2 and whole.resumed == 0
+    found = contents(tmp_path / "killed" / "run")
+    assert found == contents(tmp_path / "whole" / "run") and len(found) == 2 * FILES
+    assert len(again.compute_ms) == len(whole.compute_ms) == FILES // 2
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == ["run", "run_summary.json"]
+    (entries, document), (wanted, _) = (
+        read_summary(tmp_path / name / "run_summary.json") for name in ("killed", "whole")
+    )
+    assert [entry.infiles for entry in entries] == [entry.infiles for entry in wanted]
+    assert document["vidom"]["resumed"] == again.resumed
+
+
+def interrupted(after: int, model: Path, folder: Path, output: Path, **options: object) -> None:
+    """A run in which Ctrl-C comes while batch number `after` is executed."""
+    execute, calls = OnnxRuntimeEngine.execute, []
+
+    def execute_or_stop(engine: OnnxRuntimeEngine, feeds: dict[str, Any]) -> list[Any]:
+        calls.append(1)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return execute(engine, feeds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OnnxRuntimeEngine, "execute", execute_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(model, folder, output, warmup_count=0, **options)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return linear(tmp_path / "m.onnx", 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "in", rows_of(5))
+
+
+def test_only_what_is_missing_or_damaged_is_run_again(model: Path, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    interrupted(3, model, folder, out)
+    assert sorted(contents(out / "run")) == ["video_0_0.bin", "video_1_0.bin", "video_2_0.bin"]
+    whole = contents(out / "run")["video_1_0.bin"]
+    (out / "run" / "video_1_0.bin").write_bytes(bytes(len(whole)))
+    result = run(model, folder, out)
+    assert result.resumed == 2
+    assert contents(out / "run")["video_1_0.bin"] == whole
+    for number, row in enumerate(rows_of(5)):
+        found = np.fromfile(out / "run" / f"video_{number}_0.bin", np.float32)
+        np.testing.assert_allclose(found, row @ WEIGHTS, rtol=1e-5, atol=1e-6)
+    _, document = read_summary(out / "run_summary.json")
+    assert document["NPU_compute_time"]["count"] == 5 and document["vidom"]["resumed"] == 2
+
+
+def test_a_finished_run_is_run_anew(model: Path, folder: Path, tmp_path: Path):
+    assert run(model, folder, tmp_path / "out").resumed == 0
+    assert run(model, folder, tmp_path / "out").resumed == 0
+
+
+def test_a_run_killed_between_summary_and_journal_needs_nothing_again(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(RunJournal, "finish", lambda _journal: None)
+        run(model, folder, tmp_path / "out")
+    assert run(model, folder, tmp_path / "out").resumed == 5
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run", "run_summary.json"]
+
+
+def changed_input(model: Path, folder: Path) -> dict[str, object]:
+    rows = rows_of(5)[::-1]
+    for number, row in enumerate(rows):
+        (folder / f"video_{number}.bin").write_bytes(row.tobytes())
+    return {}
+
+
+def fewer_inputs(model: Path, folder: Path) -> dict[str, object]:
+    (folder / "video_1.bin").unlink()
+    return {}
+
+
+def another_model(model: Path, folder: Path) -> dict[str, object]:
+    linear(model, 2)
+    return {}
+
+
+def another_format(model: Path, folder: Path) -> dict[str, object]:
+    return {"outfmt": "TXT"}
+
+
+def another_loop(model: Path, folder: Path) -> dict[str, object]:
+    return {"loop": 2}
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("change", [changed_input, fewer_inputs, another_model, another_format, another_loop])
+def test_a_different_run_starts_anew_and_leaves_nothing_of_the_earlier_one(
+    change: Callable[[Path, Path], dict[str, object]],
+    finished: bool,
+    model: Path,
+    folder: Path,
+    tmp_path: Path,
+):
+    out = tmp_path / "out"
+    if finished:
+        run(model, folder, out)
+    else:
+        interrupted(3, model, folder, out)
+    options = change(model, folder)
+    assert run(model, folder, out, **options).resumed == 0
+    run(model, folder, tmp_path / "fresh", **options)
+    assert contents(out / "run") == contents(tmp_path / "fresh" / "run")
+
+
+def test_a_failed_run_leaves_no_summary_of_an_earlier_one(model: Path, folder: Path, tmp_path: Path):
+    run(model, folder, tmp_path / "out")
+    interrupted(1, model, folder, tmp_path / "out")
+    with pytest.raises(BadData, match=r"run_summary\.json does not exist"):
+        read_summary(tmp_path / "out" / "run_summary.json")
+
+
+def test_what_others_put_into_our_folder_stays(model: Path, folder: Path, tmp_path: Path):
+    run(model, folder, tmp_path / "out")
+    (tmp_path / "out" / "run" / "notes.txt").write_text("mine")
+    run(model, folder, tmp_path / "out", outfmt="TXT")
+    assert (tmp_path / "out" / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_vidom_did_not_make_is_not_touched(model: Path, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    (out / "run").mkdir(parents=True)
+    run(model, folder, out)  # an empty folder is no obstacle
+    strangers = tmp_path / "strangers"
+    (strangers / "run").mkdir(parents=True)
+    (strangers / "run" / "video_0_0.bin").write_bytes(b"another program's")
+    (strangers / "run_summary.json").write_text(json.dumps({"filesinfo": {}, "pid": 1}))
+    before = contents(strangers / "run")
+    with pytest.raises(UsageError, match="choose another --output_dirname"):
+        run(model, folder, strangers)
+    (strangers / "run_summary.json").unlink()
+    with pytest.raises(UsageError, match="choose another --output_dirname"):
+        run(model, folder, strangers)
+    assert contents(strangers / "run") == before
+    assert [path.name for path in strangers.iterdir()] == ["run"]
