@@ -20,7 +20,7 @@ from infer.performance import InferenceResult
 from vidom.errors import BadData, UsageError
 from vidom.results import read_summary
 
-FILES = 3000
+FILES = 2000
 
 
 def run(model: Path, folder: Path, output: Path, **options: object) -> InferenceResult:
