@@ -31,11 +31,12 @@ _FILES = {True: "tsm_demo.pth", False: "tsn_demo.pth"}
 
 @dataclass(frozen=True)
 class Settings:
-    """How the networks are fitted: AdamW with a one-cycle rate, every step on clips mirrored at random."""
+    """How the networks are fitted and judged: AdamW with a one-cycle rate, each step on clips mirrored at random."""
 
     seed: int = 0
     clips_per_class: int = 600
-    steps: int = 1400
+    unseen_per_class: int = 50
+    steps: int = 1500
     batch_size: int = 32
     rate: float = 3e-3
     decay: float = 0.05
@@ -70,7 +71,11 @@ def train(
         workers=workers,
     )
     unseen = draw_examples(
-        "validation", clips_per_class=50, plan=recipe.views, seed=_VALIDATION_SEED, workers=workers
+        "validation",
+        clips_per_class=settings.unseen_per_class,
+        plan=recipe.views,
+        seed=_VALIDATION_SEED,
+        workers=workers,
     )
     tsm, control = (
         _train_one(recipe, examples, unseen, output_dir, settings, shift=shift) for shift in (True, False)
