@@ -1,0 +1,84 @@
+"""`commands.sh`: the whole chain from ONNX to accuracy and speed, to be read and run by hand."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from export.atc import shown
+
+__all__ = ["commands_script"]
+
+_SCRIPT = """\
+#!/usr/bin/env bash
+# {name}: from ONNX to .om, accuracy and speed on an Ascend NPU, step by step. Written by export/to_om.py on a
+# machine where none of it was run: no number is in here, and none was measured on an NPU.
+# Carry this folder, a clip store and a checkout of vidom to a machine with CANN and ais_bench; there:
+#   STORE=/data/store VIDOM=~/vidom AIS_PYTHON=python3.10 bash commands.sh
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# The clip store that preprocess/pack.py wrote (clips/ and one .info file); absolute, or seen from this folder.
+STORE="${{STORE:-store}}"
+# The checkout of vidom, for postprocess/score.py, and a Python with its packages.
+VIDOM="${{VIDOM:-{vidom}}}"
+PYTHON="${{PYTHON:-python3}}"
+# The Python that has ais_bench and aclruntime, whose wheels stop at 3.10.
+AIS_PYTHON="${{AIS_PYTHON:-python3}}"
+DEVICE="${{DEVICE:-0}}"
+
+# 1. CANN's environment. set_env.sh reads variables that may be unset.
+for script in /usr/local/Ascend/ascend-toolkit/set_env.sh /usr/local/Ascend/cann/set_env.sh; do
+  if ! command -v atc > /dev/null && [ -f "$script" ]; then
+    set +u; source "$script"; set -u
+  fi
+done
+if ! command -v atc > /dev/null; then
+  echo "atc is not on PATH: install the CANN toolkit and source its set_env.sh" >&2
+  exit 3
+fi
+
+# 2. Compile. `npu-smi info` shows the name that --soc_version wants after "Ascend".
+rm -f {om} {stem}_linux_*.om
+{atc}
+# With libraries of the host inside, ATC adds system and processor to the name.
+[ -f {om} ] || mv {stem}_linux_*.om {om}
+
+# 3. Infer every clip. ais_bench refuses files that the group may write, and keeps files of an earlier run.
+umask 027
+rm -rf inference_result/out inference_result/out_summary.json
+mkdir -p inference_result
+"$AIS_PYTHON" -m ais_bench --model {om} --input "$STORE/clips" --output ./inference_result --output_dirname out \\
+  --outfmt TXT --device "$DEVICE"{dynamic}
+
+# 4. Accuracy.
+"$PYTHON" "$VIDOM/postprocess/score.py" --result_path=inference_result/out_summary.json \\
+  --info_path="$(ls "$STORE"/*.info)"
+
+# 5. Speed: pure computation, without copies and reading.
+{loops}
+"""
+
+
+def commands_script(*, command: Sequence[str], name: str, vidom: str, profiles: Sequence[int] = ()) -> str:
+    """Return a bash script that runs the ATC `command`, then ais_bench, the scorer and the pure-performance loop.
+
+    `name` is the model's name without `.om`; `vidom` the way from the script's folder to the checkout; `profiles` the
+    batches declared, empty for a fixed one. The lines are those of ModelZoo's published TSM guide; paths are relative
+    to the script.
+    """
+    om = shlex.quote(f"{name}.om")
+    dynamic = [f" --dymBatch {size}" for size in profiles]
+    loops = "\n".join(
+        f'"$AIS_PYTHON" -m ais_bench --model={om} --loop=20 --device="$DEVICE"{size}'
+        for size in dynamic or [""]
+    )
+    return _SCRIPT.format(
+        name=name,
+        stem=shlex.quote(name),
+        om=om,
+        atc=shown(command),
+        vidom=vidom,
+        dynamic=dynamic[-1] if dynamic else "",
+        loops=loops,
+    )

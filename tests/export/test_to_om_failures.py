@@ -1,0 +1,116 @@
+"""Compiling with a stand-in for ATC that fails in every way the reference knows."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from atc_standin import StandIn, alive, arguments, build_folder
+from atc_texts import TEXTS
+
+from export.to_om import main
+from vidom.errors import OutsideToolFailed
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def atc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    standin = StandIn(tmp_path / "standin")
+    standin.on_path(monkeypatch)
+    return standin
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Path:
+    return build_folder(tmp_path)
+
+
+def failure(build: Path, *more: str) -> str:
+    with pytest.raises(OutsideToolFailed) as raised:
+        main(arguments(build, *more))
+    assert not (build / "tsm_bs8.om").exists()
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(("line", "word"), TEXTS)
+def test_a_coded_failure_is_explained_and_what_is_left_is_named(
+    atc: StandIn, build: Path, line: str, word: str
+) -> None:
+    atc.behave("refuse", [line, "        Possible Cause: x", "        TraceBack (most recent call last):"])
+    said = failure(build)
+    assert "failed with code 255" in said
+    assert line.split(":", maxsplit=1)[0] in said
+    assert word in said
+    assert f"{build / 'atc.log'}" in said
+    for left in ("tsm_bs8.om", "fusion_result.json", "kernel_meta/"):
+        assert left in said
+    assert "No NPU was used" in said
+    assert line in (build / "atc.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ("no model", "is not there"),
+        ("empty", "empty"),
+        ("no banner", "never said"),
+        ("code only", "failed with code 1"),
+        ("killed", "signal 9"),
+    ],
+)
+def test_one_sign_of_success_is_not_enough(atc: StandIn, build: Path, behaviour: str, words: str) -> None:
+    atc.behave(behaviour)
+    assert words in failure(build)
+
+
+def test_an_earlier_model_is_not_taken_for_this_one(atc: StandIn, build: Path) -> None:
+    main(arguments(build))
+    (build / "tsm_bs8.atc" / "tsm_bs8_linux_aarch64.om").write_bytes(b"earlier")
+    atc.behave("no model")
+    assert "not there" in failure(build, "--output_type", "FP16")
+
+
+@pytest.mark.parametrize("behaviour", ["hang", "deaf"])
+def test_the_time_limit_stops_atc_and_its_workers(
+    atc: StandIn, build: Path, behaviour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.atc_process._GRACE", 0.5)
+    atc.behave(behaviour)
+    assert "--time_limit" in failure(build, "--time_limit", "1.5")
+    assert not alive(atc.pid)
+    if behaviour == "hang":
+        assert not alive(atc.worker)
+    assert "compiling" in (build / "atc.log").read_text()
+
+
+def test_a_worker_that_outlives_atc_holds_nothing_up(atc: StandIn, build: Path) -> None:
+    atc.behave("orphan")
+    main(arguments(build))
+    assert not alive(atc.worker)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_stops_atc(atc: StandIn, build: Path, number: signal.Signals) -> None:
+    atc.behave("hang")
+    words: Sequence[str] = [sys.executable, str(REPOSITORY / "export" / "to_om.py"), *arguments(build)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (atc.folder / "worker.txt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Interrupted" in said
+    assert not alive(atc.pid)
+    assert not alive(atc.worker)
+
+
+def test_a_program_that_cannot_start(atc: StandIn, build: Path) -> None:
+    atc.program.write_bytes(b"\x7fELF of another processor")
+    assert "could not be started" in failure(build)
