@@ -73,9 +73,11 @@ def build_deployable(
 ) -> tuple[Deployable, Provenance]:
     """Return the module to export, in evaluation mode with the checkpoint's weights, and their origin.
 
-    Raises UsageError, saying where the published checkpoint is, when there is none.
+    Without `checkpoint` the recipe's own is taken where it lies in this repository. Raises UsageError,
+    saying where the published checkpoint is, when there is none.
     """
-    if not checkpoint or not (checkpoint.startswith("seeded:") or Path(checkpoint).is_file()):
+    checkpoint = checkpoint or _own_checkpoint(recipe)
+    if not checkpoint.startswith("seeded:") and not Path(checkpoint).is_file():
         found = f"{checkpoint} does not exist" if checkpoint else "none was given"
         source = recipe.checkpoint.url or "(it is not published)"
         raise UsageError(
@@ -90,6 +92,11 @@ def build_deployable(
         checkpoint=checkpoint,
     )
     return Deployable(network, recipe, input_dtype=input_dtype).eval(), provenance
+
+
+def _own_checkpoint(recipe: Recipe) -> str:
+    path = Path(__file__).resolve().parents[1] / recipe.checkpoint.file
+    return str(path) if path.is_file() else ""
 
 
 def _trace(
