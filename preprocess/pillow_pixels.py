@@ -1,0 +1,90 @@
+"""Decoding, resizing, cropping and normalising as pipelines built on Pillow do it.
+
+PaddleVideo (`loader/pipelines/augmentations.py`) and MindSpore's StNet (`src/dataset.py`) share these steps; they
+differ in the shape that a square frame takes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as pillow
+
+from preprocess.crops import Box
+from preprocess.frames import check_frame_size
+from preprocess.pixels import Image
+from vidom.errors import BadData, UsageError
+
+__all__ = [
+    "decode_with_pillow",
+    "four_by_three",
+    "resize_with_pillow",
+    "rounded_center_crop",
+    "unit_pixel_table",
+]
+
+
+def decode_with_pillow(content: bytes, *, name: str) -> Image:
+    """Return the picture in these JPEG bytes as Pillow decodes it; its EXIF orientation is not applied.
+
+    Raises BadData, naming the frame `name`, when the bytes are no JPEG file, stop before the picture does, or
+    hold a picture of more than MAX_SIDE by MAX_PIXELS.
+    """
+    try:
+        with pillow.open(io.BytesIO(content), formats=("JPEG",)) as picture:
+            check_frame_size(*picture.size, name=name)
+            return np.asarray(picture.convert("RGB"), np.uint8)
+    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+        raise BadData(
+            f"The frame {name} cannot be decoded ({str(error)[:200]}): its {len(content)} bytes are no JPEG file, or "
+            "are cut short or damaged. Extract the frames of this video again."
+        ) from None
+
+
+def resize_with_pillow(image: Image, width: int, height: int) -> Image:
+    """Return the frame at the new size, bilinearly and antialiased: when shrinking, every pixel counts."""
+    if image.shape[:2] == (height, width):
+        return image
+    resized = pillow.fromarray(image).resize((width, height), pillow.Resampling.BILINEAR)
+    return np.asarray(resized, np.uint8)
+
+
+def four_by_three(width: int, height: int, *, short_side: int, wide_square: bool) -> tuple[int, int]:
+    """Return (width, height) of 4:3 or 3:4 with this shorter side, whatever the frame's own aspect is.
+
+    A frame whose shorter side is `short_side` already stays as it is. A square frame becomes wide with
+    `wide_square` (StNet), tall without (PP-TSM).
+    """
+    if min(width, height) == short_side:
+        return width, height
+    long_side = int(short_side * 4.0 / 3)
+    wide = width > height or (wide_square and width == height)
+    return (long_side, short_side) if wide else (short_side, long_side)
+
+
+def rounded_center_crop(width: int, height: int, *, size: int) -> Box:
+    """Return the square of `size` pixels in the middle; half a pixel is rounded to the even side.
+
+    Of 341 columns, 224 begin at 58, though 58.5 lies in the middle; of 343 at 60, for 59.5. Raises UsageError
+    when the frame is too small.
+    """
+    if min(width, height) < size:
+        raise UsageError(
+            f"A crop of {size}x{size} does not fit into a frame of {width}x{height}. "
+            "Set the recipe's short_side to at least its crop_size."
+        )
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return Box(left, top, left + size, top + size)
+
+
+def unit_pixel_table(*, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """Return [3, 256], what each pixel value becomes: (value / 255 - mean) / std, rounded to float32 at each step.
+
+    `mean` and `std` are on the scale 0..1, as 0.485 is.
+    """
+    values = np.arange(256, dtype=np.float32) / np.float32(255)
+    means, deviations = (np.asarray(numbers, np.float32)[:, None] for numbers in (mean, std))
+    return np.asarray((values - means) / deviations, np.float32)
