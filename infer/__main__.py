@@ -1,4 +1,4 @@
-"""`python -m infer`: ais_bench's command with ONNX Runtime as its engine."""
+"""`python -m infer`: ais_bench's command, run by ais_bench on an NPU or by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from infer.bench import infer
+from infer.options import ENGINES
 from infer.reading import PURE_DATA_TYPES
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import UsageError
 from vidom.results import OUTPUT_FORMATS
 
@@ -28,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a model on input files or, without any, as a pure performance loop."""
     options = _parser().parse_args(argv)
     _refuse_npu_options(options)
-    _check_device(options.device)
     if options.input == "":
         raise UsageError("--input is empty; name folders or files, or leave it out for the performance loop.")
     infer(
@@ -45,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         pure_data_type=options.pure_data_type,
         display_all_summary=options.display_all_summary,
         debug=options.debug,
+        engine=options.engine,
+        device=options.device,
+        provider=options.provider,
+        time_limit=options.time_limit,
         args=[sys.argv[0], *(sys.argv[1:] if argv is None else argv)],
     )
 
@@ -52,14 +56,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="python -m infer", description=main.__doc__ or "")
     add = parser.add_argument
-    add("--model", "-m", required=True, help="the .onnx file")
+    add("--model", "-m", required=True, help="the .onnx file, or for the NPU the .om")
+    add(
+        "--engine",
+        default="auto",
+        choices=ENGINES,
+        help="auto: the NPU if it, ais_bench and the .om are here",
+    )
     add("--input", "-i", help="comma list, one entry per model input: folders of .bin/.npy, or files")
     add("--output", "-o", help="folder for the results; without it nothing is written")
     add("--output_dirname", help="the run's folder in --output (default: the time)")
     add("--outfmt", default="BIN", choices=OUTPUT_FORMATS, help="format of the output files")
     add("--loop", "-l", type=int, default=1, help="times each batch is executed")
     add("--warmup_count", type=int, default=1, help="executions before the clock runs")
-    add("--device", "-d", default="0", help="one device number; the CPU engine has no use for it")
+    add("--device", "-d", default="0", help="NPU number, or several as 0,1 to share out the files")
+    add("--provider", help="ONNX Runtime's execution provider, e.g. CUDA; without it the CPU")
+    add("--time_limit", type=float, help="seconds after which ais_bench is stopped; none if not given")
     add("--batchsize", "--batch_size", type=int, help="batch in the throughput figure (default: the model's)")
     add(
         "--output_batchsize_axis",
@@ -92,18 +104,9 @@ def _refuse_npu_options(options: argparse.Namespace) -> None:
     given = [f"--{name}" for name in _NPU_OPTIONS if getattr(options, name) is not None]
     if given:
         raise UsageError(
-            f"{', '.join(given)} needs the NPU engine (ais_bench on an Ascend device); this command runs ONNX "
-            "Runtime on the CPU. Leave it out, or run ais_bench itself."
+            f"{', '.join(given)} needs the NPU engine and is not passed on from here. Leave it out, or run ais_bench "
+            "itself on the NPU: $AIS_PYTHON -m ais_bench …"
         )
-
-
-def _check_device(text: str) -> None:
-    if "," in text:
-        raise UsageError(f"--device {text} names several devices, but the CPU engine runs in one process.")
-    if not (text.isascii() and text.isdigit()) or int(text) > 255:
-        raise UsageError(f"--device must be a number from 0 to 255, found {text!r}.")
-    if int(text):
-        log(f"--device {text} makes no difference: ONNX Runtime runs on the CPU.")
 
 
 if __name__ == "__main__":

@@ -1,43 +1,24 @@
-"""The ONNX Runtime engine: a built model, loaded once and run on arrays, on any machine's CPU."""
+"""The ONNX Runtime engine: a built model, loaded once and run on arrays, on the CPU or another provider."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from infer.providers import CPU, GRAPH_ASSIGNMENT, check_used, installed_provider, nodes_by_provider
+from infer.tensors import Array, TensorSpec
 from vidom.errors import BadData, Lacking, UsageError
 
-__all__ = ["Array", "OnnxRuntimeEngine", "TensorSpec", "usable_cores"]
+__all__ = ["OnnxRuntimeEngine", "usable_cores"]
 
-Array = npt.NDArray[Any]
-
-_DTYPES = {
-    "float": "float32",
-    "double": "float64",
-    **{
-        name: name
-        for name in (
-            "float16",
-            "int8",
-            "int16",
-            "int32",
-            "int64",
-            "uint8",
-            "uint16",
-            "uint32",
-            "uint64",
-            "bool",
-        )
-    },
-}
+_SAME_NAME = ["float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
+_DTYPES = {"float": "float32", "double": "float64", **{name: name for name in _SAME_NAME}}
 _RUNTIME_ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -49,49 +30,33 @@ _RUNTIME_ERRORS = (
 )
 
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """A model's input or output; a dimension of an output that only a run can tell is -1."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensor; 0, as ACL reports it, where a dimension is only known once it has run."""
-        return 0 if -1 in self.shape else int(np.prod(self.shape)) * self.dtype.itemsize
-
-    @property
-    def rows(self) -> int:
-        """Length of the leading axis, which is the batch; 1 for a scalar."""
-        return self.shape[0] if self.shape else 1
-
-    def __str__(self) -> str:
-        return f"{self.dtype} of shape {'×'.join(map(str, self.shape)) or '()'}"
-
-
 class OnnxRuntimeEngine:
-    """A model loaded into ONNX Runtime on the CPU with all graph optimisations.
+    """A model loaded into ONNX Runtime with all graph optimisations, run by `provider`, the CPU's by default.
 
-    `run` is `upload`, `execute` and `download` in a row; they are public so that each can be timed. A
-    symbolic batch axis is set to `batch_size`; a model with a fixed batch does not look at it. `threads`
-    defaults to the cores this process may use.
+    `run` is `upload`, `execute` and `download` in a row; they are public so that each can be timed. Tensors stay
+    in the host's memory: what another provider copies to its device counts as execution. A symbolic batch axis
+    is set to `batch_size`; a model with a fixed batch does not look at it. `threads` defaults to the cores this
+    process may use.
 
-    Raises BadData when the file is absent, damaged or not a model ONNX Runtime can run, Lacking for an
-    `.om`, UsageError when a symbolic axis has no size.
+    Raises BadData when the file is absent, damaged or not a model ONNX Runtime can run, UsageError when a
+    symbolic axis has no size, Lacking for an `.om` and for a provider that is not installed or takes no part.
     """
 
     name = "onnxruntime"
     version: str = onnxruntime.__version__
-    device = "CPU (ONNX Runtime)"
 
     def __init__(
-        self, model_path: Path | str, *, batch_size: int | None = None, threads: int | None = None
+        self,
+        model_path: Path | str,
+        *,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        provider: str | None = None,
     ) -> None:
         self.path = Path(model_path)
         self.threads = threads or usable_cores()
-        self._session = _load(self.path, self.threads)
+        self.provider = installed_provider(provider) if provider else CPU
+        self._session = _load(self.path, self.threads, self.provider)
         nodes = self._session.get_inputs()
         symbols = {node.shape[0] for node in nodes if node.shape and not _is_fixed(node.shape[0])}
         self.dynamic_batch = bool(symbols)
@@ -109,6 +74,16 @@ class OnnxRuntimeEngine:
                     f"The input {spec.name!r} of {self.path} has a symbolic axis besides the batch "
                     f"({spec.shape}, -1 where it is unknown). Export the model with fixed sizes."
                 )
+
+    @property
+    def device(self) -> str:
+        """What the summary calls the device, e.g. `CPU (ONNX Runtime)`."""
+        return f"{self.provider.removesuffix('ExecutionProvider')} (ONNX Runtime)"
+
+    @property
+    def nodes(self) -> dict[str, int]:
+        """How many nodes of the graph each provider runs; empty where ONNX Runtime does not tell."""
+        return dict(nodes_by_provider(self._session))
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the model's outputs for one array per input, in the model's order.
@@ -159,11 +134,11 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _load(path: Path, threads: int) -> Any:
+def _load(path: Path, threads: int, provider: str) -> Any:
     if path.suffix.lower() == ".om":
         raise Lacking(
-            f"{path} is an offline model, which only an Ascend NPU with ais_bench executes. This command runs "
-            "ONNX Runtime on the CPU: give the .onnx file that the .om was built from."
+            f"{path} is an offline model, which only an Ascend NPU with ais_bench executes. For ONNX Runtime give "
+            "the .onnx file that it was built from."
         )
     if not path.is_file():
         raise BadData(f"The model {path} does not exist. Build it first (make export), or check the path.")
@@ -171,13 +146,21 @@ def _load(path: Path, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
+    options.add_session_config_entry(GRAPH_ASSIGNMENT, "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
+    except ort_errors.EPFail as error:
+        raise Lacking(
+            f"{provider} could not start ({_first_line(error)}). Install the driver and libraries that it needs, "
+            "or leave --provider out for the CPU."
+        ) from None
     except _RUNTIME_ERRORS as error:
         raise BadData(
-            f"{path} is not a model that ONNX Runtime {onnxruntime.__version__} can load "
+            f"{path} is not a model that ONNX Runtime {onnxruntime.__version__} can load with {provider} "
             f"({_first_line(error)}). It may have been cut short; export it again."
         ) from None
+    check_used(session, provider, path)
+    return session
 
 
 def _is_fixed(dim: Any) -> bool:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.engine import TensorSpec
 from infer.store_inputs import StoreFacts, store_facts
+from infer.tensors import TensorSpec
 from vidom.errors import BadData, UsageError
 from vidom.results import output_stem
 

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from infer.run_folder import RunFolder
 from vidom.clip_store import load_record
-from vidom.errors import UsageError
 from vidom.files import (
     TEMP_SUFFIX,
     append_line,
     crc32_file,
-    read_json,
     read_json_lines,
     write_bytes,
     write_text,
 )
-from vidom.results import summary_path
 
 __all__ = ["BatchRecord", "RunJournal"]
 
 JOURNAL_VERSION = 1
-_OUTPUT_NAME = re.compile(r".*_\d+\.(bin|npy|txt)")
 
 
 @dataclass(frozen=True)
@@ -48,21 +43,19 @@ class RunJournal:
     """The run folder and its journal `{output_dirname}.journal.jsonl`, ready for the batches still to do.
 
     `done` holds the batches of an earlier, killed run with the same fingerprint whose outputs are still
-    whole. Any other output of an earlier run is removed, but only from a folder that vidom made: one whose
-    journal or summary has the key `vidom`. `prefix` is the folder's path as it was typed.
+    whole. Any other output of an earlier run is removed, but only from a folder that vidom made.
 
-    Raises UsageError for any other folder that is not empty.
+    Raises UsageError as `RunFolder.refuse_foreign` does.
     """
 
     def __init__(self, output: str, dirname: str, fingerprint: Mapping[str, Any]) -> None:
-        # As it was typed (`./res/out`), which is how the summary names outputs; pathlib would tidy it.
-        self.prefix = f"{output.rstrip('/')}/{dirname}"
-        self.folder = Path(output) / dirname
-        self.summary = summary_path(Path(output), dirname)
-        self._path = Path(output) / f"{dirname}.journal.jsonl"
+        self._places = RunFolder.of(output, dirname)
+        self.prefix, self.folder = self._places.prefix, self._places.folder
+        self.summary = self._places.summary
+        self._path = self._places.journal
         header = {"vidom": JOURNAL_VERSION, **fingerprint}
         found, *lines = read_json_lines(self._path) or [None]
-        self._refuse_foreign(found)
+        self._places.refuse_foreign()
         records = [load_record(BatchRecord, line) for line in lines] if found == header else []
         self.done = {record.number: record for record in records if self._is_whole(record)}
         self._begin(header)
@@ -84,17 +77,6 @@ class RunJournal:
             for leftover in self._path.parent.glob(f"{name}.*{TEMP_SUFFIX}"):
                 leftover.unlink()
 
-    def _refuse_foreign(self, found: Any) -> None:
-        ours = isinstance(found, dict) and "vidom" in found
-        if not ours and self.summary.exists():
-            ours = "vidom" in read_json(self.summary, what="result summary")
-        in_the_way = self.summary.exists() or (self.folder.exists() and any(self.folder.iterdir()))
-        if in_the_way and not ours:
-            raise UsageError(
-                f"{self.folder} already holds files that no vidom run wrote (its summary {self.summary.name} is "
-                "absent or another program's). Nothing was touched; choose another --output_dirname."
-            )
-
     def _is_whole(self, record: BatchRecord) -> bool:
         paths = ((self.folder / name, crc) for name, crc in record.outputs)
         return all(path.is_file() and crc32_file(path) == crc for path, crc in paths)
@@ -103,10 +85,4 @@ class RunJournal:
         # The journal comes first and whole: from here on the folder is known to be ours.
         lines = [header, *(asdict(record) for record in self.done.values())]
         write_text(self._path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        self.summary.unlink(missing_ok=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        kept = {name for record in self.done.values() for name, _ in record.outputs}
-        for path in self.folder.iterdir():
-            stale = _OUTPUT_NAME.fullmatch(path.name) or path.name.endswith(TEMP_SUFFIX)
-            if stale and path.name not in kept and path.is_file():
-                path.unlink()
+        self._places.clear(keep={name for record in self.done.values() for name, _ in record.outputs})

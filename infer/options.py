@@ -1,15 +1,21 @@
-"""What ais_bench's options may be, checked before the model is loaded."""
+"""What may be asked of a run: ais_bench's options, checked before a model is loaded."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Literal
 
-from infer.reading import PURE_DATA_TYPES
+from infer.inputs import InputArgument
+from infer.reading import PURE_DATA_TYPES, PureDataType
 from vidom.errors import UsageError
-from vidom.results import OUTPUT_FORMATS
+from vidom.results import OUTPUT_FORMATS, OutputFormat
 
-__all__ = ["check_choices", "check_counts", "check_folder"]
+__all__ = ["ENGINES", "EngineName", "Options", "parse_devices"]
 
+EngineName = Literal["auto", "onnxruntime", "ascend"]
+ENGINES: tuple[EngineName, ...] = ("auto", "onnxruntime", "ascend")
+LARGEST_DEVICE = 255
 _LEAST = {
     "loop": 1,
     "warmup_count": 0,
@@ -20,32 +26,85 @@ _LEAST = {
 }
 
 
-def check_counts(**counts: int | None) -> None:
-    """Every number that is given is in its range, else UsageError."""
-    for name, value in counts.items():
-        if value is not None and value < _LEAST[name]:
-            raise UsageError(f"--{name} must be at least {_LEAST[name]}, found {value}.")
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """One run as it was asked for; the fields are ais_bench's options, those of one engine only among them.
+
+    `threads` and `provider` are ONNX Runtime's, `time_limit` (in s) is for the process of ais_bench.
+    """
+
+    model: Path
+    input: InputArgument | None = None
+    output: str | None = None
+    output_dirname: str | None = None
+    outfmt: OutputFormat = "BIN"
+    loop: int = 1
+    warmup_count: int = 1
+    batchsize: int | None = None
+    dym_batch: int | None = None
+    output_batchsize_axis: int = 0
+    pure_data_type: PureDataType = "zero"
+    display_all_summary: bool = False
+    debug: bool = False
+    devices: tuple[int, ...] = (0,)
+    threads: int | None = None
+    provider: str | None = None
+    time_limit: float | None = None
+
+    def check(self) -> None:
+        """Every number is in its range, every word one of its choices, and the run's folder within `output`.
+
+        Raises UsageError that names the option.
+        """
+        self._check_counts()
+        for name, word, choices in (
+            ("outfmt", self.outfmt, OUTPUT_FORMATS),
+            ("pure_data_type", self.pure_data_type, PURE_DATA_TYPES),
+        ):
+            if word not in choices:
+                raise UsageError(f"--{name} must be one of {', '.join(choices)}, found {word!r}.")
+        self._check_folder()
+
+    def _check_counts(self) -> None:
+        counts = {
+            "loop": self.loop,
+            "warmup_count": self.warmup_count,
+            "output_batchsize_axis": self.output_batchsize_axis,
+            "batchsize": self.batchsize,
+            "dymBatch": self.dym_batch,
+            "threads": self.threads,
+        }
+        for name, value in counts.items():
+            if value is not None and value < _LEAST[name]:
+                raise UsageError(f"--{name} must be at least {_LEAST[name]}, found {value}.")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UsageError(
+                f"--time_limit takes the seconds after which ais_bench is stopped, found {self.time_limit}."
+            )
+
+    def _check_folder(self) -> None:
+        if self.output_dirname is None:
+            return
+        if self.output is None:
+            raise UsageError(
+                "--output_dirname can not be used alone: give --output, the folder to make it in."
+            )
+        name = PurePath(self.output_dirname)
+        if name.is_absolute() or ".." in name.parts or not name.name:
+            raise UsageError(
+                f"--output_dirname {self.output_dirname!r} must be a folder within --output, neither an absolute "
+                "path nor one with `..`."
+            )
 
 
-def check_choices(*, outfmt: str, pure_data_type: str) -> None:
-    """Every word is one of its choices, else UsageError."""
-    for name, word, choices in (
-        ("outfmt", outfmt, OUTPUT_FORMATS),
-        ("pure_data_type", pure_data_type, PURE_DATA_TYPES),
-    ):
-        if word not in choices:
-            raise UsageError(f"--{name} must be one of {', '.join(choices)}, found {word!r}.")
-
-
-def check_folder(*, output: Path | str | None, output_dirname: str | None) -> None:
-    """The run's folder lies within `output`, else UsageError."""
-    if output_dirname is None:
-        return
-    if output is None:
-        raise UsageError("--output_dirname can not be used alone: give --output, the folder to make it in.")
-    name = PurePath(output_dirname)
-    if name.is_absolute() or ".." in name.parts or not name.name:
+def parse_devices(text: str) -> tuple[int, ...]:
+    """Return the device numbers of `0` or `0,1`; UsageError for anything but different numbers up to 255."""
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and int(part) <= LARGEST_DEVICE for part in parts):
         raise UsageError(
-            f"--output_dirname {output_dirname!r} must be a folder within --output, neither an absolute path "
-            "nor one with `..`."
+            f"--device must be a number from 0 to {LARGEST_DEVICE}, or several with commas, found {text!r}."
         )
+    devices = tuple(int(part) for part in parts)
+    if len(set(devices)) != len(devices):
+        raise UsageError(f"--device {text} names a device twice; each runs one part of the input.")
+    return devices

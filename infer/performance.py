@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from infer.engine import OnnxRuntimeEngine, TensorSpec
 from infer.inputs import BatchPlan
 from infer.journal import BatchRecord, RunJournal
+from infer.tensors import TensorSpec
 from vidom.results import time_statistics
+
+if TYPE_CHECKING:
+    from infer.engine import OnnxRuntimeEngine
 
 __all__ = ["InferenceResult", "measured", "own_lines", "packing_line", "session_text", "summary_lines"]
 
@@ -19,27 +23,28 @@ __all__ = ["InferenceResult", "measured", "own_lines", "packing_line", "session_
 class InferenceResult:
     """A finished run: where its summary is (None without an output folder) and what it measured.
 
-    `throughput` is ais_bench's figure, 1000 * batch_size / mean(compute_ms); it leaves out reading and writing
-    and counts padding. `samples` are real ones, each run `loop` times, and `seconds` is the wall time of
-    their batches from the first byte read to the last one written, whichever process ran them; loading and
-    warm-up are not in it. `resumed` counts the batches that an earlier, killed run had finished.
+    `throughput` is ais_bench's figure, samples a second of the execution alone: 1000 * batch_size / mean of
+    `compute_ms`, for several devices the sum of theirs. It leaves out reading and writing and counts padding.
+    `samples` are real ones, each run `loop` times, and `seconds` is the wall time of their batches from the first
+    byte read to the last one written, whichever process ran them; loading and warm-up are not in it. `resumed`
+    counts the batches that an earlier, killed run had finished. Times that ais_bench only told the mean of are
+    an empty tuple. `device` and `engine_version` are words for a reader.
     """
 
     summary: Path | None
+    engine: str
+    engine_version: str
+    device: str
     batch_size: int
     samples: int
     padded_rows: int
     loop: int
     resumed: int
     seconds: float
+    throughput: float
     compute_ms: tuple[float, ...]
     h2d_ms: tuple[float, ...]
     d2h_ms: tuple[float, ...]
-
-    @property
-    def throughput(self) -> float:
-        """Samples a second of the execution alone, as ais_bench counts them."""
-        return 1000 * self.batch_size / time_statistics(self.compute_ms)["mean"]
 
     @property
     def samples_per_second(self) -> float:
@@ -48,6 +53,7 @@ class InferenceResult:
 
 
 def measured(
+    engine: OnnxRuntimeEngine,
     records: Sequence[BatchRecord],
     plan: BatchPlan,
     journal: RunJournal | None,
@@ -56,15 +62,20 @@ def measured(
     batch_size: int,
 ) -> InferenceResult:
     """Return what the records of all batches, in order, add up to."""
+    compute_ms = tuple(chain.from_iterable(record.compute_ms for record in records))
     return InferenceResult(
         summary=journal.summary if journal else None,
+        engine=engine.name,
+        engine_version=engine.version,
+        device=engine.device,
         batch_size=batch_size,
         samples=plan.samples,
         padded_rows=plan.padded_rows,
         loop=loop,
         resumed=len(journal.done) if journal else 0,
         seconds=sum(record.seconds for record in records),
-        compute_ms=tuple(chain.from_iterable(record.compute_ms for record in records)),
+        throughput=1000 * batch_size / time_statistics(compute_ms)["mean"],
+        compute_ms=compute_ms,
         h2d_ms=tuple(record.h2d_ms for record in records),
         d2h_ms=tuple(record.d2h_ms for record in records),
     )
@@ -107,9 +118,13 @@ def summary_lines(result: InferenceResult, *, everything: bool) -> list[str]:
 
 def own_lines(result: InferenceResult, engine: OnnxRuntimeEngine) -> list[str]:
     """Return what ais_bench does not say: which device it really was, and the rate from file to file."""
+    used = (
+        "no NPU was used, whatever NPU_compute_time is called"
+        if engine.provider == "CPUExecutionProvider"
+        else f"what is called NPU_compute_time is that of {engine.provider}, copies to its device included"
+    )
     lines = [
-        f"[INFO] device: {engine.device} {engine.version}, {engine.threads} threads; no NPU was used, whatever "
-        "NPU_compute_time is called",
+        f"[INFO] device: {engine.device} {engine.version}, {engine.threads} threads; {used}",
         f"[INFO] end to end: {result.samples} samples, {result.padded_rows} padded rows, loop {result.loop}, "
         f"{result.seconds:.3f} s: {result.samples_per_second:.2f} samples/s",
     ]

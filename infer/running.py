@@ -9,10 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from infer.engine import Array, OnnxRuntimeEngine
+from infer.engine import OnnxRuntimeEngine
 from infer.inputs import BatchPlan
 from infer.journal import BatchRecord, RunJournal
 from infer.reading import ReadBatch
+from infer.tensors import Array
 from vidom.errors import UsageError
 from vidom.progress import progress
 from vidom.results import OutputFormat, encode_output, output_stem

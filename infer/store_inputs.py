@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.engine import TensorSpec
+from infer.tensors import TensorSpec
 from vidom.clip_store import ClipFile, ClipStore
 from vidom.errors import BadData, UsageError
 

@@ -1,0 +1,160 @@
+"""Inference with ONNX Runtime over files, or without any: as ais_bench packs, executes and writes.
+
+A killed run, started again with the same command, continues with the first batch that is not finished and
+ends with the same outputs. One batch at a time is in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from infer.engine import OnnxRuntimeEngine
+from infer.inputs import BatchPlan, InputArgument, plan_batches, pure_plan
+from infer.journal import RunJournal
+from infer.options import Options
+from infer.performance import InferenceResult, measured, own_lines, packing_line, session_text, summary_lines
+from infer.reading import BatchReader, PureDataType, ReadBatch, pure_arrays
+from infer.running import Execution, output_names, run_batches, warm_up
+from vidom.command import log
+from vidom.errors import UsageError
+from vidom.files import sha256_file
+from vidom.results import OutputFormat, ResultFile, output_stem, write_summary
+
+__all__ = ["run_onnxruntime"]
+
+
+def run_onnxruntime(options: Options, *, args: Sequence[str], say: Callable[[str], None]) -> InferenceResult:
+    """Every input file has its outputs in `{output}/{output_dirname}`; the summary lies beside that folder.
+
+    `args` is the command that the summary records, `say` takes the lines of the result. Raises UsageError,
+    BadData or Lacking before anything is run wherever that can be known.
+    """
+    _check_devices(options)
+    engine = _open_engine(options)
+    say(f"[INFO] load model {options.model} success")
+    say(f"[INFO] try get model batchsize:{engine.inputs[0].rows}")
+    if options.debug:
+        log(session_text(engine))
+    plan, read = _plan(engine, options.input, options.pure_data_type)
+    how = Execution(outfmt=options.outfmt, loop=options.loop, axis=options.output_batchsize_axis)
+    made_with = _made_with(engine)
+    journal = None
+    if options.output is not None:
+        dirname = options.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
+        inputs = {"inputs": plan.fingerprint, "data": options.pure_data_type}
+        journal = RunJournal(options.output, dirname, {**made_with, **asdict(how), **inputs})
+        say(f"[INFO] output path:{journal.prefix}")
+    if options.input is not None:
+        say(packing_line(plan, engine.inputs[0]))
+    warm_up(engine, read, options.warmup_count)
+    say(f"[INFO] warm up {options.warmup_count} done")
+    records = run_batches(engine, plan, read, journal, how)
+    batch_size = options.batchsize or engine.inputs[0].rows
+    result = measured(engine, records, plan, journal, loop=options.loop, batch_size=batch_size)
+    if journal:
+        files = _result_files(journal.prefix, plan, len(engine.outputs), options.outfmt)
+        _write_summary(journal.summary, files, result, made_with, args)
+        journal.finish()
+    for line in (*summary_lines(result, everything=options.display_all_summary), *own_lines(result, engine)):
+        say(line)
+    return result
+
+
+def _open_engine(options: Options) -> OnnxRuntimeEngine:
+    engine = OnnxRuntimeEngine(
+        options.model,
+        batch_size=options.dym_batch or options.batchsize,
+        threads=options.threads,
+        provider=options.provider,
+    )
+    if options.dym_batch and not engine.dynamic_batch:
+        raise UsageError(
+            f"--dymBatch {options.dym_batch} is for models with a symbolic batch axis; {options.model} has a fixed "
+            f"batch of {engine.inputs[0].rows}. Leave the option out."
+        )
+    return engine
+
+
+def _check_devices(options: Options) -> None:
+    if len(options.devices) > 1:
+        raise UsageError(
+            f"--device {','.join(map(str, options.devices))} names several devices, but ONNX Runtime runs in one "
+            "process; several are for --engine ascend."
+        )
+    if options.devices != (0,):
+        log(
+            f"--device {options.devices[0]} makes no difference: ONNX Runtime's device is that of --provider, by "
+            "default the CPU."
+        )
+    if options.time_limit is not None:
+        raise UsageError(
+            "--time_limit stops ais_bench, for --engine ascend. A run of ONNX Runtime may be stopped at any time "
+            "and, started again, continues."
+        )
+
+
+def _plan(
+    engine: OnnxRuntimeEngine, argument: InputArgument | None, kind: PureDataType
+) -> tuple[BatchPlan, ReadBatch]:
+    if argument is None:
+        arrays = pure_arrays(engine.inputs, kind)
+        return pure_plan(engine.inputs), lambda _number: arrays
+    plan = plan_batches(argument, engine.inputs)
+    return plan, BatchReader(plan, engine.inputs).read
+
+
+def _made_with(engine: OnnxRuntimeEngine) -> dict[str, Any]:
+    return {
+        "engine": engine.name,
+        "engine_version": engine.version,
+        "device": engine.device,
+        "providers": engine.nodes or {engine.provider: None},
+        "threads": engine.threads,
+        "batch_size": engine.inputs[0].rows,
+        "model_sha256": sha256_file(engine.path),
+    }
+
+
+def _result_files(prefix: str, plan: BatchPlan, outputs: int, outfmt: OutputFormat) -> list[ResultFile]:
+    return [
+        ResultFile(
+            key=str(number),
+            infiles=tuple(file.path for file in entry),
+            outfiles=tuple(
+                f"{prefix}/{name}" for name in output_names(output_stem(entry[0].path), outputs, outfmt)
+            ),
+        )
+        for number, entry in enumerate(plan.entries)
+    ]
+
+
+def _write_summary(
+    path: Path,
+    files: Sequence[ResultFile],
+    result: InferenceResult,
+    made_with: Mapping[str, Any],
+    args: Sequence[str],
+) -> None:
+    write_summary(
+        path,
+        files=files,
+        args=args,
+        compute_ms=result.compute_ms,
+        h2d_ms=result.h2d_ms,
+        d2h_ms=result.d2h_ms,
+        batch_size=result.batch_size,
+        pid=os.getpid(),
+        extra={
+            **made_with,
+            "samples": result.samples,
+            "padded_rows": result.padded_rows,
+            "end_to_end_seconds": result.seconds,
+            "samples_per_second": result.samples_per_second,
+            "resumed": result.resumed,
+        },
+    )

@@ -1,0 +1,97 @@
+"""The files of one run, and which of them are ours to remove.
+
+{output}/{dirname}/                  the outputs
+{output}/{dirname}_summary.json      ais_bench's summary; written last, it says that the run is whole
+{output}/{dirname}_vidom.json        what we say of a run of ais_bench, whose own summary stays as it wrote it
+{output}/{dirname}_ais_bench.log     all that ais_bench printed
+{output}/{dirname}.journal.jsonl     there while a run is unfinished
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidom.errors import UsageError
+from vidom.files import TEMP_SUFFIX, read_json, read_json_lines
+from vidom.results import summary_path
+
+__all__ = ["RunFolder"]
+
+_OUTPUT_NAME = re.compile(r".*_\d+\.(bin|npy|txt)")
+_CARD_SUMMARY = re.compile(r"device\d+_\d+_summary\.json")
+_CARD_FOLDER = re.compile(r"device\d+_\d+")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The places of a run; `prefix` is its folder as it was typed (`./res/out`), which is how outputs are named."""
+
+    prefix: str
+    folder: Path
+    summary: Path
+    facts: Path
+    log: Path
+    journal: Path
+
+    @classmethod
+    def of(cls, output: str, dirname: str) -> RunFolder:
+        """Return the places of the run `dirname` in `output`; nothing is made."""
+        root = Path(output)
+        return cls(
+            prefix=f"{output.rstrip('/')}/{dirname}",  # pathlib would tidy it
+            folder=root / dirname,
+            summary=summary_path(root, dirname),
+            facts=root / f"{dirname}_vidom.json",
+            log=root / f"{dirname}_ais_bench.log",
+            journal=root / f"{dirname}.journal.jsonl",
+        )
+
+    def refuse_foreign(self) -> None:
+        """The folder is empty or ours: its journal or summary has the key `vidom`, or our facts lie beside it.
+
+        Raises UsageError for any other folder.
+        """
+        in_the_way = self.summary.exists() or (self.folder.exists() and any(self.folder.iterdir()))
+        if in_the_way and not self._is_ours():
+            raise UsageError(
+                f"{self.folder} already holds files that no vidom run wrote (its summary {self.summary.name} is "
+                "absent or another program's). Nothing was touched; choose another --output_dirname."
+            )
+
+    def _is_ours(self) -> bool:
+        if self.facts.exists():
+            return True
+        header: Any = next(iter(read_json_lines(self.journal)), None)
+        if isinstance(header, dict) and "vidom" in header:
+            return True
+        return self.summary.exists() and "vidom" in read_json(self.summary, what="result summary")
+
+    def clear(self, *, keep: Collection[str] = ()) -> None:
+        """The folder is there and holds no output of an earlier run but those in `keep`; other files stay.
+
+        What would say that the run is whole is gone first.
+        """
+        for path in (self.summary, self.facts, self.log):
+            path.unlink(missing_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._clear_folder(self.folder, keep)
+        for card in self.folder.iterdir():
+            if _CARD_FOLDER.fullmatch(card.name) and card.is_dir() and not card.is_symlink():
+                self._clear_folder(card, ())
+                if not any(card.iterdir()):
+                    card.rmdir()
+
+    @staticmethod
+    def _clear_folder(folder: Path, keep: Collection[str]) -> None:
+        for path in folder.iterdir():
+            stale = (
+                _OUTPUT_NAME.fullmatch(path.name)
+                or _CARD_SUMMARY.fullmatch(path.name)
+                or path.name.endswith(TEMP_SUFFIX)
+            )
+            if stale and path.name not in keep and path.is_file():
+                path.unlink()

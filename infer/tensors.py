@@ -1,0 +1,35 @@
+"""What a model takes and gives, whichever engine runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Array", "TensorSpec"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A model's input or output; a dimension of an output that only a run can tell is -1."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor; 0, as ACL reports it, where a dimension is only known once it has run."""
+        return 0 if -1 in self.shape else int(np.prod(self.shape)) * self.dtype.itemsize
+
+    @property
+    def rows(self) -> int:
+        """Length of the leading axis, which is the batch; 1 for a scalar."""
+        return self.shape[0] if self.shape else 1
+
+    def __str__(self) -> str:
+        return f"{self.dtype} of shape {'×'.join(map(str, self.shape)) or '()'}"
