@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from export.surgery import (
-    AVERAGES,
-    PASSES,
-    AverageClips,
-    SurgeryResult,
-    census_table,
-    model_bytes,
-    run_passes,
-)
-from export.surgery.equivalence import Equivalence, prove_equal
+from export.record import code_digest, is_fresh, read_record, write_record
+from export.surgery import AVERAGES, PASSES, AverageClips, census_table, model_bytes, run_passes
+from export.surgery.census import Census
+from export.surgery.equivalence import Difference, Equivalence, prove_equal
 from export.surgery.model_file import load_model
 from export.surgery.values import batch_of
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
-from vidom.files import write_bytes
+from vidom.files import sha256_file, write_bytes
 
 __all__ = ["Modification", "main", "modify_onnx"]
 
 
 @dataclass(frozen=True)
 class Modification:
-    """What surgery did, and how far the result is from the original."""
+    """The operators before and after, the passes that changed something, and how far the results are apart."""
 
-    surgery: SurgeryResult
+    census_before: Census
+    census_after: Census
+    changed_by: tuple[str, ...]
     equivalence: Equivalence
 
 
@@ -41,27 +38,55 @@ def modify_onnx(
     passes: Sequence[str] | None = None,
     average_clips: AverageClips = "score",
 ) -> Modification:
-    """`output` holds `model` after surgery if ONNX Runtime gives the same for both, and is not written if not.
+    """`output` holds `model` after surgery if ONNX Runtime gives the same for both, and does not exist if not.
 
-    An `output` of an earlier run that no longer holds true is removed. Raises UsageError for unknown
-    passes or a batch that does not fit, BadData for a file that is no valid ONNX model.
+    What was done and proved stands in `build.json` beside `output`; an `output` that was made from the same
+    model, options and code is left alone. Raises UsageError for unknown passes or a batch that does not fit,
+    BadData for a file that is no valid ONNX model.
     """
     if model.resolve() == output.resolve():
         raise UsageError(
             f"-m1 and -m2 both name {model}; the original is needed for comparison. Name another output."
         )
     original = load_model(model)
+    made_from = {
+        "model": model.name,
+        "model_sha256": sha256_file(model),
+        "code_sha256": code_digest(),
+        "batch_size": batch_size,
+        "passes": None if passes is None else sorted(passes),
+        "average_clips": average_clips,
+    }
+    if is_fresh(output, made_from):
+        log(f"{output} is up to date.")
+        return _recorded(read_record(output)["surgery"])
     surgery = run_passes(original, passes=passes, batch_size=batch_size, average_clips=average_clips)
-    content = model_bytes(surgery.model)
     if batch_of(surgery.model) is None:
         log("The batch is symbolic, which leaves shapes to run time; -bs N fixes it.")
     log("Comparing both graphs in ONNX Runtime on random samples.")
-    equivalence = prove_equal(original, surgery.model, average_clips=average_clips)
-    if equivalence.passed:
-        write_bytes(output, content)
+    done = Modification(
+        surgery.census_before,
+        surgery.census_after,
+        tuple(step.name for step in surgery.steps if step.modified),
+        prove_equal(original, surgery.model, average_clips=average_clips),
+    )
+    if done.equivalence.passed:
+        write_bytes(output, model_bytes(surgery.model))
+        exported_from = read_record(model).get("made_from")
+        write_record(output, made_from, exported_from=exported_from, surgery=asdict(done))
     else:
         output.unlink(missing_ok=True)
-    return Modification(surgery, equivalence)
+    return done
+
+
+def _recorded(surgery: dict[str, Any]) -> Modification:
+    differences = tuple(Difference(**entry) for entry in surgery["equivalence"]["differences"])
+    return Modification(
+        surgery["census_before"],
+        surgery["census_after"],
+        tuple(surgery["changed_by"]),
+        Equivalence(differences),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--average_clips",
         choices=AVERAGES,
         default="score",
-        help="score: softmax of a sample's mean logits, as ModelZoo's script; prob: mean of its clips' probabilities, "
-        "as mmaction2; keep: one row per clip",
+        help="score: softmax of a sample's mean logits, as ModelZoo's script; prob: mean of its clips' "
+        "probabilities, as mmaction2; keep: one row per clip",
     )
     parser.add_argument("--list", action="store_true", help="list the passes and stop")
     options = parser.parse_args(argv)
@@ -105,9 +130,8 @@ def _names(text: str) -> list[str]:
 
 
 def _tell(done: Modification, output: Path) -> int:
-    print(census_table(done.surgery.census_before, done.surgery.census_after))
-    changed = [step.name for step in done.surgery.steps if step.modified]
-    print(f"passes that changed something: {', '.join(changed) or 'none'}")
+    print(census_table(done.census_before, done.census_after))
+    print(f"passes that changed something: {', '.join(done.changed_by) or 'none'}")
     print(done.equivalence.lines())
     if not done.equivalence.passed:
         log(f"The rewritten graph gives other results; {output} was not written.")

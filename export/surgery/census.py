@@ -15,7 +15,7 @@ Census = Mapping[str, int]
 def census(model: ir.Model) -> Census:
     """Return the number of nodes by operator, subgraphs included; operators of other domains as `domain::Op`."""
     nodes = ir.traversal.RecursiveGraphIterator(model.graph)
-    return Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes)
+    return dict(Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes))
 
 
 def census_table(before: Census, after: Census) -> str:

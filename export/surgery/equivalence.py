@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from export.surgery.contract import AverageClips
-from export.surgery.model_file import model_bytes
-from export.surgery.values import batch_of, data_input
-from vidom.errors import BadData, UsageError
+from export.surgery.probe import Probe, Rows, logits_of
+from vidom.errors import BadData
 
 __all__ = ["TOLERANCE", "Difference", "Equivalence", "prove_equal"]
 
@@ -23,18 +20,8 @@ __all__ = ["TOLERANCE", "Difference", "Equivalence", "prove_equal"]
 # and I3D reach 4 to 8 and differ from their own float64 run by up to 7e-5 and 1.7e-4; two float32 runs that
 # sum in another order may differ by twice that. A mistaken shift moves them by 2 or more.
 TOLERANCE = 1e-4
-# What may lie between a Softmax and the output that averages its rows.
-_AFTER_SOFTMAX = ("Identity", "ReduceMean", "Reshape", "Squeeze")
-
-_REFUSALS = (
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-)
-
-Rows = npt.NDArray[np.float64]
+# Different samples tried at most; TSM at full size takes 1.5 s for each on two cores.
+_DISTINCT = 8
 
 
 @dataclass(frozen=True)
@@ -83,25 +70,32 @@ def prove_equal(
 ) -> Equivalence:
     """Return how far `modified` is from `original` on `rounds` random batches, sample by sample.
 
-    Inputs are normal deviates, as normalised clips are (bytes 0..255 for a uint8 input). Each graph runs at
-    its own batch, the last one filled with the first sample again; a symbolic batch runs as 2. Where the
-    original gives V rows per sample and the other one, the rows are averaged here as `average_clips` says:
-    softmax of the mean logits for "score", mean of the rows for "prob". Logits in front of a Softmax are
-    compared too, since probabilities alone hide errors where all classes are about equally likely.
+    Inputs are normal deviates, as normalised clips are (bytes 0..255 for a uint8 input), of which up to 8
+    differ; a larger batch repeats them. Each graph runs at its own batch, the last one filled with the first
+    sample again; a symbolic batch runs as 2.
+
+    Where the original gives V rows per sample and the other one, the rows are averaged here as
+    `average_clips` says: softmax of the mean logits for "score", mean of the rows for "prob". Logits in front
+    of a Softmax are compared too, since probabilities alone hide errors where all classes are about equally
+    likely.
 
     Raises BadData when ONNX Runtime refuses a graph or the two give rows that cannot be compared.
     """
-    first, second = _Probe.of(original), _Probe.of(modified)
+    first, second = Probe.of(original), Probe.of(modified)
     if first.sample_shape != second.sample_shape or first.dtype != second.dtype:
         raise BadData(
             f"The two graphs take different samples: {first.dtype} {list(first.sample_shape)} and "
             f"{second.dtype} {list(second.sample_shape)}. They cannot be compared."
         )
-    samples = _random_samples(rounds * second.batch, first.sample_shape, first.dtype, seed=seed)
-    before, after = first.rows(samples), second.rows(samples)
+    count = rounds * second.batch
+    distinct = min(count, _DISTINCT)
+    samples = _random_samples(distinct, first.sample_shape, first.dtype, seed=seed)
+    order = np.arange(count) % distinct
+    before = {name: rows[order] for name, rows in first.rows(samples, np.arange(distinct)).items()}
+    after = second.rows(samples, order)
     differences = []
     for index, name in enumerate(first.outputs):
-        logits, theirs = before.get(_logits_of(index)), after.get(_logits_of(index))
+        logits, theirs = before.get(logits_of(index)), after.get(logits_of(index))
         expected = _per_sample(before[name], logits, after[name], average_clips)
         share = TOLERANCE
         if logits is not None and theirs is not None:
@@ -112,96 +106,6 @@ def prove_equal(
             share = 2 * found.tolerance
         differences.append(_difference(f"output {name}", expected, after[name], share=share))
     return Equivalence(tuple(differences))
-
-
-@dataclass(frozen=True)
-class _Probe:
-    """A session that also gives out the logits in front of a final Softmax."""
-
-    session: Any
-    entry: str
-    batch: int
-    sample_shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    outputs: tuple[str, ...]
-
-    @classmethod
-    def of(cls, model: ir.Model) -> _Probe:
-        twin = model.clone()
-        entry = data_input(twin)
-        sample = tuple(entry.shape or ())[1:]
-        if entry.dtype is None or not all(isinstance(dim, int) for dim in sample):
-            raise UsageError(
-                f"The input {entry.name} has the shape {entry.shape}; to be run, everything but the batch must be "
-                "a number. Export it with fixed sizes."
-            )
-        names = tuple(str(value.name) for value in twin.graph.outputs)
-        _give_out_logits(twin)
-        return cls(
-            session=_session(model_bytes(twin)),
-            entry=str(entry.name),
-            batch=batch_of(twin) or 2,
-            sample_shape=tuple(int(dim) for dim in sample if isinstance(dim, int)),
-            dtype=np.dtype(entry.dtype.numpy()),
-            outputs=names,
-        )
-
-    def rows(self, samples: npt.NDArray[Any]) -> dict[str, Rows]:
-        """Return every output as [samples, rows per sample, ...]."""
-        names = [output.name for output in self.session.get_outputs()]
-        gathered: dict[str, list[Rows]] = {name: [] for name in names}
-        for start in range(0, len(samples), self.batch):
-            part = samples[start : start + self.batch]
-            filled = np.concatenate([part, np.repeat(samples[:1], self.batch - len(part), axis=0)])
-            for name, output in zip(names, self._run(names, filled), strict=True):
-                if not output.ndim or output.shape[0] % self.batch:
-                    raise BadData(
-                        f"The output {name} has the shape {output.shape} for a batch of {self.batch}: its rows "
-                        "cannot be assigned to samples."
-                    )
-                by_sample = output.astype(np.float64).reshape(self.batch, -1, *output.shape[1:])
-                gathered[name].append(by_sample[: len(part)])
-        return {name: np.concatenate(parts) for name, parts in gathered.items()}
-
-    def _run(self, names: list[str], batch: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        try:
-            return list(self.session.run(names, {self.entry: batch}))
-        except _REFUSALS as error:
-            raise BadData(f"ONNX Runtime cannot run the graph: {' '.join(str(error).split())}") from None
-
-
-def _session(content: bytes) -> Any:
-    options = onnxruntime.SessionOptions()
-    # Without it every weight that an old exporter lists as an input is a warning.
-    options.log_severity_level = 3
-    # Threads that spin between operators starve whatever else the machine is doing.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except _REFUSALS as error:
-        raise BadData(f"ONNX Runtime refuses the graph: {' '.join(str(error).split())}") from None
-
-
-def _logits_of(index: int) -> str:
-    return f"logits_of_output_{index}"
-
-
-def _give_out_logits(model: ir.Model) -> None:
-    for index, output in enumerate(tuple(model.graph.outputs)):
-        softmax = _last_softmax(output)
-        if softmax is None or softmax.inputs[0] is None:
-            continue
-        logits = softmax.inputs[0]
-        copy = ir.Value(name=_logits_of(index), type=output.type)
-        model.graph.append(ir.node("Identity", [logits], outputs=[copy]))
-        model.graph.outputs.append(copy)
-
-
-def _last_softmax(output: ir.Value) -> ir.Node | None:
-    node = output.producer()
-    while node is not None and node.op_type in _AFTER_SOFTMAX and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
-    return node if node is not None and node.op_type == "Softmax" else None
 
 
 def _random_samples(count: int, shape: Sequence[int], dtype: np.dtype[Any], *, seed: int) -> npt.NDArray[Any]:

@@ -15,9 +15,13 @@ from surgery_graphs import noise, ops, run, shift_graph
 
 import export.surgery
 from export.modify_onnx import main, modify_onnx
-from export.surgery import Pass, load_model
+from export.record import read_record
+from export.surgery import Pass
 from export.surgery.contract import Options
+from export.surgery.model_file import load_model
+from export.surgery.values import batch_of
 from vidom.errors import BadData, UsageError, UserError
+from vidom.files import sha256_file
 
 REPOSITORY = Path(__file__).parents[2]
 DIMS = {"views": 3, "segments": 4, "channels": 8, "classes": 5}
@@ -120,6 +124,33 @@ def test_the_same_bytes_twice(exported: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         modify_onnx(model=exported, output=tmp_path / name, batch_size=4)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_what_was_done_stands_beside_the_model(exported: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.onnx"
+    done = modify_onnx(model=exported, output=output, batch_size=4)
+    entry = read_record(output)
+    assert entry["sha256"] == sha256_file(output)
+    assert entry["made_from"]["model_sha256"] == sha256_file(exported)
+    assert entry["surgery"]["census_before"]["Sub"] == 2
+    assert "Sub" not in entry["surgery"]["census_after"]
+    assert modify_onnx(model=exported, output=output, batch_size=4) == done
+
+
+def test_a_fresh_result_is_left_alone_and_a_stale_one_made_anew(exported: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.onnx"
+    modify_onnx(model=exported, output=output, batch_size=4)
+    written = output.stat().st_mtime_ns
+    modify_onnx(model=exported, output=output, batch_size=4)
+    assert output.stat().st_mtime_ns == written
+    modify_onnx(model=exported, output=output, batch_size=5)
+    assert batch_of(load_model(output)) == 5
+
+
+def test_a_batch_larger_than_the_number_of_samples_tried(exported: Path, tmp_path: Path) -> None:
+    done = modify_onnx(model=exported, output=tmp_path / "out.onnx", batch_size=11)
+    assert done.equivalence.passed
+    assert {item.samples for item in done.equivalence.differences} == {22}
 
 
 def test_uint8_pixels_are_tried_as_such(tmp_path: Path) -> None:
