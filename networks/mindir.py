@@ -1,0 +1,97 @@
+"""The weights in MindSpore's `.mindir` files, read from their bytes; the graph is not looked at.
+
+    ModelProto   { GraphProto graph = 7; bool little_endian = 10; }
+    GraphProto   { repeated TensorProto parameter = 3; }
+    TensorProto  { repeated int64 dims = 1; int32 data_type = 2; string name = 7; string doc_string = 8;
+                   bytes raw_data = 9; ExternalDataProto external_data = 12; }
+
+(`mindspore/core/proto/mind_ir.proto`.) A parameter's name is the graph's identity, a colon and the name that it
+has in a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from networks.mindspore_file import Array, array_of, open_mapped, refusal, sizes_in
+from networks.protobuf_wire import Value, fields, grouped, number_in, text_in, view_in
+from vidom.errors import BadData
+
+__all__ = ["is_mindir", "read_mindir"]
+
+# StNet's graph has some 500 nodes and 301 parameters; the limits bound the time that a hostile file can take.
+_MAX_FIELDS = 200_000
+_MAX_PARAMETERS = 20_000
+_KINDS = {
+    **{1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool"},
+    **{10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16", 17: "float64"},
+}
+# Found under 8 in files of MindSpore 2.10, where the schema has doc_string.
+_NAME_FIELDS = (7, 8)
+
+
+def is_mindir(path: Path | str) -> bool:
+    """Return whether the file begins as a model does rather than as a checkpoint, whatever it is called.
+
+    Both are protocol buffers. A checkpoint's first field is an entry, which begins with its name's tag, a line feed; a
+    model's first field is the text of a version. Raises UsageError and BadData as `open_mapped` does.
+    """
+    view = open_mapped(path)
+    try:
+        number, value = next(fields(view, limit=_MAX_FIELDS))
+    except ValueError:
+        return False
+    return number != 1 or (isinstance(value, memoryview) and bytes(value[:1]) != b"\n")
+
+
+def read_mindir(path: Path | str) -> dict[str, Array]:
+    """Return the parameters of the model at `path` under their names, in the file's order.
+
+    Raises UsageError when there is no file; BadData when it is encrypted, malformed, without parameters, names
+    one twice, or keeps them in files beside it (as MindSpore does above 1 GiB).
+    """
+    view = open_mapped(path)
+    arrays: dict[str, Array] = {}
+    try:
+        model = grouped(view, limit=_MAX_FIELDS)
+        if 10 in model and not number_in(model, 10):
+            raise ValueError("numbers in big-endian order, which is not read here")
+        graph = view_in(model, 7)
+        for number, value in fields(graph, limit=_MAX_FIELDS):
+            if number != 3 or isinstance(value, int):
+                continue
+            name, array = _parameter(value)
+            if name in arrays or len(arrays) == _MAX_PARAMETERS:
+                raise ValueError(f"the parameter {name[:80]!r} twice, or more than {_MAX_PARAMETERS}")
+            arrays[name] = array
+    except ValueError as error:
+        last = next(reversed(arrays), None)
+        where = f"after the parameter {last[:80]!r} it holds " if last else "it holds "
+        raise refusal(path, f"{where}{error}") from None
+    if not arrays:
+        raise BadData(
+            f"The model {path} holds no parameters. Export it from MindSpore with its weights, or take the .ckpt."
+        )
+    return arrays
+
+
+def _parameter(message: memoryview) -> tuple[str, Array]:
+    tensor = grouped(message, limit=64)
+    name = _name(tensor)
+    if 12 in tensor:
+        raise ValueError(f"the parameter {name[:80]!r} in another file, and only this one is read")
+    kind = _KINDS.get(number_in(tensor, 2), f"number {number_in(tensor, 2)}")
+    try:
+        return name, array_of(kind, sizes_in(tensor, 1), view_in(tensor, 9))
+    except ValueError as error:
+        raise ValueError(f"the parameter {name[:80]!r} with {error}") from None
+
+
+def _name(tensor: Mapping[int, Sequence[Value]]) -> str:
+    names = [text_in(tensor, number) for number in _NAME_FIELDS if number in tensor]
+    qualified = [name for name in names if ":" in name]
+    name = (qualified or names or [""])[0].rpartition(":")[2]
+    if not name:
+        raise ValueError("a parameter without a name")
+    return name

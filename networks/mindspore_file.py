@@ -1,0 +1,92 @@
+"""What MindSpore's files have in common: how they are opened, refused, and how their tensors are spelt."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from networks.protobuf_wire import Value
+from vidom.errors import BadData, UsageError
+
+__all__ = ["MAX_DIMS", "Array", "array_of", "open_mapped", "refusal", "sizes_in"]
+
+Array = NDArray[Any]
+
+MAX_DIMS = 8
+_CIPHERS = {0x7F3A5ED8: "AES-GCM", 0x7F3A5ED9: "AES-CBC", 0x7F3A5EDA: "SM4-CBC"}
+# MindSpore 1.x spells `Uint8` what 2.x spells `UInt8`, hence the lower case.
+_ELEMENT_TYPES = {
+    **{name: name for name in ("int8", "uint8", "float16", "float32", "float64")},
+    **{name: name for name in ("int16", "uint16", "int32", "uint32", "int64", "uint64")},
+    **{"bfloat16": "uint16", "bool": "uint8"},
+}
+
+
+def open_mapped(path: Path | str) -> memoryview:
+    """Return the bytes of the file at `path`, mapped rather than read.
+
+    Raises UsageError when there is no such file, BadData when it is empty or encrypted.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"There is no checkpoint file {path}. Check the path after --checkpoint.")
+    if not path.stat().st_size:
+        raise refusal(path, "it is empty")
+    with path.open("rb") as stream:
+        # The mapping ends with the last view of it; closing it earlier would take the views' ground away.
+        view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    cipher = _CIPHERS.get(int.from_bytes(view[:4], "little"))
+    if cipher:
+        raise BadData(
+            f"The checkpoint {path} is encrypted with {cipher}, and encrypted files are not read here. Load it in "
+            "MindSpore with its key (load_checkpoint, dec_key and dec_mode) and save it again without enc_key."
+        )
+    return view
+
+
+def array_of(kind: str, dims: tuple[int, ...], content: bytes | memoryview) -> Array:
+    """Return the tensor of `dims` in these little-endian bytes, in memory of its own.
+
+    `kind` is MindSpore's name of the element type, in either spelling. bfloat16, which numpy lacks, is widened
+    to float32, which is exact. dims of (0,) with one element are a number, as MindSpore 1.x writes it; "str" is
+    a text in UTF-32.
+
+    Raises ValueError for an unknown type, an empty tensor and dims that do not fit the bytes.
+    """
+    name = kind.lower()
+    if name == "str":
+        return np.array(bytes(content).decode("utf-32-le"))
+    if name not in _ELEMENT_TYPES:
+        raise ValueError(f"the element type {kind[:40]!r}; known are {', '.join(_ELEMENT_TYPES)}")
+    element = np.dtype(_ELEMENT_TYPES[name]).newbyteorder("<")
+    shape = () if dims == (0,) and len(content) == element.itemsize else dims
+    elements = math.prod(shape)
+    if min(shape, default=1) < 1 or elements * element.itemsize != len(content):
+        found = f"{list(dims)} of {kind} in {len(content)} bytes"
+        raise ValueError(f"a tensor whose shape does not fit its bytes: {found}")
+    raw = np.frombuffer(content, element).reshape(shape)
+    if name == "bfloat16":
+        return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return raw != 0 if name == "bool" else raw.copy()
+
+
+def sizes_in(found: Mapping[int, Sequence[Value]], number: int) -> tuple[int, ...]:
+    """Return the repeated field of a tensor's dims; raises ValueError when they are no numbers or too many."""
+    sizes = tuple(value for value in found.get(number, ()) if isinstance(value, int))
+    if len(sizes) != len(found.get(number, ())) or len(sizes) > MAX_DIMS:
+        raise ValueError(f"a tensor with other dims than at most {MAX_DIMS} numbers")
+    return sizes
+
+
+def refusal(path: Path | str, reason: str) -> BadData:
+    """Return the error that says why the file is not read."""
+    return BadData(
+        f"The checkpoint {path} cannot be read: {reason}. It may be another kind of file or have been cut short "
+        "or changed on its way; download it again and compare its sha256 with the published one."
+    )

@@ -1,0 +1,89 @@
+"""Weights that MindSpore saved, under the keys of the network here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from networks.checkpoint import Checkpoint, PlainValue
+from networks.mindir import is_mindir, read_mindir
+from networks.mindspore_ckpt import read_ckpt
+from networks.mindspore_file import Array
+from vidom.errors import BadData
+from vidom.files import sha256_file
+
+__all__ = ["mindspore_key", "read_mindspore", "xception_is_depthwise"]
+
+# MindSpore's names beside ours; everything else is spelt alike, and no tensor is transposed.
+_LEAVES = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+_OWNERS = {"down_sample_layer": "downsample", "bn1.bn2d": "bn1"}
+_CLASSIFIER = "fc.bias"
+# Momentum and Adam prefix the parameter's name so; their scalars and MindSpore's counters have no dot.
+_OPTIMIZER = re.compile(r"(moments|moment1|moment2)\..*|[^.]*")
+
+
+def read_mindspore(path: Path | str) -> Checkpoint:
+    """Return the weights in MindSpore's .ckpt or .mindir file at `path`, under the keys of `StNet`.
+
+    What an optimizer left in a training checkpoint is dropped; its numbers (learning_rate, global_step, ...)
+    are in `meta`. A prefix that all parameters share is taken away, as MindSpore does. Which of the two kinds
+    of file it is shows in its bytes, not in its name.
+
+    Raises UsageError when there is no file; BadData when it is encrypted, damaged or holds weights that are no
+    floating-point numbers.
+    """
+    path = Path(path)
+    values = read_mindir(path) if is_mindir(path) else read_ckpt(path)
+    weights = _without_prefix(
+        {name: value for name, value in values.items() if not _OPTIMIZER.fullmatch(name)}
+    )
+    strange = [f"{name} ({value.dtype})" for name, value in weights.items() if value.dtype.kind != "f"]
+    if strange:
+        raise BadData(
+            f"The checkpoint {path} has {len(strange)} weights that are no floating-point numbers: "
+            f"{', '.join(strange[:5])}. It holds another, perhaps a quantised network; take the float32 one."
+        )
+    state: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        if mindspore_key(name) in state:
+            raise BadData(f"The checkpoint {path} has two entries for {mindspore_key(name)}, one is {name}.")
+        state[mindspore_key(name)] = torch.from_numpy(value.astype(np.float32))
+    return Checkpoint(path=path, sha256=sha256_file(path), meta=_meta(values), state_dict=state)
+
+
+def mindspore_key(name: str) -> str:
+    """Return the key that the parameter MindSpore calls `name` has in the state dict of `StNet`."""
+    owner, dot, leaf = name.rpartition(".")
+    for theirs, ours in _OWNERS.items():
+        owner = re.sub(rf"(^|(?<=\.)){re.escape(theirs)}(?=\.|$)", ours, owner)
+    return f"{owner}{dot}{_LEAVES.get(leaf, leaf)}"
+
+
+def xception_is_depthwise(state_dict: Mapping[str, Tensor]) -> bool:
+    """Return whether the head's temporal convolutions in these weights are depthwise; False where they lack.
+
+    A depthwise filter sees one channel: its weight is [2048, 1, 3, 1], where a dense one is [2048, 2048, 3, 1].
+    """
+    weight = state_dict.get("xception.att_conv.weight")
+    return weight is not None and weight.ndim == 4 and weight.shape[1] == 1
+
+
+def _without_prefix(weights: Mapping[str, Array]) -> dict[str, Array]:
+    ends = [name.removesuffix(_CLASSIFIER) for name in weights if name.endswith(f".{_CLASSIFIER}")]
+    prefix = ends[0] if len(ends) == 1 and _CLASSIFIER not in weights else ""
+    shared = all(name.startswith(prefix) for name in weights)
+    return {name.removeprefix(prefix if shared else ""): value for name, value in weights.items()}
+
+
+def _meta(values: Mapping[str, Array]) -> dict[str, PlainValue]:
+    return {name: value.item() for name, value in values.items() if "." not in name and value.size == 1}

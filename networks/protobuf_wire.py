@@ -1,0 +1,95 @@
+"""The wire form of protocol buffers (protobuf.dev/programming-guides/encoding), walked without a schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["Value", "fields", "grouped", "number_in", "text_in", "view_in"]
+
+Value = int | memoryview
+
+_VARINT_BYTES = 10
+_FIXED_BYTES = {1: 8, 5: 4}
+_LENGTH_DELIMITED = 2
+
+
+def fields(message: memoryview, *, limit: int) -> Iterator[tuple[int, Value]]:
+    """Yield (field number, value) of each field of `message`, in order, nothing copied.
+
+    A varint or a fixed-width field gives an int (unsigned, little-endian), a length-delimited one a view of its
+    bytes, which can be walked in turn if it is a message. Groups, which proto2 deprecates, are not read.
+
+    Raises ValueError where the message is malformed, a field reaches beyond its end, or it has more than
+    `limit` fields.
+    """
+    at, end = 0, len(message)
+    for _ in range(limit):
+        if at == end:
+            return
+        key, at = _varint(message, at)
+        number, wire = key >> 3, key & 7
+        if not number:
+            raise ValueError(f"a field numbered 0 at byte {at} of its message")
+        if wire == 0:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if wire == _LENGTH_DELIMITED:
+            length, at = _varint(message, at)
+        elif wire in _FIXED_BYTES:
+            length = _FIXED_BYTES[wire]
+        else:
+            raise ValueError(f"a field of the unknown wire type {wire} at byte {at} of its message")
+        if length > end - at:
+            raise ValueError(f"a field of {length} bytes where its message has {end - at} left")
+        part = message[at : at + length]
+        yield number, part if wire == _LENGTH_DELIMITED else int.from_bytes(part, "little")
+        at += length
+    if at != end:
+        raise ValueError(f"a message of more than {limit} fields")
+
+
+def grouped(message: memoryview, *, limit: int) -> dict[int, list[Value]]:
+    """Return the values of the fields of `message` by number; raises ValueError as `fields` does."""
+    found: dict[int, list[Value]] = {}
+    for number, value in fields(message, limit=limit):
+        found.setdefault(number, []).append(value)
+    return found
+
+
+def number_in(found: Mapping[int, Sequence[Value]], number: int) -> int:
+    """Return the field that must be there once, as a number; raises ValueError where it is not."""
+    value = _single(found, number)
+    if not isinstance(value, int):
+        raise ValueError(f"a field {number} that is no number")
+    return value
+
+
+def view_in(found: Mapping[int, Sequence[Value]], number: int) -> memoryview:
+    """Return the field that must be there once, as bytes; raises ValueError where it is not."""
+    value = _single(found, number)
+    if isinstance(value, int):
+        raise ValueError(f"a field {number} that should have a length")
+    return value
+
+
+def text_in(found: Mapping[int, Sequence[Value]], number: int) -> str:
+    """Return the field that must be there once, as UTF-8 text; raises ValueError where it is not."""
+    return bytes(view_in(found, number)).decode()
+
+
+def _single(found: Mapping[int, Sequence[Value]], number: int) -> Value:
+    values = found.get(number, ())
+    if len(values) != 1:
+        raise ValueError(f"a message that has its field {number} {len(values)} times instead of once")
+    return values[0]
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for index in range(min(_VARINT_BYTES, len(message) - at)):
+        byte = message[at + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, at + index + 1
+    raise ValueError(f"a number that does not end at byte {at} of its message")
