@@ -1,0 +1,128 @@
+"""The files of MindSpore's flow on Ascend 310 (`run_infer_310.sh` of research/cv/stnet): names, labels, log.
+
+preprocess_Result/data/stnet_data_bs1_{i}.bin   one sample, raw little-endian float32
+preprocess_Result/label_ids.npy                 int32 [samples, 1], in the order of i
+result_Files/stnet_data_bs1_{i}_0.bin           its logits, raw little-endian float32
+time_Result/test_perform_static.txt             NN inference cost average time: 12.3 ms of infer_count 4
+acc.log                                         the accuracy
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vidom.errors import BadData
+from vidom.files import write_bytes
+
+__all__ = [
+    "Accuracy",
+    "accuracy_line",
+    "input_name",
+    "performance_line",
+    "read_accuracy",
+    "read_label_ids",
+    "result_name",
+    "write_label_ids",
+]
+
+_LOGGED = re.compile(r"top1_correct=([0-9]{1,12}), *tot=([0-9]{1,12})")
+_COUNTED = re.compile(r"success_num: +([0-9]{1,12})\.0\s+total_num: +([0-9]{1,12})\.0")
+_MAX_SAMPLES = 10**8
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many of `total` samples had their label as the top class."""
+
+    correct: int
+    total: int
+
+
+def input_name(index: int) -> str:
+    """Return the name of the input file of sample `index`, counted from 0."""
+    return f"stnet_data_bs1_{index}.bin"
+
+
+def result_name(input_file: str, *, output: int = 0) -> str:
+    """Return the name that the C++ program gives to that output of an input file: it cuts at the first dot."""
+    return f"{input_file.partition('.')[0]}_{output}.bin"
+
+
+def accuracy_line(accuracy: Accuracy) -> str:
+    """Return the line that the guide shows for acc.log; the percentage is cut, not rounded, to two places."""
+    hundredths = accuracy.correct * 10_000 // accuracy.total
+    percent = f"{hundredths // 100}.{hundredths % 100:02d}"
+    return f"after allreduce eval: top1_correct={accuracy.correct}, tot={accuracy.total}, acc={percent}%"
+
+
+def performance_line(*, milliseconds: float, count: int) -> str:
+    """Return the line of test_perform_static.txt: the mean time of one of `count` inferences."""
+    return f"NN inference cost average time: {milliseconds:g} ms of infer_count {count}"
+
+
+def read_accuracy(text: str) -> Accuracy:
+    """Return the accuracy in an acc.log, of the guide's line or of what postprocess.py really prints.
+
+    The latter is `success_num:  8.0` and `total_num:  12.0`, a line each. Of several the last counts. Raises
+    BadData when there is none, or one of more correct samples than samples.
+    """
+    found = [match for form in (_LOGGED, _COUNTED) for match in form.finditer(text)]
+    if not found:
+        raise BadData(
+            "The log holds no accuracy: expected a line with `top1_correct=..., tot=...`, or `success_num:` and "
+            "`total_num:`. Give the acc.log of run_infer_310.sh."
+        )
+    last = max(found, key=lambda match: match.start())
+    accuracy = Accuracy(correct=int(last[1]), total=int(last[2]))
+    if not 0 <= accuracy.correct <= accuracy.total or not accuracy.total:
+        raise BadData(
+            f"The log tells {accuracy.correct} correct of {accuracy.total} samples, which cannot be."
+        )
+    return accuracy
+
+
+def write_label_ids(path: Path, labels: Sequence[int]) -> None:
+    """`path` is a NumPy file of the labels as int32 [samples, 1], byte for byte as `np.save` writes it."""
+    stream = io.BytesIO()
+    np.save(stream, np.asarray(labels, "<i4").reshape(-1, 1))
+    write_bytes(path, stream.getvalue())
+
+
+def read_label_ids(path: Path) -> tuple[int, ...]:
+    """Return the labels of `label_ids.npy` in the order of the samples.
+
+    Raises BadData when the file is absent, no NumPy file, cut short, or holds anything but int32 of [samples]
+    or [samples, 1].
+    """
+    if not path.is_file():
+        raise BadData(f"The labels {path} do not exist. Run the preprocessing of the 310 flow first.")
+    try:
+        return _labels(path)
+    except (ValueError, EOFError) as error:
+        raise BadData(
+            f"The labels {path} cannot be read ({' '.join(str(error).split())[:200]}): expected int32 of [samples, 1], "
+            "as preprocess.py saves them. The file may have been cut short."
+        ) from None
+
+
+def _labels(path: Path) -> tuple[int, ...]:
+    with path.open("rb") as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("another version of the format than 1.0")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        # The header is believed only as far as the file goes.
+        samples = shape[0] if shape else 0
+        if dtype != np.dtype("<i4") or shape not in ((samples,), (samples, 1)) or samples > _MAX_SAMPLES:
+            raise ValueError(f"{dtype} of shape {shape}")
+        content = stream.read(4 * samples + 1)
+    if len(content) != 4 * samples:
+        raise ValueError(f"{len(content)} bytes for {samples} labels")
+    labels: npt.NDArray[np.int32] = np.frombuffer(content, "<i4")
+    return tuple(labels.tolist())
