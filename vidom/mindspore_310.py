@@ -34,7 +34,13 @@ __all__ = [
 
 _LOGGED = re.compile(r"top1_correct=([0-9]{1,12}), *tot=([0-9]{1,12})")
 _COUNTED = re.compile(r"success_num: +([0-9]{1,12})\.0\s+total_num: +([0-9]{1,12})\.0")
-_MAX_SAMPLES = 10**8
+# The one header that np.save writes for such labels; NumPy's own reader evaluates it as Python, and falls over on
+# some that are damaged.
+_HEADER_BYTES = 256
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '<i4', 'fortran_order': False, 'shape': \(([0-9]{1,8}),(?: 1)?\), \} *\n",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -103,26 +109,16 @@ def read_label_ids(path: Path) -> tuple[int, ...]:
     """
     if not path.is_file():
         raise BadData(f"The labels {path} do not exist. Run the preprocessing of the 310 flow first.")
-    try:
-        return _labels(path)
-    except (ValueError, EOFError) as error:
-        raise BadData(
-            f"The labels {path} cannot be read ({' '.join(str(error).split())[:200]}): expected int32 of [samples, 1], "
-            "as preprocess.py saves them. The file may have been cut short."
-        ) from None
-
-
-def _labels(path: Path) -> tuple[int, ...]:
     with path.open("rb") as stream:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("another version of the format than 1.0")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        # The header is believed only as far as the file goes.
-        samples = shape[0] if shape else 0
-        if dtype != np.dtype("<i4") or shape not in ((samples,), (samples, 1)) or samples > _MAX_SAMPLES:
-            raise ValueError(f"{dtype} of shape {shape}")
+        header = _HEADER.match(stream.read(_HEADER_BYTES))
+        samples = int(header[1]) if header else 0
+        stream.seek(header.end() if header else 0)
         content = stream.read(4 * samples + 1)
-    if len(content) != 4 * samples:
-        raise ValueError(f"{len(content)} bytes for {samples} labels")
+    if not header or len(content) != 4 * samples:
+        found = f"{samples} labels in {len(content)} bytes" if header else "another header"
+        raise BadData(
+            f"The labels {path} cannot be read: expected a NumPy file of int32 [samples, 1], as preprocess.py saves "
+            f"it, but found {found}. It may be another file or have been cut short."
+        )
     labels: npt.NDArray[np.int32] = np.frombuffer(content, "<i4")
     return tuple(labels.tolist())
