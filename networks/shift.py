@@ -1,14 +1,20 @@
-"""The temporal shift, in the form that exports to the fewest ONNX nodes."""
+"""The temporal shift of TSM and of PP-TSM, in the form that exports to the fewest ONNX nodes.
+
+A traced graph holds 2 Reshape, 5 Slice, 2 Pad and 1 Concat for a shift, in opset 11 and later, and serves any
+number of clips. That is why the zeros come from Pad: a block of zeros to be concatenated would need the number
+of clips in its shape, either written into the graph or computed there by Shape, Gather and Expand.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["temporal_shift"]
+__all__ = ["paddle_temporal_shift", "temporal_shift"]
 
 
 def temporal_shift(x: Tensor, *, num_segments: int, shift_div: int) -> Tensor:
@@ -18,19 +24,45 @@ def temporal_shift(x: Tensor, *, num_segments: int, shift_div: int) -> Tensor:
     the last frame), channels [fold, 2 fold) of frame t - 1 (zeros in the first) and its own rest, as
     `TemporalShift.shift` of mmaction2 does. The zeros are constants: mmaction2 computes them as `x - x`, which
     is NaN where an activation is infinite, and costs a subtraction at run time.
-
-    A traced graph holds 2 Reshape, 5 Slice, 2 Pad and 1 Concat, in opset 11 and later, and serves any number
-    of clips. That is why the zeros come from Pad: a block of zeros to be concatenated would need the number
-    of clips in its shape, either written into the graph or computed there by Shape, Gather and Expand.
     """
+    fold = int(x.shape[1]) // shift_div
+    clips = _clips(x, num_segments)
+    parts = [_from_next(clips, 0, fold), _from_previous(clips, fold, 2 * fold), clips[:, :, 2 * fold :]]
+    return _frames(parts, x)
+
+
+def paddle_temporal_shift(x: Tensor, *, num_segments: int) -> Tensor:
+    """Return the frames `x: [clips * num_segments, C, H, W]` shifted the way PP-TSM was trained with.
+
+    The order is the opposite of `temporal_shift`: within each clip frame t holds channels [0, first) of
+    frame t - 1 (zeros in the first frame), channels [first, second) of frame t + 1 (zeros in the last) and
+    its own rest. With r = 1 / num_segments in float32, first = int(C r) and second = int(2 C r), so that the
+    two parts differ by one channel at some segment counts (6, 25), as in Paddle's `temporal_shift` kernel
+    (`paddle/phi/kernels/cpu/temporal_shift_kernel.cc`) and `resnet_tweaks_tsm.py` of PaddleVideo.
+    """
+    channels, ratio = np.float32(x.shape[1]), np.float32(1 / num_segments)
+    first, second = int(channels * ratio), int(2 * channels * ratio)
+    clips = _clips(x, num_segments)
+    parts = [_from_previous(clips, 0, first), _from_next(clips, first, second), clips[:, :, second:]]
+    return _frames(parts, x)
+
+
+def _clips(x: Tensor, num_segments: int) -> Tensor:
     # int() writes the sizes into a traced graph as constants; only the number of clips stays open (-1).
     channels, height, width = (int(size) for size in x.shape[1:])
-    fold = channels // shift_div
-    clips = x.reshape(-1, num_segments, channels, height * width)
-    from_next = _pad_time(clips[:, 1:, :fold], before=0, after=1)
-    from_previous = _pad_time(clips[:, :-1, fold : 2 * fold], before=1, after=0)
-    shifted = torch.cat([from_next, from_previous, clips[:, :, 2 * fold :]], dim=2)
-    return shifted.reshape(-1, channels, height, width)
+    return x.reshape(-1, num_segments, channels, height * width)
+
+
+def _frames(parts: list[Tensor], like: Tensor) -> Tensor:
+    return torch.cat(parts, dim=2).reshape(-1, *(int(size) for size in like.shape[1:]))
+
+
+def _from_next(clips: Tensor, start: int, end: int) -> Tensor:
+    return _pad_time(clips[:, 1:, start:end], before=0, after=1)
+
+
+def _from_previous(clips: Tensor, start: int, end: int) -> Tensor:
+    return _pad_time(clips[:, :-1, start:end], before=1, after=0)
 
 
 def _pad_time(x: Tensor, *, before: int, after: int) -> Tensor:
