@@ -1,48 +1,31 @@
 """Pickles read as data: no name in them is imported, no callable is called.
 
 A pickle is a program for a stack machine, and Python's own reader runs whatever callable it names. The reader
-here is that stack machine without the calls: of a class it keeps the name, of a call the name and the
-arguments. Containers, numbers and texts come out as themselves. The operations are those of pickle protocols
-0 to 5 (`Lib/pickletools.py`) without the extension registry and out-of-band buffers, which torch never uses.
+here is that stack machine without the calls: of a class it keeps the name, of a call the name, the arguments and
+the state set afterwards. Containers, numbers and texts come out as themselves. The operations are those of
+pickle protocols 0 to 5 (`Lib/pickletools.py`) without the extension registry and out-of-band buffers, which
+neither torch nor Paddle uses.
 """
 
 from __future__ import annotations
 
 import pickletools
-import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from networks.pickle_names import names_data
 from vidom.errors import BadData
 
 __all__ = ["ByteStream", "Call", "Global", "Pickled", "Stored", "read_pickle"]
 
 # A ResNet-101 with its optimizer takes some 50,000; the limit bounds the memory a hostile pickle can fill.
-_MAX_OPERATIONS = 2_000_000
+_MAX_OPERATIONS = 500_000
 
-# The modules and built-in names of the standard library that hold data; no checkpoint needs the others.
-_DATA_MODULES = {
-    *("_codecs", "argparse", "array", "collections", "copyreg", "datetime", "decimal", "enum", "fractions"),
-    *("functools", "pathlib", "types", "uuid", "zoneinfo"),
-}
-_DATA_BUILTINS = {
-    *(
-        "bool",
-        "bytearray",
-        "bytes",
-        "complex",
-        "dict",
-        "float",
-        "frozenset",
-        "int",
-        "list",
-        "object",
-        "range",
-    ),
-    *("set", "slice", "str", "tuple"),
-}
-# Tuples are left out because hashing a deeply nested one overflows the interpreter's own stack.
+# Tuples are left out because hashing a deeply nested one overflows the interpreter's own stack, larger whole
+# numbers because all multiples of 2^61 - 1 have the same hash: a dictionary of them takes quadratic time.
 _KEYS = (str, bytes, int, float)
+_LARGEST_KEY = 2**60
 
 
 class ByteStream(Protocol):
@@ -59,12 +42,16 @@ class Global:
     name: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Call:
-    """An object that the pickle would have made by calling `name` with `arguments`; nothing was called."""
+    """An object that the pickle would have made by calling `name` with `arguments`; nothing was called.
+
+    `state` is what it would then have been given, as numpy gives an array its elements.
+    """
 
     name: str
     arguments: tuple[Any, ...]
+    state: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +69,17 @@ class Pickled:
     stored: tuple[Stored, ...]
 
 
-def read_pickle(stream: ByteStream, *, source: str) -> Pickled:
+def read_pickle(stream: ByteStream, *, source: str, names: Collection[str] | None = None) -> Pickled:
     """Return the object that the pickle at the stream's position describes, with inert stand-ins for objects.
 
-    A class becomes Global, an instance Call (its state and its items are dropped), `OrderedDict` a dict and
-    a persistent identifier Stored. Dictionary entries under other keys than texts and numbers are dropped.
-    The stream is left behind the pickle's end.
+    A class becomes Global, an instance Call (its items are dropped), `OrderedDict` a dict and a persistent
+    identifier Stored. Dictionary entries under other keys than texts and numbers are dropped. The stream is
+    left behind the pickle's end.
 
-    Raises BadData, naming `source`, when the pickle is malformed, takes more than two million operations, or
-    names something of Python's standard library that is no data type: such a file was made to run code.
+    Raises BadData, naming `source`, when the pickle is malformed, takes more than half a million operations,
+    or names anything but `names`; without them, anything of Python's standard library that is no data type.
     """
-    machine = _Machine(source)
+    machine = _Machine(source, names)
     try:
         for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
             if count == _MAX_OPERATIONS:
@@ -109,9 +96,10 @@ def read_pickle(stream: ByteStream, *, source: str) -> Pickled:
 class _Machine:
     """The stack and the memo of a pickle that is being read."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, names: Collection[str] | None) -> None:
         self.stored: list[Stored] = []
         self._source = source
+        self._names = names
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
@@ -140,7 +128,7 @@ class _Machine:
                 self._stack.append(_CONSTANTS[name])
             case _:
                 if not self._container(name) and not self._object(name, argument):
-                    raise ValueError(f"operation {name} is not used by torch")
+                    raise ValueError(f"operation {name} is not used by checkpoints")
 
     def pop(self) -> Any:
         """Return the topmost value, removed."""
@@ -197,7 +185,9 @@ class _Machine:
                 target, *rest = self._items()
                 self._stack.append(_called(target, tuple(rest)))
             case "BUILD":
-                self.pop()
+                state = self.pop()
+                if isinstance(self._stack[-1], Call):
+                    self._stack[-1].state = state
             case "BINPERSID":
                 self.stored.append(Stored(self.pop()))
                 self._stack.append(self.stored[-1])
@@ -216,20 +206,24 @@ class _Machine:
             raise ValueError("a key without a value")
         if isinstance(self._stack[-1], dict):
             pairs = zip(items[::2], items[1::2], strict=True)
-            self._stack[-1].update((key, value) for key, value in pairs if isinstance(key, _KEYS))
+            self._stack[-1].update((key, value) for key, value in pairs if _is_key(key))
 
     def _named(self, module: Any, attribute: Any) -> Global:
         if not isinstance(module, str) or not isinstance(attribute, str):
             raise ValueError("a class whose name is no text")
-        root = module.partition(".")[0].replace("__builtin__", "builtins")
-        data = attribute in _DATA_BUILTINS if root == "builtins" else root in _DATA_MODULES
-        if root in sys.stdlib_module_names and not data:
+        # Pickles of protocol 2 and below keep Python 2's name of this module.
+        name = f"{'builtins' if module == '__builtin__' else module}.{attribute}"
+        if not (names_data(name) if self._names is None else name in self._names):
             raise BadData(
-                f"{self._source} names `{module}.{attribute}`, which no checkpoint needs; a reader that obeys it "
-                "could run code on this machine. Nothing of it was executed here. Do not use this file, and take "
-                "the checkpoint from its publisher."
+                f"{self._source} names `{name[:100]}`, which no checkpoint needs; a reader that obeys it could run "
+                "code on this machine. Nothing of it was executed here. Do not use this file, and take the "
+                "checkpoint from its publisher."
             )
-        return Global(f"{module}.{attribute}")
+        return Global(name)
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, _KEYS) and not (isinstance(value, int) and abs(value) > _LARGEST_KEY)
 
 
 def _called(target: Any, arguments: Any) -> Any:
