@@ -26,7 +26,7 @@ __all__ = ["Checkpoint", "PlainValue", "load_state", "read_mmaction2", "save_mma
 PlainValue = str | int | float | bool | None
 
 _ROWS_SHOWN = 20
-_CLASSIFIER = ("cls_head.fc_cls.weight", "cls_head.fc_cls.bias")
+_CLASSIFIERS = ("cls_head.fc_cls.weight", "cls_head.fc_cls.bias", "head.fc.weight", "head.fc.bias")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _verdict(
 ) -> str:
     both = [key for key, *_ in rows if key in state and key in tensors]
     if len(both) == len(rows) and all(
-        key in _CLASSIFIER and state[key].shape[1:] == tensors[key].shape[1:] for key in both
+        key in _CLASSIFIERS and state[key].shape[1:] == tensors[key].shape[1:] for key in both
     ):
         found, wanted = len(tensors[both[0]]), len(state[both[0]])
         first = f"{source} has {found} classes, the recipe wants {wanted}."

@@ -12,6 +12,7 @@ from torch import Tensor
 
 __all__ = ["seeded_state_dict"]
 
+_CLASSIFIERS = ("fc_cls", "head.fc")
 _CLASSIFIER_GAIN = 2.0
 
 
@@ -24,7 +25,7 @@ def seeded_state_dict(shapes: Mapping[str, Sequence[int]], *, seed: int) -> dict
     - `num_batches_tracked`: the int64 (crc32(key) + seed) mod 1000;
     - `weight` with one dimension, a normalisation's scale: 1 + 0.1 n;
     - `running_var`: 1 + 0.1 |n|;
-    - any other `weight`: n * sqrt(2 / fan_in), twice that in the classifier `fc_cls`, and, where a filter
+    - any other `weight`: n * sqrt(2 / fan_in), twice that in the classifier, `fc_cls` or `head.fc`, and, where a filter
       has more than three input channels, n first loses its mean over each filter;
     - `bias`, `running_mean`: 0.1 n.
 
@@ -50,7 +51,7 @@ def _array(key: str, shape: tuple[int, ...], *, seed: int) -> np.ndarray:
         if shape[1] > 3:
             normal = normal - normal.mean(axis=tuple(range(1, len(shape))), keepdims=True)
         values = normal * np.sqrt(2 / math.prod(shape[1:]))
-        if owner.endswith("fc_cls"):
+        if owner.endswith(_CLASSIFIERS):
             values = values * _CLASSIFIER_GAIN
     else:
         values = 0.1 * normal

@@ -1,0 +1,125 @@
+"""The .pdiparams files of models that Paddle 2 exported for inference.
+
+`paddle.jit.save` (`python/paddle/jit/api.py`) writes NAME.pdmodel, NAME.pdiparams and NAME.pdiparams.info. The
+second holds the tensors one after the other, in the order of their internal names and without any names, each
+as `SerializeToStream` of `paddle/fluid/framework/lod_tensor.cc` and `TensorToStream` of `tensor_util.cc` write it:
+
+    uint32 version = 0
+    uint64 levels of detail = 0, for weights
+    uint32 version = 0
+    int32 size of the description
+    description: protobuf TensorDesc { 1: element type, 2: dimension, repeated } (`framework.proto`)
+    the elements, row by row
+
+all little-endian. The third is a pickle that gives each internal name its key in the state dict. Paddle 3 writes a
+.json in place of the first and the third, where those keys are lost.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from networks.checkpoint import Checkpoint
+from networks.inert_pickle import read_pickle
+from networks.pdparams import paddle_tensor
+from networks.protobuf_wire import grouped, number_in
+from vidom.errors import BadData, UsageError
+from vidom.files import sha256_file
+
+__all__ = ["read_pdiparams"]
+
+# VarType.Type of framework.proto; bfloat16 (22) is kept as uint16, as in .pdparams files.
+_ELEMENT_TYPES = {0: "b1", 1: "i2", 2: "i4", 3: "i8", 4: "f2", 5: "f4", 6: "f8", 20: "u1", 21: "i1", 22: "u2"}
+_MOST_DIMENSIONS = 8
+_LONGEST_DESCRIPTION = 128
+# The two versions, the levels of detail between them (a weight has none) and the size of the description.
+_HEAD = struct.Struct("<IQIi")
+
+
+def read_pdiparams(path: Path | str) -> Checkpoint:
+    """Return the weights in the .pdiparams file at `path` under Paddle's keys, in Paddle's layouts.
+
+    The keys are those of the file NAME.pdiparams.info beside it. Halves and bfloat16 come out as float32.
+
+    Raises UsageError when either file is not there, BadData when one is damaged or they do not belong together.
+    """
+    path = Path(path)
+    source = f"The checkpoint {path}"
+    if not path.is_file():
+        raise UsageError(f"There is no checkpoint file {path}. Check the path after --checkpoint.")
+    keys = _keys(path)
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            arrays = list(_arrays(view, most=len(keys)))
+    except (ValueError, struct.error) as error:
+        raise BadData(
+            f"{source} does not hold the {len(keys)} tensors that {path.name}.info names ({str(error)[:200]}). It is "
+            "damaged or of another export; take both files from the same export, or the .pdparams of the model."
+        ) from None
+    return Checkpoint(
+        path=path,
+        sha256=sha256_file(path),
+        meta={},
+        state_dict={key: paddle_tensor(array) for key, array in zip(keys, arrays, strict=True)},
+    )
+
+
+def _keys(path: Path) -> list[str]:
+    """Return the key of each tensor, in the order of the tensors."""
+    table = path.with_name(f"{path.name}.info")
+    if not table.is_file():
+        raise UsageError(
+            f"The checkpoint {path} holds tensors without names, and {table.name}, which Paddle 2 writes beside it, is "
+            "not there. Put it there, or take the .pdparams file of the model; Paddle 3 keeps no such table."
+        )
+    if not table.stat().st_size:
+        raise BadData(f"The table {table} is empty. Take it from the export that {path.name} belongs to.")
+    with table.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        content: Any = read_pickle(view, source=f"The table {table}", names=()).content
+    entries = content if isinstance(content, dict) else {}
+    keys = [_key(entries[name]) for name in sorted(name for name in entries if isinstance(name, str))]
+    if not keys or None in keys or len(set(keys)) != len(keys):
+        raise BadData(
+            f"The table {table} does not give each tensor a key of its own (`structured_name`), as Paddle 2 writes it. "
+            f"Take it from the export that {path.name} belongs to, or take the .pdparams file of the model."
+        )
+    return [key for key in keys if key is not None]
+
+
+def _key(entry: Any) -> str | None:
+    match entry:
+        case {"structured_name": str(key)}:
+            return key
+    return None
+
+
+def _arrays(view: mmap.mmap, *, most: int) -> Iterator[NDArray[Any]]:
+    for _ in range(most):
+        start = view.tell()
+        *zeros, length = _HEAD.unpack(view.read(_HEAD.size))
+        if any(zeros) or not 0 <= length <= _LONGEST_DESCRIPTION:
+            raise ValueError(f"no weight of version 0 begins at byte {start}")
+        dtype, shape = _description(view.read(length))
+        size, left = dtype.itemsize * math.prod(shape), len(view) - view.tell()
+        if size > left:
+            raise ValueError(f"the tensor at byte {start} of {size!s:.20} bytes, where {left} are left")
+        yield np.frombuffer(view.read(size), dtype).reshape(shape).copy()
+    if view.tell() < len(view):
+        raise ValueError(f"{len(view) - view.tell()} bytes follow the last of {most} tensors")
+
+
+def _description(content: bytes) -> tuple[np.dtype[Any], list[int]]:
+    found = grouped(memoryview(content), limit=_MOST_DIMENSIONS + 1)
+    number = number_in(found, 1)
+    shape = [size for size in found.get(2, ()) if isinstance(size, int)]
+    if number not in _ELEMENT_TYPES or len(shape) != len(found.get(2, ())):
+        raise ValueError(f"a tensor of the unknown type {number}")
+    return np.dtype(_ELEMENT_TYPES[number]).newbyteorder("<"), shape

@@ -1,0 +1,149 @@
+"""The .pdparams files of Paddle, read without running anything in them.
+
+`paddle.save` (`python/paddle/framework/io.py`) writes one pickle of protocol 2 to 4. A state dict is a
+dictionary of numpy arrays with a table of internal names beside them; anything else, such as a dictionary
+around a state dict, holds each tensor as a tuple (internal name, array). Protocols 2 and 3 cut arrays of more
+than 1 GiB into slices. bfloat16, which numpy lacks, is kept as uint16.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from networks.array_record import ARRAY_NAMES, array_record
+from networks.checkpoint import Checkpoint, PlainValue
+from networks.inert_pickle import Call, read_pickle
+from vidom.errors import BadData, UsageError
+from vidom.files import sha256_file
+
+__all__ = ["paddle_tensor", "read_pdparams"]
+
+# What a checkpoint of Paddle is made of, and nothing else: no file of weights needs more.
+_NAMES = ARRAY_NAMES | {"builtins.tuple", "collections.OrderedDict"}
+_NAME_TABLE = "StructuredToParameterName@@"
+_SLICES = "UnpackBigParamInfor@@"
+_OPTIMIZER_TABLES = {"LR_Scheduler", "master_weights", "global_step"}
+_OPTIMIZER_ENTRY = re.compile(r"_(velocity|moment[12]?|beta[12]_pow_acc|mean_square|mean_grad|momentum)_\d+$")
+
+
+def read_pdparams(path: Path | str) -> Checkpoint:
+    """Return the weights in the .pdparams file at `path` under Paddle's keys, in Paddle's layouts.
+
+    Halves and bfloat16 come out as float32, other types as they are. Both of Paddle's layouts are read: a state
+    dict, and a dictionary whose `state_dict` is one; that one's texts and numbers are the `meta`. The table
+    of internal names is left out, and slices of big arrays are joined.
+
+    Raises UsageError when there is no such file. Raises BadData when it is damaged, holds the state of an
+    optimizer, refers to any name but those of arrays, tuples and ordered dictionaries, or has entries that
+    are no arrays of numbers.
+    """
+    path = Path(path)
+    source = f"The checkpoint {path}"
+    content = _content(path, source=source)
+    if not isinstance(content, dict) or not content:
+        raise BadData(
+            f"{source} holds no weights by name: expected a dictionary as paddle.save writes it, but found "
+            f"{'an empty one' if content == {} else 'another object'}. Take the .pdparams file of the model."
+        )
+    entries = content.get("state_dict", content)
+    _refuse_optimizer(content if not isinstance(entries, dict) else {**content, **entries}, source=source)
+    arrays = _arrays(entries, source=source, size=path.stat().st_size)
+    nested = entries is not content
+    plain = {key: value for key, value in content.items() if nested and isinstance(value, PlainValue)}
+    return Checkpoint(
+        path=path,
+        sha256=sha256_file(path),
+        meta={key: value for key, value in plain.items() if isinstance(key, str)},
+        state_dict={key: paddle_tensor(array) for key, array in arrays.items()},
+    )
+
+
+def paddle_tensor(array: NDArray[Any]) -> Tensor:
+    """Return the array as a tensor: float16, and uint16, which is Paddle's bfloat16, as float32."""
+    if array.dtype == np.uint16:
+        return torch.from_numpy((array.astype(np.uint32) << 16).view(np.float32))
+    return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
+
+
+def _content(path: Path, *, source: str) -> Any:
+    if not path.is_file():
+        raise UsageError(f"There is no checkpoint file {path}. Check the path after --checkpoint.")
+    with path.open("rb") as stream:
+        head = stream.read(2)
+        if head[:1] != b"\x80" or head[1:] not in (b"\2", b"\3", b"\4"):
+            raise BadData(
+                f"{source} is no file of paddle.save, which begins with a pickle of protocol 2 to 4, but starts with "
+                f"{head!r}. Take the .pdparams file of the model."
+            )
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            return read_pickle(view, source=source, names=_NAMES).content
+
+
+def _refuse_optimizer(entries: Mapping[Any, Any], *, source: str) -> None:
+    found = [
+        key
+        for key in entries
+        if isinstance(key, str) and (key in _OPTIMIZER_TABLES or _OPTIMIZER_ENTRY.search(key))
+    ]
+    if found:
+        raise BadData(
+            f"{source} holds the state of an optimizer, not weights: {len(found)} of its entries are such as "
+            f"{found[0][:100]!r}. Paddle keeps that in .pdopt files; take the .pdparams file beside it."
+        )
+
+
+def _arrays(entries: Any, *, source: str, size: int) -> dict[str, NDArray[Any]]:
+    if not isinstance(entries, dict):
+        raise BadData(f"{source}: its state_dict is no dictionary. Take the .pdparams file of the model.")
+    if not all(isinstance(key, str) for key in entries):
+        raise BadData(
+            f"{source}: its weights have keys that are no names. Take the .pdparams file of the model."
+        )
+    records = {
+        key: array_record(_untupled(value), name=key[:200], source=source)
+        for key, value in entries.items()
+        if key not in (_NAME_TABLE, _SLICES)
+    }
+    # A pickle may refer to the same bytes any number of times; what it describes could then be of any size.
+    if sum(record.nbytes for record in records.values()) > size:
+        raise BadData(f"{source} has arrays that share their bytes: together they are longer than the file.")
+    if not records:
+        raise BadData(f"{source} holds no weights. Take the .pdparams file of the model.")
+    try:
+        return _joined({key: record.array() for key, record in records.items()}, entries.get(_SLICES, {}))
+    except (LookupError, ValueError) as error:
+        raise BadData(
+            f"{source} is damaged: the elements of its arrays, or the table {_SLICES} by which Paddle joins the slices "
+            f"of big ones, do not fit together ({str(error)[:100]}). Download it again and compare its sha256 with "
+            "the published one."
+        ) from None
+
+
+def _untupled(value: Any) -> Any:
+    match value:
+        case Call(name="builtins.tuple", arguments=((str(), array),)) | (str(), array):
+            return array
+    return value
+
+
+def _joined(arrays: dict[str, NDArray[Any]], sliced: Any) -> dict[str, NDArray[Any]]:
+    if not isinstance(sliced, dict):
+        raise ValueError("it is no dictionary")
+    for key, plan in sliced.items():
+        match plan:
+            case {"slices": [*names], "OriginShape": [*shape]} if all(
+                isinstance(name, str) for name in (key, *names)
+            ) and all(isinstance(size, int) and 0 <= size < 1 << 62 for size in shape):
+                arrays[key] = np.concatenate([arrays.pop(name) for name in names]).reshape(shape)
+            case _:
+                raise ValueError(f"no slices and shape for {key!r:.50}")
+    return arrays
