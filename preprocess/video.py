@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from preprocess.frames import check_frame_size
 from preprocess.pixels import Image
 from vidom.errors import BadData
 
-__all__ = ["VideoFile"]
+__all__ = ["ShownPicture", "VideoFile"]
 
 # Containers of single videos. Playlists and image sequences stay outside: they could name other files.
 _CONTAINERS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,ivf,gif"
 _KEPT_BYTES = 1 << 27
+
+
+class ShownPicture(NamedTuple):
+    """A decoded frame as OpenCV orders colours, uint8 [height, width, 3], and when it is shown.
+
+    It appears at `ticks` and stays for `duration` ticks of `tick` seconds each; None where the container does
+    not tell.
+    """
+
+    bgr: NDArray[np.uint8]
+    ticks: int | None
+    duration: int
+    tick: Fraction | None
 
 
 class VideoFile:
@@ -75,10 +91,32 @@ class VideoFile:
                 )
             yield _rgb(found, reformatter)
 
+    def pictures(self) -> Iterator[ShownPicture]:
+        """Yield every frame once, in the order shown; only one is held in memory."""
+        reformatter = VideoReformatter()
+        for frame in self._decode():
+            yield ShownPicture(_upright_bgr(frame, reformatter), frame.pts, frame.duration, frame.time_base)
+
+    def check_packets(self) -> None:
+        """Do nothing if the file can be read to its end, else raise BadData; nothing is decoded."""
+        for _ in self._packets():
+            pass
+
     def _decode(self) -> Iterator[av.VideoFrame]:
+        done = 0
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                raise self._unreadable(error, f"after {done} frames ") from None
+            for frame in frames:
+                check_frame_size(frame.width, frame.height, name=self.name)
+                done += 1
+                yield frame
+
+    def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         if not self.path.is_file():
             raise BadData(f"The video {self.path} does not exist. Check --data_root and the list.")
-        done = 0
         try:
             # An absolute path can't be mistaken for a URL.
             with av.open(
@@ -86,17 +124,11 @@ class VideoFile:
                 metadata_errors="replace",
                 options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
             ) as container:
-                for frame in self._frames(container):
-                    done += 1
-                    yield frame
+                yield from self._whole_packets(container)
         except av.FFmpegError as error:
-            where = f"after {done} frames " if done else ""
-            raise BadData(
-                f"The file {self.path} cannot be decoded as a video {where}({error.strerror}). It may be cut short, "
-                "damaged, or no video at all; replace it or take it out of the list."
-            ) from None
+            raise self._unreadable(error, "") from None
 
-    def _frames(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    def _whole_packets(self, container: av.container.InputContainer) -> Iterator[av.Packet[av.VideoStream]]:
         if not container.streams.video:
             raise BadData(f"The file {self.path} has no video stream. Take it out of the list.")
         stream = container.streams.video[0]
@@ -109,15 +141,25 @@ class VideoFile:
                     f"The video {self.path} is cut short or damaged: a packet of it is incomplete. Replace it or "
                     "take it out of the list."
                 )
-            for frame in packet.decode():
-                check_frame_size(frame.width, frame.height, name=self.name)
-                yield frame
+            yield packet
+
+    def _unreadable(self, error: av.FFmpegError, where: str) -> BadData:
+        return BadData(
+            f"The file {self.path} cannot be decoded as a video {where}({error.strerror}). It may be cut short, "
+            "damaged, or no video at all; replace it or take it out of the list."
+        )
 
 
 def _rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image:
+    return np.asarray(cv2.cvtColor(_upright_bgr(frame, reformatter), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _upright_bgr(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
     # OpenCV interpolates the colour planes bicubically and on the way to BGR; swscale's way to RGB differs
     # in the last bits for some pixel formats.
-    picture = reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC").to_ndarray()
+    picture = reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC", threads=1)
+    plane = picture.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(picture.height, plane.line_size)
+    pixels = rows[:, : 3 * picture.width].reshape(picture.height, picture.width, 3)
     turns, rest = divmod(frame.rotation, 90)
-    upright = picture if rest else np.rot90(picture, turns)
-    return np.asarray(cv2.cvtColor(upright, cv2.COLOR_BGR2RGB), np.uint8)
+    return pixels if rest or not turns else np.rot90(pixels, turns)

@@ -1,0 +1,69 @@
+"""The same function over many jobs in several processes, with a bounded number of them under way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing.connection import wait as wait_for_sentinels
+from typing import TypeVar
+
+import cv2
+
+from vidom.errors import Lacking
+
+__all__ = ["each_finished"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def each_finished(
+    function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int
+) -> Iterator[Result]:
+    """Yield `function(job)` for every job, in the order in which they finish.
+
+    `function` must be importable by name, jobs and results picklable. With one worker everything happens in
+    this process, in order. Workers end with this process, however it ends, so that a run that is started
+    again finds nobody still writing. Raises Lacking when a worker is killed, as for want of memory.
+    """
+    if workers == 1:
+        yield from map(function, jobs)
+        return
+    # A fresh interpreter for each worker: forking a process that has used OpenCV's threads can deadlock.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        waiting = iter(jobs)
+        running: set[Future[Result]] = {pool.submit(function, job) for job in islice(waiting, 2 * workers)}
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(function, job) for job in islice(waiting, len(done))}
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool:
+            raise Lacking(
+                f"One of the {workers} workers was killed, most likely for want of memory. Run the same command "
+                "again with fewer --workers; it continues where it stopped."
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    # Ctrl-C reaches the whole group; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for_sentinels([parent.sentinel])
+        os._exit(1)
