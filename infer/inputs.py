@@ -21,7 +21,15 @@ from infer.tensors import TensorSpec
 from vidom.errors import BadData, UsageError
 from vidom.results import output_stem
 
-__all__ = ["BatchPlan", "InputArgument", "InputFile", "natural_key", "plan_batches", "pure_plan"]
+__all__ = [
+    "BatchPlan",
+    "InputArgument",
+    "InputFile",
+    "first_input",
+    "natural_key",
+    "plan_batches",
+    "pure_plan",
+]
 
 InputArgument = str | Path | Sequence[str | Path]
 PURE_NAME = "pure_infer_data"
@@ -112,6 +120,11 @@ def plan_batches(argument: InputArgument, specs: Sequence[TensorSpec]) -> BatchP
         for spec, paths, facts in zip(specs, listed, stores, strict=True)
     ]
     return BatchPlan(tuple(zip(*columns, strict=True)), files_per_batch)
+
+
+def first_input(argument: InputArgument) -> Path:
+    """Return the first file of `--input`, which is a folder or files of one model input."""
+    return Path(_list_files(argument, 1)[0][0])
 
 
 def pure_plan(specs: Sequence[TensorSpec]) -> BatchPlan:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -34,7 +35,6 @@ class RunFolder:
     folder: Path
     summary: Path
     facts: Path
-    log: Path
     journal: Path
 
     @classmethod
@@ -46,9 +46,13 @@ class RunFolder:
             folder=root / dirname,
             summary=summary_path(root, dirname),
             facts=root / f"{dirname}_vidom.json",
-            log=root / f"{dirname}_ais_bench.log",
             journal=root / f"{dirname}.journal.jsonl",
         )
+
+    def log(self, device: int | None = None) -> Path:
+        """Return where the output of ais_bench is kept, of the one device or of one of several."""
+        of_device = "" if device is None else f"_device{device}"
+        return self.folder.with_name(f"{self.folder.name}_ais_bench{of_device}.log")
 
     def refuse_foreign(self) -> None:
         """The folder is empty or ours: its journal or summary has the key `vidom`, or our facts lie beside it.
@@ -75,7 +79,8 @@ class RunFolder:
 
         What would say that the run is whole is gone first.
         """
-        for path in (self.summary, self.facts, self.log):
+        logs = self.folder.parent.glob(f"{glob.escape(self.folder.name)}_ais_bench*.log")
+        for path in (self.summary, self.facts, *logs):
             path.unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._clear_folder(self.folder, keep)

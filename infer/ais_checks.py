@@ -1,0 +1,105 @@
+"""What ais_bench refuses or does not look at, found before it is started.
+
+It refuses paths with other characters than letters, digits and `_ . / -`, symbolic links, files and folders that
+the group or others may write, and those of another owner and group; some of it only after minutes, at the file
+that is concerned. It does not look at the room left on the disk. Source: ais_bench 0.0.2,
+`infer/path_security_check.py` and `infer/args_check.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from vidom.errors import Lacking, UsageError
+from vidom.files import free_bytes, human_bytes
+
+__all__ = ["check_output_folder", "check_paths", "check_room"]
+
+_STRANGE = re.compile(r"[^_A-Za-z0-9/.-]")
+_LONGEST_PATH, _LONGEST_NAME = 4096, 255
+_OPEN_TO_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_TOO_OPEN_OUTPUT = stat.S_IWGRP | stat.S_IWOTH | stat.S_IROTH | stat.S_IXOTH
+_BLOCK = 4096
+_NAMED = 5
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """ais_bench takes each of these files and folders, written like this; UsageError names those it refuses."""
+    faults: dict[str, list[str]] = {}
+    for path in paths:
+        for fault in _faults(path):
+            faults.setdefault(fault, []).append(path)
+    if faults:
+        told = " ".join(
+            f"{remedy[0].upper()}{remedy[1:]}: {_some(found)}." for remedy, found in faults.items()
+        )
+        raise UsageError(f"ais_bench refuses these paths, so it was not started. {told}")
+
+
+def _faults(path: str) -> Iterator[str]:
+    if _STRANGE.search(path):
+        yield "only the characters A-Z a-z 0-9 _ - / . are allowed; rename, or type a relative path"
+    if len(path) > _LONGEST_PATH or any(len(name) > _LONGEST_NAME for name in path.split("/")):
+        yield f"a path may have {_LONGEST_PATH} characters and a name {_LONGEST_NAME}; shorten"
+    try:
+        found = os.lstat(path.rstrip("/") or "/")
+    except OSError as error:
+        yield f"{error.strerror}"
+        return
+    if stat.S_ISLNK(found.st_mode):
+        yield "symbolic links are not followed; give the path that the link points to, or copy the files"
+        return
+    if found.st_uid != os.geteuid() and found.st_gid not in os.getgroups():
+        yield (
+            f"user and group must be those of whoever runs it (uid {os.geteuid()}), root included; chown, or run it "
+            "as the owner"
+        )
+    if found.st_mode & _OPEN_TO_OTHERS:
+        yield (
+            "the group or others may write them; chmod go-w (for a folder: chmod -R go-w), and umask 022 before new "
+            "ones are made"
+        )
+    if not found.st_mode & stat.S_IRUSR or not os.access(path, os.R_OK):
+        yield "they can not be read; chmod u+r"
+
+
+def check_output_folder(output: str) -> str:
+    """Return a remark about what ais_bench does to the folder, or nothing; `output` exists now, mode 0750 if new.
+
+    Raises UsageError for a path that ais_bench does not take.
+    """
+    folder = Path(output)
+    if not folder.exists():
+        folder.mkdir(parents=True, mode=0o750)
+    if _STRANGE.search(output):
+        check_paths([output])
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & _TOO_OPEN_OUTPUT:
+        return (
+            f"--output {output} has the mode {mode:04o}; ais_bench makes it 0750 (some versions refuse it instead), "
+            "after which others can no longer enter it. Give a folder of its own if they should."
+        )
+    return ""
+
+
+def check_room(output: str, *, files: int, values: int | None) -> None:
+    """The disk has room for the outputs of `files` input files with `values` numbers each, None if unknown.
+
+    A number takes up to ten characters as TXT. Raises Lacking otherwise.
+    """
+    each = -(-(10 * (values or 1) + 128) // _BLOCK) * _BLOCK
+    needed, free = files * each, free_bytes(output)
+    if free < needed:
+        raise Lacking(
+            f"The disk of {output} has {human_bytes(free)} free, and the outputs of {files} files take up to "
+            f"{human_bytes(needed)}; ais_bench would stop in the middle. Free some space, or give another --output."
+        )
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return ", ".join(paths[:_NAMED]) + more

@@ -1,0 +1,76 @@
+"""What ais_bench says while it runs: how it packs, when it starts and ends, how fast it was.
+
+Source: ais_bench 0.0.2, `infer/benchmark_process.py`, `infer/io_oprations.py` and `infer/summary.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+from infer.om_input import OmPlan
+from vidom.errors import BadData
+
+__all__ = ["AisLog"]
+
+_BATCH = re.compile(r"try get model batchsize:(\d+)")
+_PACKING = re.compile(r"files0 size:(\d+) tensor0size:(\d+) filesperbatch:(\d+) runcount:(\d+)")
+_READY = re.compile(r"warm up \d+ done|files0 size:\d+")
+_SUMMARY = re.compile(r"-+Performance Summary-+")
+_THROUGHPUT = re.compile(
+    r"throughput 1000\*batchsize\.mean\(([\d.]+)\)/NPU_compute_time\.mean\(([\d.eE+-]+)\): ([\d.eE+-]+)"
+)
+
+
+@dataclass
+class AisLog:
+    """The lines of one process, read as they come.
+
+    `plan` is what the files were packed for, None without files. Times are of `time.monotonic`, in s, and None until
+    their line has come: `began` when the model was loaded and warm, `ended` when all was run and saved. `throughput`
+    is in samples a second, `mean_ms` the mean execution.
+    """
+
+    plan: OmPlan | None
+    batch_size: int | None = None
+    files_per_batch: int | None = None
+    runs: int | None = None
+    began: float | None = None
+    ended: float | None = None
+    mean_ms: float | None = None
+    throughput: float | None = None
+
+    def read(self, line: str) -> None:
+        """Take one line of stdout. Raises BadData when it shows that files are packed which do not fit the model."""
+        if found := _BATCH.search(line):
+            self.batch_size = int(found[1])
+        if found := _PACKING.search(line):
+            self.files_per_batch, self.runs = int(found[3]), int(found[4])
+            self._check_packing(int(found[1]), int(found[2]))
+        if _READY.search(line):
+            self.began = time.monotonic()
+        elif _SUMMARY.search(line):
+            self.ended = time.monotonic()
+        elif found := _THROUGHPUT.search(line):
+            self.mean_ms, self.throughput = float(found[2]), float(found[3])
+
+    def _check_packing(self, file_bytes: int, tensor_bytes: int) -> None:
+        """ais_bench packs any files whose size divides the tensor's, even such of another dtype or shape."""
+        if self.plan is None:
+            return
+        wanted = self.plan.spec.nbytes
+        if self.plan.batch_known and tensor_bytes != wanted:
+            raise BadData(
+                f"The model's input has {tensor_bytes} bytes, not the {wanted} of {self.plan.spec} that "
+                f"{self.plan.known_from} tells. ais_bench was stopped before its outputs were taken for results. "
+                "The .om is another than was believed, or --batchsize is not its batch."
+            )
+        batch, packed = self.batch_size or 0, self.files_per_batch or 0
+        if batch and (packed > batch or batch % packed):
+            raise BadData(
+                f"ais_bench packs {packed} files of {file_bytes} bytes into one batch of {batch} samples "
+                f"({tensor_bytes} bytes), so the files are of another dtype or shape than the model takes, and it "
+                "was stopped before its outputs were taken for results. Pack the clips for this model (its recipe, "
+                "its --dtype)."
+            )

@@ -1,0 +1,172 @@
+"""The input shared out to the devices: one process of ais_bench for each, on whole batches of its own.
+
+ais_bench takes `--device 0,1` itself, but then runs all files on every device unless `--divide_input` is given, which
+older versions do not know (they always divide), opens device 0 in any case, and waits for ever for a worker that was
+killed. So each device has a process here, with hard links to its files as input: links cost no space, keep owner and
+mode, and are not the symbolic ones that ais_bench refuses.
+
+    {output}/{dirname}/device{d}_{i}/              outputs, as ais_bench names them with several devices
+    {output}/{dirname}/device{d}_{i}_summary.json
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infer.inputs import BatchPlan, InputFile
+from infer.options import Options
+from infer.run_folder import RunFolder
+from vidom.errors import UsageError
+
+__all__ = ["Part", "part_command", "parts_of"]
+
+Entries = tuple[tuple[InputFile, ...], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process does: its device, the files in the order they are run, and what it is called with.
+
+    Without files `entries` is empty and `input` None; without results `output`, `dirname` and `log` are None.
+    """
+
+    device: int
+    entries: Entries
+    input: str | None
+    output: str | None
+    dirname: str | None
+    log: Path | None
+
+    @property
+    def summary(self) -> Path | None:
+        """Where ais_bench puts the summary of this part."""
+        return None if self.output is None else Path(self.output) / f"{self.dirname}_summary.json"
+
+    @property
+    def outputs(self) -> Path | None:
+        """The folder that ais_bench puts this part's outputs in."""
+        return None if self.output is None else Path(self.output) / f"{self.dirname}"
+
+
+@contextmanager
+def parts_of(
+    options: Options, batches: BatchPlan | None, places: RunFolder | None
+) -> Iterator[tuple[Part, ...]]:
+    """Yield a part for each device that has something to do; the links that were made for them are gone afterwards.
+
+    Raises UsageError for several devices where results cannot be told apart or links cannot be made.
+    """
+    if len(options.devices) == 1:
+        output, dirname = (options.output, options.output_dirname) if places else (None, None)
+        entries, log = batches.entries if batches else (), places.log() if places else None
+        yield (Part(options.devices[0], entries, _typed(options), output, dirname, log),)
+    elif batches is None:
+        if places:
+            raise UsageError(
+                "Without --input each of several devices runs the same loop, so there are no results to keep: leave "
+                "--output out."
+            )
+        yield tuple(Part(device, (), None, None, None, None) for device in options.devices)
+    elif places is None:
+        raise UsageError(
+            "Several devices share out the files of --input, whose results need a folder: give --output and "
+            "--output_dirname."
+        )
+    else:
+        shares = _shares(batches, len(options.devices))
+        with _linked(shares, places) as folders:
+            yield tuple(
+                Part(device, share, folder, places.prefix, f"device{device}_{number}", places.log(device))
+                for number, (device, share, folder) in enumerate(
+                    zip(options.devices, shares, folders, strict=False)
+                )
+            )
+
+
+def part_command(interpreter: str, options: Options, part: Part) -> list[str]:
+    """Return the command of the published guide for one part; options are named where they differ from the default."""
+    said = {
+        "--input": part.input,
+        "--output": part.output,
+        "--output_dirname": part.dirname,
+        "--outfmt": options.outfmt if part.output else None,
+        "--loop": options.loop if options.loop != 1 else None,
+        "--warmup_count": options.warmup_count if options.warmup_count != 1 else None,
+        "--device": part.device,
+        "--batchsize": options.batchsize,
+        "--dymBatch": options.dym_batch,
+        "--output_batchsize_axis": options.output_batchsize_axis or None,
+        "--pure_data_type": options.pure_data_type if options.pure_data_type != "zero" else None,
+        "--display_all_summary": "true" if options.display_all_summary else None,
+        "--debug": "true" if options.debug else None,
+    }
+    words = [str(word) for pair in said.items() if pair[1] is not None for word in pair]
+    return [interpreter, "-m", "ais_bench", "--model", str(options.model), *words]
+
+
+def _typed(options: Options) -> str | None:
+    if options.input is None or isinstance(options.input, str):
+        return options.input
+    return ",".join(map(str, [options.input] if isinstance(options.input, Path) else options.input))
+
+
+def _shares(batches: BatchPlan, devices: int) -> list[Entries]:
+    """Return the entries in as many runs of whole batches, one for each device that gets any."""
+    size, more = divmod(batches.runs, devices)
+    shares, start = [], 0
+    for number in range(devices):
+        end = start + (size + (number < more)) * batches.files_per_batch
+        shares.append(batches.entries[start:end])
+        start = end
+    return [share for share in shares if share]
+
+
+@contextmanager
+def _linked(shares: Sequence[Entries], places: RunFolder) -> Iterator[list[str]]:
+    """Yield a folder for each share with hard links to its files."""
+    prefix = f".{places.folder.name}-parts-"
+    # Links cannot leave a disk: beside the results, else beside the clips.
+    homes = (places.folder.parent, Path(shares[0][0][0].path).absolute().parent.parent)
+    for home in homes:
+        for leftover in home.glob(f"{glob.escape(prefix)}*"):
+            shutil.rmtree(leftover)
+    root, folders = _make_links(shares, homes, prefix)
+    try:
+        yield folders
+    finally:
+        shutil.rmtree(root)
+
+
+def _make_links(shares: Sequence[Entries], homes: Sequence[Path], prefix: str) -> tuple[Path, list[str]]:
+    reason = ""
+    for home in homes:
+        root = None
+        try:
+            root = Path(tempfile.mkdtemp(prefix=prefix, dir=home))
+            return root, _link(shares, root)
+        except OSError as error:
+            reason = f"{error.strerror}: {error.filename}"
+            if root:
+                shutil.rmtree(root)
+    raise UsageError(
+        f"Several devices need hard links to the input files, which could not be made ({reason}). Put --output on "
+        "the disk that holds the files, or run one device."
+    )
+
+
+def _link(shares: Sequence[Entries], root: Path) -> list[str]:
+    folders = []
+    for number, share in enumerate(shares):
+        folder = root / str(number)
+        folder.mkdir(mode=0o700)
+        for (file,) in share:
+            os.link(file.path, folder / Path(file.path).name)
+        folders.append(str(folder))
+    return folders

@@ -1,0 +1,105 @@
+"""What an .om takes, which no tool tells without an NPU: read from its build record, or from the clip store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infer.inputs import BatchPlan, InputArgument, first_input, plan_batches
+from infer.tensors import TensorSpec
+from vidom.clip_store import ClipStore
+from vidom.errors import BadData, UsageError
+from vidom.files import read_json
+
+__all__ = ["OmPlan", "plan_om_batches"]
+
+_SHAPE = re.compile(r"--input_shape=(?P<name>[^:;]+):(?P<dims>-?\d+(,-?\d+)*)")
+
+
+@dataclass(frozen=True)
+class OmPlan:
+    """The batches, the input they are for, and `known_from`: what said so.
+
+    `batch_known` is False where only the size of a single sample could be learnt; ais_bench then tells the batch.
+    `classes` is the number of values in a row of the output, None if unknown.
+    """
+
+    batches: BatchPlan
+    spec: TensorSpec
+    known_from: str
+    batch_known: bool
+    classes: int | None
+
+
+def plan_om_batches(
+    argument: InputArgument, model: Path, *, batch: int | None, dym_batch: int | None
+) -> OmPlan:
+    """Return the batches of `--input`, every file checked against what is known of the model's input.
+
+    Known is, in this order: the shape that `build.json` beside the model records; the clip store's tensors times
+    `batch`; a single sample of the store; the first file, which all others must be as large as and `batch` of which
+    make a batch. `dym_batch` is the batch chosen for a model that has several. Raises BadData or UsageError as
+    `plan_batches` does.
+    """
+    first = first_input(argument)
+    store = _store_of(first)
+    entry = _record(model)
+    dtype = np.dtype(store.header.dtype if store else entry.get("input_dtype", "float32"))
+    classes = len(store.labels) if store else None
+    shape = _recorded_shape(entry, dym_batch)
+    if shape is not None:
+        spec, known_from, batch_known = TensorSpec("input", shape, dtype), "build.json", True
+    elif store is not None:
+        rows = dym_batch or batch or store.header.samples_per_file
+        spec = TensorSpec("input", (rows, *store.header.shape), dtype)
+        batch_known = bool(dym_batch or batch)
+        known_from = "the clip store and --batchsize" if batch_known else "the clip store"
+    else:
+        spec, known_from, batch_known = _as_file(first, dym_batch or batch or 1), "the first file", False
+    return OmPlan(plan_batches(argument, [spec]), spec, known_from, batch_known, classes)
+
+
+def _store_of(first: Path) -> ClipStore | None:
+    clips = first.resolve().parent
+    if clips.name != "clips" or not (clips.parent / "manifest.json").exists():
+        return None
+    return ClipStore.open(clips.parent)
+
+
+def _record(model: Path) -> Mapping[str, Any]:
+    path = model.with_name("build.json")
+    if not path.is_file():
+        return {}
+    models = read_json(path, what="build record").get("models", {})
+    entry: Mapping[str, Any] = models.get(model.name, {}).get("made_from", {})
+    return entry
+
+
+def _recorded_shape(entry: Mapping[str, Any], dym_batch: int | None) -> tuple[int, ...] | None:
+    found = next((match for word in entry.get("command", ()) if (match := _SHAPE.fullmatch(word))), None)
+    sizes = [int(size) for size in found["dims"].split(",")] if found else []
+    if not sizes or min(sizes[1:], default=1) < 1:
+        return None
+    batch, *sample = sizes
+    if batch < 0 and dym_batch is None:
+        raise UsageError(
+            "The model was compiled for several batch sizes (--dynamic_batch_size), so the one to run must be "
+            "given: --dymBatch N."
+        )
+    return (dym_batch if batch < 0 and dym_batch else batch, *sample)
+
+
+def _as_file(first: Path, batch: int) -> TensorSpec:
+    """Return an input that takes `batch` files like the first."""
+    if first.suffix.lower() == ".npy":
+        try:
+            array = np.load(first, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise BadData(f"The input file {first} is not a readable .npy file ({error}).") from None
+        return TensorSpec("input", (batch * len(array), *array.shape[1:]), array.dtype)
+    return TensorSpec("input", (batch, first.stat().st_size), np.dtype(np.uint8))
