@@ -139,6 +139,7 @@ def _compile(
         order.om,
         made_from,
         command_line=shown(command),
+        working_folder=order.work.name,
         soc_version=order.soc_version,
         atc_named_it=built.name,
         seconds=round(done.seconds, 1),

@@ -68,6 +68,7 @@ def test_success_leaves_the_model_the_log_and_the_record(
     assert entry["made_from"]["model_sha256"] == sha256_file(build / "tsm_new_bs8.onnx")
     assert entry["made_from"]["command"] == [str(atc.program), *atc.words]
     assert entry["command_line"].endswith(" ".join(atc.words))
+    assert entry["working_folder"] == "tsm_bs8.atc"
     assert entry["soc_version"] == "Ascend310P3"
     assert entry["made_from"]["cann"] is None
     assert entry["npu_used"].startswith("none")
