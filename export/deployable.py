@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vidom.recipe import Recipe
+from vidom.views import ViewPlan
 
 __all__ = ["Deployable", "InputDtype"]
 
@@ -17,9 +18,9 @@ InputDtype = Literal["float32", "uint8"]
 class Deployable(nn.Module):
     """Maps one batch of samples to one row per sample, shape (batch, classes), float32.
 
-    The input has the recipe's shape (batch, frames, 3, height, width). As float32 it is normalised already;
-    as uint8 it holds pixels 0..255 and (x - mean) / std is computed here, in the order of operations that
-    preprocessing uses, so that both inputs give the same float32 values bit for bit.
+    The input has the recipe's shape, a batch of its view plan's `sample_shape`. As float32 it is normalised
+    already; as uint8 it holds pixels 0..255 and (x / pixel_scale - mean) / std is computed here, in the order
+    of operations that preprocessing uses, so that both inputs give the same float32 values bit for bit.
 
     Rows are softmax(mean of the clips' logits) for `average_clips` "score", the mean of the clips' softmax
     for "prob" (mmaction2's meaning of both words), the mean logits when the recipe's head has no softmax.
@@ -34,17 +35,21 @@ class Deployable(nn.Module):
         self.clips = recipe.views.clips
         self.head = recipe.head
         self.normalise = input_dtype == "uint8"
-        self.register_buffer("mean", torch.tensor(recipe.views.mean).reshape(1, 1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(recipe.views.std).reshape(1, 1, 3, 1, 1))
+        self.pixel_scale = recipe.views.pixel_scale
+        self.register_buffer("mean", _along_channels(recipe.views.mean, recipe.views))
+        self.register_buffer("std", _along_channels(recipe.views.std, recipe.views))
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Return (batch, classes) rows for (batch, frames, 3, height, width) samples."""
+        """Return (batch, classes) rows for a batch of samples."""
         return self.average(self.clip_logits(samples))
 
     def clip_logits(self, samples: Tensor) -> Tensor:
         """Return the logits of each clip, shape (batch * clips, classes)."""
         if self.normalise:
-            samples = (samples.to(torch.float32) + -self.mean) / self.std
+            pixels = samples.to(torch.float32)
+            if self.pixel_scale != 1:
+                pixels = pixels / self.pixel_scale
+            samples = (pixels + -self.mean) / self.std
         logits: Tensor = self.network(samples)
         return logits
 
@@ -58,3 +63,13 @@ class Deployable(nn.Module):
         return (
             logits.mean(1).softmax(-1) if self.head.average_clips == "score" else logits.softmax(-1).mean(1)
         )
+
+
+def _along_channels(numbers: tuple[float, ...], views: ViewPlan) -> Tensor:
+    """Return the three numbers in a shape that meets the channels of a batch of samples."""
+    channels = torch.tensor(numbers)
+    if views.layout == "stacked":
+        return channels.repeat(views.clip_len).reshape(1, 1, -1, 1, 1)
+    if views.layout == "planes":
+        return channels.reshape(1, 3, 1, 1, 1)
+    return channels.reshape(1, 1, 3, *[1] * (len(views.sample_shape) - 2))

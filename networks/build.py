@@ -5,21 +5,32 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from networks.checkpoint import load_state, read_mmaction2
+from networks.checkpoint import Checkpoint, load_state, read_mmaction2
+from networks.i3d import I3D
+from networks.mindspore_weights import read_mindspore, xception_is_depthwise
+from networks.pptsm import PPTSM
+from networks.pptsm_weights import read_pptsm
 from networks.seeded import seeded_state_dict
+from networks.stnet import StNet
 from networks.tsm import TSM
 from vidom.errors import UsageError
 
 __all__ = ["Provenance", "build_network", "load_network"]
 
 _SEEDED = "seeded:"
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+_NETWORKS: dict[str, type[nn.Module]] = {"tsm": TSM, "i3d": I3D, "pptsm": PPTSM, "stnet": StNet}
+_READERS: dict[str, Callable[[str], Checkpoint]] = {
+    "mmaction2": read_mmaction2,
+    "paddle": read_pptsm,
+    "mindspore": read_mindspore,
+}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +48,11 @@ def build_network(arch: str, arguments: Mapping[str, object]) -> nn.Module:
 
     Raises UsageError for an unknown network, an unknown or missing argument, or one of a wrong kind or range.
     """
-    if arch == "tsm":
-        return TSM(**_checked(arch, TSM, arguments))
-    raise UsageError(f"There is no network {arch!r}; known: tsm. Correct the recipe's network.")
+    if arch not in _NETWORKS:
+        raise UsageError(
+            f"There is no network {arch!r}; known: {', '.join(_NETWORKS)}. Correct the recipe's network."
+        )
+    return _NETWORKS[arch](**_checked(arch, _NETWORKS[arch], arguments))
 
 
 def load_network(
@@ -47,22 +60,28 @@ def load_network(
 ) -> tuple[nn.Module, Provenance]:
     """Return the network in evaluation mode with the weights of `checkpoint`, and where they came from.
 
-    `checkpoint` is the path of a file that `framework` (mmaction2) wrote, or `seeded:N` for the deterministic
-    stand-in of `seeded_state_dict` with that whole number.
+    `checkpoint` is the path of a file that `framework` (mmaction2, paddle or mindspore) wrote, or `seeded:N` for
+    the deterministic stand-in of `seeded_state_dict` with that whole number. Whether StNet's temporal
+    convolutions are depthwise is told by the shapes in the file.
 
     Raises UsageError as `build_network` does, for an unknown framework, a malformed `seeded:` and a file that
     is not there; BadData when the file is damaged or does not fit the network.
     """
-    if framework != "mmaction2":
-        raise UsageError(f"Checkpoints of {framework!r} are not read; known frameworks: mmaction2.")
-    network = build_network(arch, arguments)
+    if framework not in _READERS:
+        raise UsageError(
+            f"Checkpoints of {framework!r} are not read; known frameworks: {', '.join(_READERS)}."
+        )
     if checkpoint.startswith(_SEEDED):
-        provenance = _load_seeded(network, checkpoint)
-    else:
-        read = read_mmaction2(checkpoint)
-        load_state(network, read.state_dict, source=f"The checkpoint {read.path}")
-        provenance = Provenance(description=f"checkpoint {read.path.name}", sha256=read.sha256, seeded=False)
-    return network.eval(), provenance
+        network = build_network(arch, arguments)
+        return network.eval(), _load_seeded(network, checkpoint)
+    read = _READERS[framework](checkpoint)
+    if arch == "stnet":
+        arguments = {**arguments, "depthwise": xception_is_depthwise(read.state_dict)}
+    network = build_network(arch, arguments)
+    load_state(network, read.state_dict, source=f"The checkpoint {read.path}")
+    return network.eval(), Provenance(
+        description=f"checkpoint {read.path.name}", sha256=read.sha256, seeded=False
+    )
 
 
 def _load_seeded(network: nn.Module, checkpoint: str) -> Provenance:

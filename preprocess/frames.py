@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -42,51 +42,6 @@ class FrameSource(Protocol):
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
         """Yield the frames at these positions, which count from 0 and increase strictly."""
-
-
-@dataclass(frozen=True)
-class RawFrames:
-    """The frames extracted into `folder`, named by `template` from `first_index` on.
-
-    `total_frames` is trusted, as in the original: files beyond it are never looked at.
-    """
-
-    folder: Path
-    total_frames: int
-    template: str = "img_{:05}.jpg"
-    first_index: int = 1
-
-    @property
-    def name(self) -> str:
-        """The folder."""
-        return str(self.folder)
-
-    def read(self, positions: Iterable[int]) -> Iterator[Image]:
-        """Yield the frames at these positions; raises BadData for a frame that is missing or damaged."""
-        for position in positions:
-            yield decode_jpeg(self._bytes(position), name=str(self._file(position)))
-
-    def _file(self, position: int) -> Path:
-        return self.folder / self.template.format(self.first_index + position)
-
-    def _bytes(self, position: int) -> bytes:
-        path = self._file(position)
-        if not self.folder.is_dir():
-            raise BadData(
-                f"The frame folder {self.folder} does not exist. Check --data_root and the list, or extract "
-                "the frames of this video."
-            )
-        if not path.is_file():
-            raise BadData(
-                f"The frame {path} does not exist, though {self.total_frames} frames from number "
-                f"{self.first_index} on are announced for its folder. Extract the frames again or correct the list."
-            )
-        size = path.stat().st_size
-        if size > _MAX_JPEG_BYTES:
-            raise BadData(
-                f"The frame {path} has {size} bytes, more than the {_MAX_JPEG_BYTES} that are read."
-            )
-        return path.read_bytes()
 
 
 def decode_jpeg(content: bytes, *, name: str) -> Image:
@@ -134,3 +89,50 @@ def _jpeg_size(content: bytes) -> tuple[int, int] | None:
         # A marker may be preceded by any number of fill bytes.
         at += 1 if marker == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return None
+
+
+@dataclass(frozen=True)
+class RawFrames:
+    """The frames extracted into `folder`, named by `template` from `first_index` on.
+
+    `total_frames` is trusted, as in the original: files beyond it are never looked at. `decode(content,
+    name=...)` makes a picture of a file's bytes.
+    """
+
+    folder: Path
+    total_frames: int
+    template: str = "img_{:05}.jpg"
+    first_index: int = 1
+    decode: Callable[..., Image] = decode_jpeg
+
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def read(self, positions: Iterable[int]) -> Iterator[Image]:
+        """Yield the frames at these positions; raises BadData for a frame that is missing or damaged."""
+        for position in positions:
+            yield self.decode(self._bytes(position), name=str(self._file(position)))
+
+    def _file(self, position: int) -> Path:
+        return self.folder / self.template.format(self.first_index + position)
+
+    def _bytes(self, position: int) -> bytes:
+        path = self._file(position)
+        if not self.folder.is_dir():
+            raise BadData(
+                f"The frame folder {self.folder} does not exist. Check --data_root and the list, or extract "
+                "the frames of this video."
+            )
+        if not path.is_file():
+            raise BadData(
+                f"The frame {path} does not exist, though {self.total_frames} frames from number "
+                f"{self.first_index} on are announced for its folder. Extract the frames again or correct the list."
+            )
+        size = path.stat().st_size
+        if size > _MAX_JPEG_BYTES:
+            raise BadData(
+                f"The frame {path} has {size} bytes, more than the {_MAX_JPEG_BYTES} that are read."
+            )
+        return path.read_bytes()

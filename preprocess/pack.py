@@ -182,7 +182,12 @@ def _pack_group(group: _Group) -> _Packed:
     samples: list[Sample] = []
     skipped: list[Skipped] = []
     for index, entry in group.entries:
-        source = open_source(entry, data_root=group.data_root, template=group.recipe.dataset.frame_template)
+        source = open_source(
+            entry,
+            data_root=group.data_root,
+            pipeline=group.recipe.views.pipeline,
+            template=group.recipe.dataset.frame_template,
+        )
         try:
             made = make_sample(source, group.recipe.views, dtype=dtype, out=rows[len(samples)])
         except BadData as error:

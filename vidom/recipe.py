@@ -11,13 +11,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vidom.errors import UsageError
 from vidom.files import read_lines
+from vidom.network_sections import NetworkSection
+from vidom.recipe_faults import explain
 from vidom.views import ViewPlan
 
 __all__ = [
@@ -25,7 +27,6 @@ __all__ = [
     "Checkpoint",
     "Dataset",
     "Head",
-    "Network",
     "Published",
     "Recipe",
     "load_recipe",
@@ -42,20 +43,10 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
-class Network(_Section):
-    """A network of `networks/` and the arguments that the rest of the recipe does not imply."""
-
-    arch: Literal["tsm"]
-    depth: Literal[10, 18, 34, 50, 101] = 50
-    base_channels: Positive = 64
-    shift: bool = True
-    shift_div: Positive = 8
-
-
 class Checkpoint(_Section):
     """Where the weights come from and how they are laid out."""
 
-    framework: Literal["mmaction2"]
+    framework: Literal["mmaction2", "paddle", "mindspore"]
     file: str
     url: str | None = None
 
@@ -90,7 +81,7 @@ class Published(_Section):
 
     average_clips: AverageClips
     top1: Fraction
-    top5: Fraction
+    top5: Fraction | None = None
     chip: str | None = None
     fps: dict[Positive, float] = {}
     source: str
@@ -101,21 +92,26 @@ class Recipe(_Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
     summary: str
-    network: Network
+    network: NetworkSection
     checkpoint: Checkpoint
     dataset: Dataset
     views: ViewPlan
     head: Head
     published: tuple[Published, ...] = ()
 
+    @model_validator(mode="after")
+    def _network_takes_the_layout(self) -> Recipe:
+        if self.views.layout not in self.network.layouts:
+            raise ValueError(
+                f"the network {self.network.arch} takes views.layout {' or '.join(self.network.layouts)}, "
+                f"found {self.views.layout}"
+            )
+        return self
+
     @property
     def network_arguments(self) -> dict[str, Any]:
         """The keyword arguments of the network's constructor, `arch` left out."""
-        return {
-            **self.network.model_dump(exclude={"arch"}),
-            "num_classes": self.dataset.num_classes,
-            "num_segments": self.views.num_segments,
-        }
+        return {**self.network.arguments(self.views), "num_classes": self.dataset.num_classes}
 
     def input_shape(self, batch_size: int) -> tuple[int, ...]:
         """Return the model's input shape, e.g. (8, 48, 3, 256, 256)."""
@@ -184,7 +180,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        faults = "\n".join(f"  {_explain(fault)}" for fault in error.errors())
+        faults = "\n".join(f"  {explain(fault, Recipe)}" for fault in error.errors())
         raise UsageError(f"The recipe {path} has {error.error_count()} fault(s):\n{faults}") from None
 
 
@@ -220,24 +216,3 @@ def _override(document: dict[str, Any], text: str) -> None:
         section[leaf] = yaml.safe_load(value)
     except yaml.YAMLError:
         raise UsageError(f"--set {text!r}: the value is not valid YAML.") from None
-
-
-def _explain(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] != "extra_forbidden":
-        found = "" if fault["type"] in ("missing", "value_error") else f", found {fault['input']!r}"
-        return f"{where}: {fault['msg']}{found}"
-    *parents, key = fault["loc"]
-    near = difflib.get_close_matches(str(key), _keys_of(parents), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(_keys_of(parents))}"
-    return f"{where}: unknown key; {hint}"
-
-
-def _keys_of(parents: Sequence[Any]) -> list[str]:
-    model: type[BaseModel] = Recipe
-    for parent in parents:
-        if isinstance(parent, str):
-            annotation = model.model_fields[parent].annotation
-            candidates = (annotation, *get_args(annotation))
-            model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(model.model_fields)

@@ -6,25 +6,37 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["ViewPlan"]
+__all__ = ["Layout", "Pipeline", "ViewPlan"]
 
+Pipeline = Literal["mmaction2", "paddlevideo", "mindspore"]
+Layout = Literal["NCHW", "NCTHW", "stacked", "planes"]
 Triple = tuple[float, float, float]
 Positive = Annotated[int, Field(gt=0)]
 
+_DENSE_POSITIONS = 10
+
 
 class ViewPlan(BaseModel):
-    """How a video becomes the `frames_per_sample` crops of one sample.
+    """How a video becomes one sample's tensor.
 
-    `num_segments` equal stretches give one frame each (`clip_len` 1); `twice_sample` adds a second temporal
-    phase; `crop` is one centre square or three squares along the longer side. Sizes are in pixels, `mean`
-    and `std` on the 0..255 scale in the order of `colour`.
+    The video is sampled at `num_segments` places, `clip_len` frames (`frame_interval` apart) at each;
+    `twice_sample` adds a second temporal phase, dense `sampling` takes ten positions. `crop` is one centre
+    square or three squares of the resized frame. Sizes are in pixels; `mean` and `std` are in the order of
+    `colour` and on the scale of the pixels divided by `pixel_scale`.
+
+    `pipeline` names whose decoder, resizing, rounding and order of operations are reproduced. `layout` is how
+    a network takes the frames: NCHW as a row of pictures (TSM, PP-TSM: all segments are one view), NCTHW as
+    clips with time behind the channels (I3D: each segment is a view), `stacked` as one picture of
+    3 * clip_len channels for each segment (StNet), `planes` as three colours of all frames (StNet's second
+    generation).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    pipeline: Pipeline = "mmaction2"
     sampling: Literal["uniform", "dense"] = "uniform"
     num_segments: Positive
-    clip_len: Literal[1] = 1
+    clip_len: Positive = 1
     frame_interval: Positive = 1
     twice_sample: bool = False
     short_side: Positive
@@ -33,23 +45,34 @@ class ViewPlan(BaseModel):
     colour: Literal["rgb", "bgr"] = "rgb"
     mean: Triple
     std: Triple
-    layout: Literal["NCHW"] = "NCHW"
+    layout: Layout = "NCHW"
 
     @model_validator(mode="after")
-    def _crops_fit(self) -> ViewPlan:
-        if self.crop == "three" and self.crop_size != self.short_side:
+    def _fits_together(self) -> ViewPlan:
+        if self.crop_size > self.short_side:
+            raise ValueError(f"crop_size {self.crop_size} does not fit into short_side {self.short_side}")
+        if self.crop == "three" and self.pipeline == "mmaction2" and self.crop_size != self.short_side:
             raise ValueError(
                 f"three crops slide along the longer side, so crop_size must equal short_side {self.short_side}, "
                 f"found {self.crop_size}"
             )
-        if self.crop_size > self.short_side:
-            raise ValueError(f"crop_size {self.crop_size} does not fit into short_side {self.short_side}")
+        if self.layout == "NCHW" and self.clip_len != 1:
+            raise ValueError(f"layout NCHW takes one frame from each segment, found clip_len {self.clip_len}")
+        if self.layout in ("stacked", "planes") and (self.crops, self.phases) != (1, 1):
+            raise ValueError(
+                f"layout {self.layout} is one view, found {self.phases} phase(s) x {self.crops} crop(s)"
+            )
         return self
 
     @property
+    def pixel_scale(self) -> int:
+        """What pixels are divided by before mean and std: 1 in mmaction2, 255 in the others."""
+        return 1 if self.pipeline == "mmaction2" else 255
+
+    @property
     def phases(self) -> int:
-        """Temporal positions at which the segments are sampled: dense testing takes ten (mmaction2)."""
-        return 10 if self.sampling == "dense" else 1 + self.twice_sample
+        """Temporal positions at which the segments are sampled."""
+        return _DENSE_POSITIONS if self.sampling == "dense" else 1 + self.twice_sample
 
     @property
     def crops(self) -> int:
@@ -58,23 +81,31 @@ class ViewPlan(BaseModel):
 
     @property
     def clips(self) -> int:
-        """Views of one sample: each is `num_segments` frames that the network sees together."""
-        return self.phases * self.crops
+        """Views of one sample; the network gives a row of logits for each."""
+        return self.phases * self.crops * (self.num_segments if self.layout == "NCTHW" else 1)
 
     @property
-    def frames_per_sample(self) -> int:
-        """Crops in one sample's tensor, ordered crop by crop, within it phase by phase, then in time."""
-        return self.clips * self.num_segments * self.clip_len
+    def frames_per_crop(self) -> int:
+        """Frames that each crop is taken of, in the order of the tensor: phase by phase, then in time."""
+        return self.phases * self.num_segments * self.clip_len
 
     @property
-    def sample_shape(self) -> tuple[int, int, int, int]:
-        """The shape of one sample's tensor, e.g. (48, 3, 256, 256)."""
-        return (self.frames_per_sample, 3, self.crop_size, self.crop_size)
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's tensor, e.g. (48, 3, 256, 256); crop by crop."""
+        size = (self.crop_size, self.crop_size)
+        if self.layout == "NCTHW":
+            return (self.clips, 3, self.clip_len, *size)
+        if self.layout == "stacked":
+            return (self.num_segments, 3 * self.clip_len, *size)
+        if self.layout == "planes":
+            return (3, self.frames_per_crop, *size)
+        return (self.crops * self.frames_per_crop, 3, *size)
 
     @property
     def arithmetic(self) -> str:
-        """How the frame count comes about, in words."""
+        """How the sample's shape comes about, in words."""
+        frames = f" x {self.clip_len} frames" if self.clip_len > 1 else ""
         return (
-            f"{self.num_segments} segments x {self.phases} temporal phase(s) x {self.crops} crop(s) "
-            f"= {self.frames_per_sample} frames of 3 x {self.crop_size} x {self.crop_size}"
+            f"{self.num_segments} segments{frames} x {self.phases} temporal phase(s) x {self.crops} crop(s) "
+            f"= {self.crops * self.frames_per_crop} frames of 3 x {self.crop_size} x {self.crop_size}"
         )

@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.clips3d import ClipCrops, clip_positions, clip_tensor, clip_views, read_clips
+from preprocess.clips3d import clip_views, read_clips
 from preprocess.crops import short_side_size, three_crop
-from preprocess.frames import RawFrames
+from preprocess.frames import FrameSource, RawFrames
+from preprocess.pipelines import frame_positions
 from preprocess.pixels import Image, resize
+from preprocess.samples import make_sample
 from vidom.errors import BadData
 from vidom.views import ViewPlan
 
@@ -27,8 +29,16 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 COMMITTED = Path(__file__).parents[1] / "fixtures"
 SYNTHETIC = sorted(f"synth/{folder.name}" for folder in (COMMITTED / "synth").iterdir())
 THIRTY = ViewPlan(
-    num_segments=10, frame_interval=2, short_side=256, crop="three", crop_size=256, mean=MEAN, std=STD
-).model_copy(update={"clip_len": 32})
+    num_segments=10,
+    clip_len=32,
+    frame_interval=2,
+    short_side=256,
+    crop="three",
+    crop_size=256,
+    mean=MEAN,
+    std=STD,
+    layout="NCTHW",
+)
 CENTRE = THIRTY.model_copy(update={"num_segments": 1, "crop": "center", "crop_size": 224})
 DENSE = THIRTY.model_copy(update={"num_segments": 1, "sampling": "dense"})
 # 30 views as well, of 1.5 MB each.
@@ -57,6 +67,10 @@ class Watched:
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
         self.asked.append(list(positions))
         return self.source.read(self.asked[-1])
+
+
+def clip_positions(source: FrameSource, plan: ViewPlan) -> np.ndarray:
+    return frame_positions(source, plan).reshape(-1, plan.clip_len)
 
 
 def crc(array: np.ndarray, start: int = 0) -> int:
@@ -174,27 +188,30 @@ def test_views_are_crop_by_crop_and_within_it_clip_by_clip(sampling: str) -> Non
             np.testing.assert_array_equal(view, expected_view(source, positions[number % 10], number // 10))
 
 
-def test_the_tensor_is_its_views() -> None:
-    crops = read_clips(synthetic("synth/port_240x427"), TINY)
-    out = np.full(crops.shape, 7, np.float32)
-    assert clip_tensor(crops, TINY, out=out) is out
+def test_the_tensor_of_a_sample_is_its_views() -> None:
+    source = synthetic("synth/port_240x427")
+    out = np.full(TINY.sample_shape, 7, np.float32)
+    made = make_sample(source, TINY, out=out)
+    crops = read_clips(source, TINY)
+    assert made.tensor is out
+    assert made.frames == crops.frames
     np.testing.assert_array_equal(out, np.stack(list(clip_views(crops, TINY))))
-    np.testing.assert_array_equal(out, clip_tensor(crops, TINY))
 
 
 def test_uint8_is_the_view_before_normalisation() -> None:
-    crops = read_clips(synthetic("synth/odd_341x257"), TINY)
-    raw = clip_tensor(crops, TINY, dtype="uint8")
+    source = synthetic("synth/odd_341x257")
+    raw = np.stack(list(clip_views(read_clips(source, TINY), TINY, dtype="uint8")))
     mean, std = (np.array(numbers, np.float32)[:, None, None, None] for numbers in (MEAN, STD))
     assert raw.dtype == np.uint8
-    np.testing.assert_array_equal((raw.astype(np.float32) - mean) / std, clip_tensor(crops, TINY))
+    np.testing.assert_array_equal((raw.astype(np.float32) - mean) / std, make_sample(source, TINY).tensor)
 
 
 def test_bgr_reverses_channels() -> None:
     source = synthetic("synth/square_256x256")
     reverse = TINY.model_copy(update={"colour": "bgr", "mean": MEAN[::-1], "std": STD[::-1]})
-    bgr = clip_tensor(read_clips(source, reverse), reverse)
-    np.testing.assert_array_equal(bgr[:, ::-1], clip_tensor(read_clips(source, TINY), TINY))
+    np.testing.assert_array_equal(
+        make_sample(source, reverse).tensor[:, ::-1], make_sample(source, TINY).tensor
+    )
 
 
 def test_streaming_holds_one_view_at_a_time() -> None:
@@ -209,13 +226,6 @@ def test_streaming_holds_one_view_at_a_time() -> None:
     assert one_view < peak < 2.5 * one_view
 
 
-@pytest.mark.parametrize("out", [np.empty((30, 3, 32, 64, 63), np.float32), np.empty((1, 2), np.uint8)])
-def test_an_output_of_another_form_is_refused(out: np.ndarray) -> None:
-    crops = ClipCrops(np.zeros((3, 1, 3, 64, 64), np.uint8), np.zeros((10, 32), np.int64), ())
-    with pytest.raises(ValueError, match=r"\(30, 3, 32, 64, 64\)"):
-        clip_tensor(crops, TINY, out=out)
-
-
 def test_a_video_without_frames_is_refused() -> None:
     with pytest.raises(BadData, match="has 0 frames"):
         read_clips(RawFrames(Path("empty"), 0), TINY)
@@ -225,5 +235,5 @@ def test_frames_of_differing_sizes_are_refused(tmp_path: Path) -> None:
     for number, folder in enumerate(["small_100x76", "small_100x76", "odd_341x257"], start=1):
         frame = COMMITTED / "synth" / folder / "img_00001.jpg"
         (tmp_path / f"img_{number:05}.jpg").write_bytes(frame.read_bytes())
-    with pytest.raises(BadData, match="Frame 3 of .* 341x257 .* 100x76"):
+    with pytest.raises(BadData, match="Frame 3 of .* measures 341x257, the frames before it 100x76"):
         read_clips(RawFrames(tmp_path, 3), TINY)

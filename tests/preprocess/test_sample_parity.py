@@ -16,8 +16,9 @@ import pytest
 
 from preprocess.crops import Box, center_crop, multi_scale_crop, short_side_size, three_crop
 from preprocess.frames import RawFrames
+from preprocess.pipelines import crop_boxes, frame_positions
 from preprocess.pixels import crop, mirror, pixel_table, resize, split_planes, write_crop
-from preprocess.samples import crop_boxes, frame_positions, make_sample
+from preprocess.samples import make_sample
 from preprocess.sampling import uniform_test, uniform_train
 from vidom.views import ViewPlan
 

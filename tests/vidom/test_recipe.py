@@ -11,7 +11,7 @@ from vidom.recipe import load_recipe, recipe_folder, recipe_names
 
 def test_sthv2_has_the_published_contract():
     recipe = load_recipe("tsm_sthv2")
-    assert recipe.views.frames_per_sample == 8 * 2 * 3
+    assert recipe.views.sample_shape[0] == 8 * 2 * 3
     assert recipe.input_shape(8) == (8, 48, 3, 256, 256)
     assert recipe.output_shape(8) == (8, 174)
     assert recipe.head.average_clips == "score"

@@ -1,0 +1,49 @@
+"""What is wrong with a recipe, in words that a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+__all__ = ["explain"]
+
+
+def explain(fault: Any, root: type[BaseModel]) -> str:
+    """Return pydantic's fault as one line: where, what, found; an unknown key with the nearest known one."""
+    *parents, key = fault["loc"] or ("recipe",)
+    # Pydantic puts the architecture's name between `network` and its key.
+    where = ".".join(str(part) for part in (*parents[:1], *parents[1 + (parents[:1] == ["network"]) :], key))
+    if fault["type"] != "extra_forbidden":
+        found = (
+            ""
+            if fault["type"] in ("missing", "value_error", "union_tag_invalid")
+            else f", found {fault['input']!r}"
+        )
+        return f"{where}: {fault['msg']}{found}"
+    near = difflib.get_close_matches(str(key), _keys_of(parents, root), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(_keys_of(parents, root))}"
+    return f"{where}: unknown key; {hint}"
+
+
+def _keys_of(parents: Sequence[Any], root: type[BaseModel]) -> list[str]:
+    models: list[type[BaseModel]] = [root]
+    for parent in parents:
+        fields = [model.model_fields[parent] for model in models if parent in model.model_fields]
+        if fields:
+            models = [member for field in fields for member in _models_in(field.annotation)]
+        else:
+            models = [
+                m
+                for m in models
+                if parent in get_args(getattr(m.model_fields.get("arch"), "annotation", None))
+            ]
+    return list(models[0].model_fields) if models else []
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
