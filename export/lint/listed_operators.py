@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["LISTED"]
 
 # Names as ONNX spells them, in the order of the alphabet. Source: CANN 8.0.0 (commercial), operator list,
-# "Supported ONNX operators" (operatorlist_00176); the lists of 5.0.4 and 6.0.1 hold no others that ONNX has.
+# "Supported ONNX operators" (operatorlist_00176); that of 5.0.4 is shorter and holds no other that ONNX has.
 _NAMES = """
 Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization BitShift BitwiseAnd
 BitwiseNot BitwiseOr BitwiseXor Cast Ceil Celu Clip Compress Concat Constant ConstantOfShape Conv ConvTranspose
