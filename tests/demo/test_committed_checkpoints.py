@@ -1,0 +1,63 @@
+"""The checkpoints in the repository: small, of this generator, and as far apart as the demo says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from demo.examples import Examples, draw_examples
+from demo.motion import GENERATOR_VERSION
+from demo.train import predict
+from networks.build import load_network
+from networks.checkpoint import read_mmaction2
+from vidom.recipe import load_recipe
+
+CHECKPOINTS = Path(__file__).parents[2] / "demo" / "checkpoints"
+RECIPE = load_recipe("tsm_demo")
+
+
+@pytest.fixture(scope="module")
+def unseen() -> Examples:
+    """Clips of a seed that no training and no demo uses."""
+    return draw_examples("validation", clips_per_class=12, plan=RECIPE.views, seed=7, workers=1)
+
+
+def _predicted(unseen: Examples, *, shift: bool, name: str) -> NDArray[np.int64]:
+    network, _ = load_network(
+        "tsm",
+        {**RECIPE.network_arguments, "shift": shift},
+        framework="mmaction2",
+        checkpoint=str(CHECKPOINTS / name),
+    )
+    return predict(network, unseen, plan=RECIPE.views).argmax(1).numpy()
+
+
+@pytest.mark.parametrize(("name", "shift"), [("tsm_demo.pth", True), ("tsn_demo.pth", False)])
+def test_checkpoints_are_small_and_of_this_generator(name: str, shift: bool) -> None:
+    assert (CHECKPOINTS / name).stat().st_size < 1_500_000
+    meta = read_mmaction2(CHECKPOINTS / name).meta
+    assert (meta["recipe"], meta["shift"], meta["generator"]) == ("tsm_demo", shift, GENERATOR_VERSION)
+
+
+def test_the_network_with_the_shift_tells_the_motions(unseen: Examples) -> None:
+    predicted = _predicted(unseen, shift=True, name="tsm_demo.pth")
+    assert (predicted == unseen.labels).mean() >= 0.95
+
+
+def test_the_network_without_it_tells_what_one_frame_tells(unseen: Examples) -> None:
+    predicted = _predicted(unseen, shift=False, name="tsn_demo.pth")
+    assert (predicted == unseen.labels).mean() <= 0.3
+    # The set of frames tells no more about the direction than a coin.
+    right_pair = predicted // 2 == unseen.labels // 2
+    assert (predicted == unseen.labels)[right_pair].mean() <= 0.8
+
+
+def test_frames_in_reverse_order_are_taken_for_the_partner(unseen: Examples) -> None:
+    backwards = Examples(np.ascontiguousarray(unseen.clips[:, ::-1]), unseen.labels ^ 1)
+    predicted = _predicted(backwards, shift=True, name="tsm_demo.pth")
+    assert (predicted == backwards.labels).mean() >= 0.95
+    same = _predicted(unseen, shift=False, name="tsn_demo.pth")
+    assert (_predicted(backwards, shift=False, name="tsn_demo.pth") == same).mean() > 0.98
