@@ -12,6 +12,9 @@ OUTFMT  ?= NPY
 LOOP    ?= 20
 VIDEO   ?=
 SET     ?=
+SOC     ?=
+DRY_RUN ?=
+NEED    ?=
 PYTHON  ?= python3
 
 VENV  := .venv
@@ -20,12 +23,13 @@ READY := $(VENV)/.ready
 BUILD := om_models/build/$(MODEL)/bs$(BS)
 NAIVE := $(BUILD)/$(MODEL)_bs$(BS).onnx
 FINAL := $(BUILD)/$(MODEL)_new_bs$(BS).onnx
+OM    := $(BUILD)/$(MODEL)_bs$(BS).om
 STORE := $(OUT)/store
 FROM  := --recipe $(MODEL) $(foreach entry,$(SET),--set $(entry))
 INPUT := --input_dtype $(DTYPE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock doctor demo demo-train test lint format preprocess export verify infer score bench predict clean distclean
+.PHONY: help setup lock doctor demo demo-train test lint format preprocess export om verify infer score bench predict clean distclean
 
 help: ## show this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
@@ -43,6 +47,9 @@ help: ## show this text
 	  LOOP      "repeats of the pure-performance loop ($(LOOP))" \
 	  VIDEO     "one video file, for predict" \
 	  SET       "recipe overrides, e.g. SET='head.average_clips=prob'" \
+	  SOC       "chip for om, e.g. 310P3; npu-smi tells it where there is a card" \
+	  DRY_RUN   "1: om prints ATC's command and writes commands.sh, nothing else" \
+	  NEED      "stages that doctor must find possible, e.g. 'om score'" \
 	  DEVICE    "device number handed to the engine ($(DEVICE))" \
 	  PYTHON    "interpreter that .venv is made from ($(PYTHON))" \
 	  PIP_ARGS  "extra arguments for pip during setup, e.g. an index of CPU builds of torch"
@@ -87,6 +94,12 @@ export: $(READY) ## CKPT -> ONNX with softmax -> graph surgery -> proof that all
 	$(RUN) export/to_onnx.py $(FROM) $(INPUT) --checkpoint "$(CKPT)" --batch_size $(BS) --output $(NAIVE)
 	$(RUN) export/modify_onnx.py -m1 $(NAIVE) -m2 $(FINAL) -bs $(BS)
 	$(RUN) export/verify.py $(FROM) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
+	@if command -v atc > /dev/null; then $(MAKE) --no-print-directory om; else \
+	  echo "No .om was made, since atc is not on PATH; make doctor says what to install, make om DRY_RUN=1 writes its command."; fi
+
+om: $(READY) ## ONNX -> .om with ATC (SOC=310P3, else what npu-smi shows; DRY_RUN=1 writes commands.sh only)
+	$(RUN) export/to_om.py --model $(FINAL) --output $(OM) --batch_size $(BS) \
+	  $(if $(SOC)$(DRY_RUN),--soc_version $(or $(SOC),Ascend310P3)) $(if $(DRY_RUN),--dry_run)
 
 verify: $(READY) ## compare torch, ONNX and modified ONNX once more
 	$(RUN) export/verify.py $(FROM) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
