@@ -21,7 +21,7 @@ from vidom.errors import BadData
 __all__ = ["is_mindir", "read_mindir"]
 
 # StNet's graph has some 500 nodes and 301 parameters; the limits bound the time that a hostile file can take.
-_MAX_FIELDS = 200_000
+_MAX_FIELDS = 100_000
 _MAX_PARAMETERS = 20_000
 _KINDS = {
     **{1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool"},
@@ -39,10 +39,10 @@ def is_mindir(path: Path | str) -> bool:
     """
     view = open_mapped(path)
     try:
-        number, value = next(fields(view, limit=_MAX_FIELDS))
+        number, value = next(fields(view, limit=1 << 62))
     except ValueError:
         return False
-    return number != 1 or (isinstance(value, memoryview) and bytes(value[:1]) != b"\n")
+    return number != 1 or (isinstance(value, memoryview) and bytes(value[:1]) not in (b"\n", b""))
 
 
 def read_mindir(path: Path | str) -> dict[str, Array]:
@@ -54,7 +54,7 @@ def read_mindir(path: Path | str) -> dict[str, Array]:
     view = open_mapped(path)
     arrays: dict[str, Array] = {}
     try:
-        model = grouped(view, limit=_MAX_FIELDS)
+        model = grouped(view, limit=_MAX_PARAMETERS)
         if 10 in model and not number_in(model, 10):
             raise ValueError("numbers in big-endian order, which is not read here")
         graph = view_in(model, 7)
