@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,8 @@ def _compare_at(batch_size: int, runner: Run, truth: _Truth, stage: str, toleran
     )
 
 
-def _runners(path: Path, recipe: Recipe) -> list[tuple[int, Run]]:
+def _runners(path: Path, recipe: Recipe) -> Iterator[tuple[int, Run]]:
+    """Yield (batch size, runner), each made when its turn comes, so that only one holds its activations."""
     model = _load(path, recipe)
     own = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     sizes = sorted({1, 2, own} - {0})
@@ -123,7 +124,8 @@ def _runners(path: Path, recipe: Recipe) -> list[tuple[int, Run]]:
     if own * sample_bytes > LARGEST_BATCH_BYTES:
         log(f"{path.name} is verified at batch 1 and 2; its own batch {own} would need too much memory here.")
         sizes.remove(own)
-    return [(size, _runner(model if size == own else _at_batch(path, size), recipe)) for size in sizes]
+    for size in sizes:
+        yield size, _runner(model if size == own else _at_batch(path, size), recipe)
 
 
 def _at_batch(path: Path, batch_size: int) -> onnx.ModelProto:
