@@ -67,16 +67,18 @@ def _faults(path: str) -> Iterator[str]:
         yield "they can not be read; chmod u+r"
 
 
-def check_output_folder(output: str) -> str:
-    """Return a remark about what ais_bench does to the folder, or nothing; `output` exists now, mode 0750 if new.
+def check_output_folder(output: str, dirname: str) -> str:
+    """Return a remark about what ais_bench does to `output`, or nothing; it exists now, with mode 0750 if it is new.
 
     Raises UsageError for a path that ais_bench does not take.
     """
+    if _STRANGE.search(f"{output}/{dirname}"):
+        raise UsageError(
+            f"ais_bench takes only the characters A-Z a-z 0-9 _ - / . in a path, so --output {output!r} with "
+            f"--output_dirname {dirname!r} would be refused. Choose others."
+        )
     folder = Path(output)
-    if not folder.exists():
-        folder.mkdir(parents=True, mode=0o750)
-    if _STRANGE.search(output):
-        check_paths([output])
+    folder.mkdir(parents=True, mode=0o750, exist_ok=True)
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & _TOO_OPEN_OUTPUT:
         return (

@@ -12,7 +12,7 @@ from vidom.errors import Lacking, UsageError, UserError
 from vidom.files import read_json, sha256_file
 from vidom.npu import list_cards
 
-__all__ = ["Choice", "choose_engine"]
+__all__ = ["Choice", "choose_engine", "lacking_for_npu"]
 
 _BUILD_RECORD = "build.json"
 
@@ -53,7 +53,7 @@ def choose_engine(model: Path, asked: EngineName) -> Choice:
 
 
 def _offline(model: Path) -> Choice:
-    lacking = _lacking_for_npu()
+    lacking = lacking_for_npu()
     if lacking:
         raise Lacking(
             f"{model} is an offline model, which only an Ascend NPU with ais_bench executes, and {lacking}. Run it "
@@ -68,7 +68,7 @@ def _best_of_both(model: Path) -> Choice:
         return Choice("onnxruntime", model, f"there is no {om.name} for an NPU beside the model")
     if not _built_from(om, model):
         return Choice("onnxruntime", model, f"{om.name} was built from another {model.name}")
-    lacking = _lacking_for_npu()
+    lacking = lacking_for_npu()
     if lacking:
         return Choice("onnxruntime", model, lacking)
     return Choice("ascend", om, f"{om.name} is beside the model, and an NPU and ais_bench are here")
@@ -84,8 +84,8 @@ def _built_from(om: Path, model: Path) -> bool:
     return compiled is None or compiled == sha256_file(model)
 
 
-def _lacking_for_npu() -> str:
-    """Return what is missing for the NPU, a phrase, or nothing."""
+def lacking_for_npu() -> str:
+    """Return what is missing here to run an .om on an NPU, a phrase, or nothing."""
     try:
         if not list_cards():
             return "npu-smi shows no NPU here"

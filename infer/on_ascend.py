@@ -89,7 +89,7 @@ def _prepared(options: Options, plan: OmPlan | None) -> tuple[Options, RunFolder
     dirname = options.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
     places = RunFolder.of(options.output, dirname)
     places.refuse_foreign()
-    if remark := check_output_folder(options.output):
+    if remark := check_output_folder(options.output, dirname):
         log(remark)
     check_room(
         options.output,

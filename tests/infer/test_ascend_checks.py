@@ -98,6 +98,7 @@ def test_another_owner(ready: Bench, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_blank_in_the_output(ready: Bench):
     assert "only the characters" in refused(ready, UsageError, output="./o ut").lower()
+    assert not (ready.folder / "o ut").exists()
 
 
 def test_files_of_one_stem_or_of_different_sizes(ready: Bench):

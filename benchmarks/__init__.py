@@ -1,0 +1,1 @@
+"""Measurements. Whatever they print names the engine and the device that the numbers came from."""

@@ -1,0 +1,202 @@
+"""One line of the batch table: a model built for one batch size, its accuracy on the store and its speed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+
+from export.deployable import InputDtype
+from export.modify_onnx import modify_onnx
+from export.record import code_digest
+from export.to_onnx import to_onnx
+from infer.bench import infer
+from infer.performance import InferenceResult
+from postprocess.metrics import Proportion
+from postprocess.score import score
+from vidom.command import log
+from vidom.errors import BadData, JudgementFailed
+from vidom.files import read_json, sha256_file, write_json
+from vidom.machine import look_at_machine
+from vidom.recipe import Recipe
+
+__all__ = ["Order", "Row", "measured_row"]
+
+ROWS = "rows.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What all rows of a table have in common; `store` is the clip store's folder, None for speed alone."""
+
+    recipe: Recipe
+    checkpoint: str
+    input_dtype: InputDtype
+    store: Path | None
+    engine: Literal["onnxruntime", "ascend"]
+    provider: str | None
+    device: str
+    soc_version: str | None
+    loop: int
+    output_dir: Path
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample's tensor, which must be read for each."""
+        return int(np.prod(self.recipe.views.sample_shape)) * np.dtype(self.input_dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured for one batch size.
+
+    `top1` and `top5` are (accuracy, low, high) with the 95 % Wilson interval of `n` samples. `fps` is samples a second
+    of execution alone, `samples_per_second` that from the first byte read to the last output written. What needs a
+    clip store is None without one.
+    """
+
+    batch_size: int
+    chip: str
+    engine: str
+    dataset: str
+    n: int | None
+    top1: tuple[float, ...] | None
+    top5: tuple[float, ...] | None
+    fps: float
+    samples_per_second: float | None
+    padded_rows: int | None
+
+
+def measured_row(order: Order, batch_size: int) -> Row:
+    """Return the row, which is on disk in `rows.json` now; one that an earlier run measured of the same is taken again.
+
+    The same are the exported model, engine, device, store, loop and code. Raises JudgementFailed when surgery changes
+    what the model computes, and what the stages raise.
+    """
+    folder = order.output_dir / f"bs{batch_size}"
+    naive = to_onnx(
+        recipe=order.recipe,
+        checkpoint=order.checkpoint,
+        output=folder / f"{order.recipe.name}_bs{batch_size}.onnx",
+        batch_size=batch_size,
+        input_dtype=order.input_dtype,
+    )
+    key = _key(order, naive)
+    rows = _read_rows(order.output_dir)
+    if key in rows:
+        log(f"batch {batch_size}: measured before, taken from {order.output_dir / ROWS}")
+        return rows[key]
+    row = _measure(order, batch_size, _built(order, naive, batch_size))
+    write_json(order.output_dir / ROWS, {name: asdict(one) for name, one in {**rows, key: row}.items()})
+    return row
+
+
+def _key(order: Order, naive: Path) -> str:
+    facts: Mapping[str, Any] = {
+        "model": sha256_file(naive),
+        "code": code_digest(),
+        "engine": [order.engine, order.provider, order.device, order.soc_version],
+        "onnxruntime": onnxruntime.__version__,
+        "threads": look_at_machine(order.output_dir).cores_usable,
+        "store": sha256_file(order.store / "manifest.json") if order.store else None,
+        "loop": order.loop,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _read_rows(folder: Path) -> dict[str, Row]:
+    path = folder / ROWS
+    if not path.is_file():
+        return {}
+    try:
+        return {key: _row(**entry) for key, entry in read_json(path, what="table's rows").items()}
+    except (TypeError, AttributeError) as error:
+        raise BadData(
+            f"{path} does not hold rows of a batch table ({error}). Delete it; all is measured anew."
+        ) from None
+
+
+def _row(*, top1: Sequence[float] | None, top5: Sequence[float] | None, **rest: Any) -> Row:
+    """Return the row that JSON gave back, its lists as tuples."""
+    first, fifth = (None if share is None else tuple(share) for share in (top1, top5))
+    return Row(top1=first, top5=fifth, **rest)
+
+
+def _built(order: Order, naive: Path, batch_size: int) -> Path:
+    final = naive.with_name(f"{order.recipe.name}_new_bs{batch_size}.onnx")
+    done = modify_onnx(model=naive, output=final, batch_size=batch_size)
+    if not done.equivalence.passed:
+        raise JudgementFailed(
+            f"Surgery changed what {naive} computes, so nothing was measured:\n{done.equivalence.lines()}"
+        )
+    if order.engine == "onnxruntime":
+        return final
+    # Only where ATC compiles is this part of export needed.
+    from export.to_om import to_om
+
+    return to_om(
+        model=final,
+        output=final.with_suffix(".om"),
+        batch_size=batch_size,
+        soc_version=order.soc_version,
+    )
+
+
+def _measure(order: Order, batch_size: int, model: Path) -> Row:
+    n, top1, top5, on_store = None, None, None, None
+    if order.store is not None:
+        on_store = _infer(
+            order,
+            model,
+            input=str(order.store / "clips"),
+            output=str(model.parent / "result"),
+            output_dirname=order.engine,
+            outfmt="NPY",
+        )
+        metrics = score(result_path=str(on_store.summary), info_path=_info(order.store)).metrics
+        n, top1, top5 = metrics.n, _shares(metrics.top1), _shares(metrics.top5)
+    pure = _infer(order, model, loop=order.loop)
+    return Row(
+        batch_size=batch_size,
+        chip=_chip(pure),
+        engine=f"{pure.engine} {pure.engine_version}",
+        dataset=order.recipe.dataset.name,
+        n=n,
+        top1=top1,
+        top5=top5,
+        fps=pure.throughput,
+        samples_per_second=on_store.samples_per_second if on_store else None,
+        padded_rows=on_store.padded_rows if on_store else None,
+    )
+
+
+def _infer(order: Order, model: Path, **options: Any) -> InferenceResult:
+    return infer(
+        model=model, engine=order.engine, provider=order.provider, device=order.device, say=log, **options
+    )
+
+
+def _info(store: Path) -> Path:
+    lists = sorted(store.glob("*.info"))
+    if len(lists) != 1:
+        raise BadData(
+            f"The clip store {store} should hold one .info list of labels, found {len(lists)}. Pack it again."
+        )
+    return lists[0]
+
+
+def _shares(proportion: Proportion) -> tuple[float, ...]:
+    return (proportion.value, proportion.low, proportion.high)
+
+
+def _chip(result: InferenceResult) -> str:
+    if result.device != "CPU (ONNX Runtime)":
+        return result.device
+    machine = look_at_machine(Path.cwd())
+    return f"{machine.processor}, {machine.cores_usable} cores"

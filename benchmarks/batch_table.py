@@ -1,0 +1,137 @@
+"""Accuracy and speed by batch size in one table: `python -m benchmarks.batch_table --recipe M --batches 1 4 8 …`.
+
+For each batch size: export, surgery, for an NPU ATC, inference over the clip store, score, pure-performance loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.batch_plot import plot
+from benchmarks.batch_report import document, markdown
+from benchmarks.batch_row import Order, Row, measured_row
+from export.deployable import InputDtype
+from export.to_onnx import add_model_options, recipe_of
+from infer.choice import lacking_for_npu
+from infer.options import ENGINES, EngineName
+from vidom.cann import find_atc
+from vidom.clip_store import ClipStore
+from vidom.command import Parser, log, run
+from vidom.errors import Lacking, UsageError
+from vidom.files import write_json, write_text
+from vidom.recipe import Recipe
+
+__all__ = ["BatchTable", "batch_table", "main"]
+
+
+@dataclass(frozen=True)
+class BatchTable:
+    """The measured rows, the Markdown that shows them, and the folder that holds all."""
+
+    rows: tuple[Row, ...]
+    text: str
+    output_dir: Path
+
+
+def batch_table(
+    *,
+    recipe: Recipe,
+    batches: Sequence[int],
+    output_dir: Path,
+    checkpoint: str = "",
+    store: Path | None = None,
+    engine: EngineName = "auto",
+    provider: str | None = None,
+    device: str = "0",
+    soc_version: str | None = None,
+    input_dtype: InputDtype = "float32",
+    loop: int = 20,
+) -> BatchTable:
+    """`output_dir` holds `batch_table.md`, `.json` and `.png` with a row for each batch size, all measured here.
+
+    Killed and started again, it keeps the rows that were finished. Without `store` only fps is measured. `engine` auto
+    is ascend where an NPU, ais_bench and ATC are here. Raises UsageError for batch sizes that are none, and what the
+    stages raise; rows that were measured until then are kept.
+    """
+    if not batches or min(batches) < 1 or len(set(batches)) != len(batches):
+        raise UsageError(
+            f"--batches takes different batch sizes of at least 1, found {' '.join(map(str, batches))}."
+        )
+    if loop < 1:
+        raise UsageError(f"--loop must be at least 1, found {loop}.")
+    if find_spec("matplotlib") is None:
+        raise Lacking(
+            "The table's picture needs matplotlib. Type: pip install matplotlib (make setup has it)."
+        )
+    order = Order(
+        recipe=recipe,
+        checkpoint=checkpoint,
+        input_dtype=input_dtype,
+        store=ClipStore.open(store).folder if store else None,
+        engine=_engine(engine),
+        provider=provider,
+        device=device,
+        soc_version=soc_version,
+        loop=loop,
+        output_dir=output_dir,
+    )
+    rows = []
+    for number, batch_size in enumerate(batches, 1):
+        log(f"[{number}/{len(batches)}] batch {batch_size}, engine {order.engine}")
+        rows.append(measured_row(order, batch_size))
+    text = markdown(order, rows)
+    write_text(output_dir / "batch_table.md", text)
+    write_json(output_dir / "batch_table.json", document(order, rows))
+    plot(output_dir / "batch_table.png", order, rows)
+    return BatchTable(tuple(rows), text, output_dir)
+
+
+def _engine(asked: EngineName) -> Literal["onnxruntime", "ascend"]:
+    if asked != "auto":
+        return asked
+    lacking = lacking_for_npu() or ("" if find_atc() else "atc is not on PATH")
+    log(f"engine {'onnxruntime' if lacking else 'ascend'}: {lacking or 'NPU, ais_bench and atc are here'}")
+    return "onnxruntime" if lacking else "ascend"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, measure and print the table."""
+    parser = Parser(
+        prog="python -m benchmarks.batch_table", description="Accuracy and speed by batch size, in one table."
+    )
+    add_model_options(parser)
+    add = parser.add_argument
+    add("--batches", nargs="+", type=int, default=[1, 4, 8, 16, 32], metavar="N", help="batch sizes")
+    add("--store", type=Path, help="clip store for accuracy and end-to-end speed; without it fps alone")
+    add(
+        "--engine", choices=ENGINES, default="auto", help="auto: ascend if an NPU, ais_bench and ATC are here"
+    )
+    add("--provider", help="ONNX Runtime's execution provider, e.g. CUDA; without it the CPU")
+    add("--device", default="0", help="NPU number, or several as 0,1")
+    add("--soc_version", help="chip to compile for; else the one npu-smi shows")
+    add("--loop", type=int, default=20, help="executions of the pure-performance loop")
+    add("--output_dir", type=Path, required=True, help="where models, results and the table go")
+    options = parser.parse_args(argv)
+    table = batch_table(
+        recipe=recipe_of(options),
+        batches=options.batches,
+        output_dir=options.output_dir,
+        checkpoint=options.checkpoint,
+        store=options.store,
+        engine=options.engine,
+        provider=options.provider,
+        device=options.device,
+        soc_version=options.soc_version,
+        input_dtype=options.input_dtype,
+        loop=options.loop,
+    )
+    print(table.text, end="")
+    log(f"table, numbers and picture are {table.output_dir / 'batch_table'}.md, .json and .png")
+
+
+if __name__ == "__main__":
+    run(main)
