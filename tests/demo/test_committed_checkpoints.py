@@ -22,7 +22,7 @@ RECIPE = load_recipe("tsm_demo")
 @pytest.fixture(scope="module")
 def unseen() -> Examples:
     """Clips of a seed that no training and no demo uses."""
-    return draw_examples("validation", clips_per_class=12, plan=RECIPE.views, seed=7, workers=1)
+    return draw_examples("validation", clips_per_class=30, plan=RECIPE.views, seed=7, workers=1)
 
 
 def _predicted(unseen: Examples, *, shift: bool, name: str) -> NDArray[np.int64]:
@@ -49,10 +49,8 @@ def test_the_network_with_the_shift_tells_the_motions(unseen: Examples) -> None:
 
 def test_the_network_without_it_tells_what_one_frame_tells(unseen: Examples) -> None:
     predicted = _predicted(unseen, shift=False, name="tsn_demo.pth")
-    assert (predicted == unseen.labels).mean() <= 0.3
-    # The set of frames tells no more about the direction than a coin.
-    right_pair = predicted // 2 == unseen.labels // 2
-    assert (predicted == unseen.labels)[right_pair].mean() <= 0.8
+    # One frame tells nothing: chance is 1/12, and 360 clips scatter by 0.015 around it.
+    assert (predicted == unseen.labels).mean() <= 0.2
 
 
 def test_frames_in_reverse_order_are_taken_for_the_partner(unseen: Examples) -> None:
