@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ascend_bench import Bench
 
 from benchmarks.batch_plot import plot
 from benchmarks.batch_report import document, markdown
@@ -187,3 +188,33 @@ def test_batches_that_are_none_are_refused(batches: list[int], tmp_path: Path):
         batch_table(recipe=load_recipe("tsm_demo"), batches=batches, output_dir=tmp_path)
     with pytest.raises(UsageError, match="--loop"):
         batch_table(recipe=load_recipe("tsm_demo"), batches=[1], loop=0, output_dir=tmp_path)
+
+
+def test_with_an_npu_the_model_is_compiled_and_run_by_ais_bench(
+    tiny_recipe: Path, store: Path, bench: Bench, fixtures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Stand-ins for npu-smi, ATC and ais_bench: what is passed on is shown here, no number is a measurement."""
+    bench.npu_smi(fixtures / "ascend" / "npu_smi" / "real_310P3_modelzoo_22.x.txt")
+    clips = np.stack([np.fromfile(path, np.float32) for path in sorted((store / "clips").iterdir())])
+    weights = np.random.default_rng(1).integers(-1, 2, size=(clips.shape[1], 7))
+
+    def stand_in(*, model: Path, output: Path, batch_size: int, soc_version: str) -> Path:
+        assert model.name == f"tiny_new_bs{batch_size}.onnx" and soc_version == "310P3"
+        output.write_text(json.dumps({"rows": batch_size, "weights": weights.tolist()}))
+        return output
+
+    monkeypatch.setattr("export.to_om.to_om", stand_in)
+    (row,) = batch_table(
+        recipe=load_recipe(str(tiny_recipe)),
+        batches=[2],
+        checkpoint="seeded:0",
+        store=store,
+        engine="ascend",
+        soc_version="310P3",
+        output_dir=bench.folder / "table",
+    ).rows
+    labels = [int(line.split()[1]) for line in (store / "tiny.info").read_text().splitlines()]
+    assert row.top1 and row.top1[0] == np.mean((clips @ weights).argmax(axis=1) == labels)
+    assert (row.chip, row.n, row.padded_rows) == ("NPU 0 (Ascend310P3)", SAMPLES, 1)
+    assert row.engine.startswith("ascend ais_bench 0.0.2, aclruntime 0.0.2")
+    assert row.fps == pytest.approx(1000.0)  # the stand-in's invented 2 ms for a batch of 2

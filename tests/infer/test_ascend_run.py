@@ -15,6 +15,7 @@ from onnx_models import rows_of
 
 from infer.bench import infer
 from infer.performance import InferenceResult
+from postprocess.score import score
 from vidom.errors import UsageError
 from vidom.results import read_output, read_summary
 
@@ -151,6 +152,18 @@ def test_several_devices_share_the_files_and_the_summary_is_one(bench: Bench):
         "run", "run_ais_bench_device3.log", "run_ais_bench_device5.log", "run_summary.json", "run_vidom.json",
     ]  # fmt: skip
     assert [path.stat().st_nlink for path in (bench.folder / "in").iterdir()] == [1] * 7
+
+
+def test_what_several_devices_wrote_is_scored_like_any_run_and_may_be_moved(bench: Bench):
+    rows = rows_of(5)
+    bench.inputs(rows)
+    run(bench, bench.model(2), device="0,1")
+    best = (rows @ WEIGHTS).argmax(axis=1)
+    labels = [*best[:4], (best[4] + 1) % CLASSES]
+    (bench.folder / "sthv2.info").write_text("".join(f"{n} {label}\n" for n, label in enumerate(labels)))
+    shutil.move(bench.folder / "out", bench.folder / "elsewhere")
+    scores = score(result_path="elsewhere/run_summary.json", info_path="sthv2.info")
+    assert (scores.metrics.top1.correct, scores.metrics.n) == (4, 5)
 
 
 def test_a_device_with_nothing_to_do_is_not_started(bench: Bench):
