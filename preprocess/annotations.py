@@ -12,7 +12,7 @@ from typing import Literal
 from vidom.errors import BadData
 from vidom.files import read_lines
 
-__all__ = ["Annotation", "Kind", "read_annotations"]
+__all__ = ["Annotation", "Kind", "ListLine", "leaves_data_root", "read_annotations", "read_list"]
 
 Kind = Literal["videos", "rawframes", "rawframes_with_offset"]
 
@@ -41,30 +41,47 @@ class Annotation:
     offset: int = 0
 
 
-def read_annotations(
-    path: Path | str, *, kind: Kind | None = None, num_classes: int | None = None
-) -> tuple[Annotation, ...]:
-    """Return the annotations of the list at `path`, in its order.
+@dataclass(frozen=True)
+class ListLine:
+    """A line of a list that is not blank: its annotation, or what is wrong with its form."""
 
-    Lines are split at white space, from the right, so that names with spaces are read too; blank lines are
-    left out. Without `kind` it is told from how many numbers most of the lines end with. Raises BadData that
-    shows the first ten faulty lines: not of the form, a label outside `num_classes`, an absolute path or one
-    with `..`, a sample named twice.
+    number: int
+    text: str
+    annotation: Annotation | None
+    fault: str | None = None
+
+
+def read_list(path: Path | str, *, kind: Kind | None = None) -> tuple[Kind, tuple[ListLine, ...]]:
+    """Return the kind of the list at `path` and its lines, in order, judged by their form alone.
+
+    Lines are split at white space, from the right, so that names with spaces are read too. Without `kind` it
+    is told from how many numbers most of the lines end with. Raises BadData for a list that is absent or empty.
     """
     lines = [(number, line.strip()) for number, line in enumerate(read_lines(path, what="list"), 1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
         raise BadData(f"The list {path} is empty; expected lines like: {' or '.join(_FORMS.values())}")
-    kind = kind or _kind_of([line for _, line in lines])
+    known = kind or _kind_of([line for _, line in lines])
+    return known, tuple(_parse(number, line, known) for number, line in lines)
+
+
+def read_annotations(
+    path: Path | str, *, kind: Kind | None = None, num_classes: int | None = None
+) -> tuple[Annotation, ...]:
+    """Return the annotations of the list at `path`, in its order; it is read as by `read_list`.
+
+    Raises BadData that shows the first ten faulty lines: not of the form, a label outside `num_classes`, an
+    absolute path or one with `..`, a sample named twice.
+    """
+    kind, lines = read_list(path, kind=kind)
     annotations: dict[str, tuple[int, Annotation]] = {}
     faults: list[str] = []
-    for number, line in lines:
-        annotation = _parse(line, kind)
-        fault = annotation if isinstance(annotation, str) else _fault(annotation, num_classes, annotations)
+    for line in lines:
+        fault = _fault(line.annotation, num_classes, annotations) if line.annotation else line.fault
         if fault:
-            faults.append(f"  line {number}: {line[:120]!r}: {fault}")
-        elif isinstance(annotation, Annotation):
-            annotations[annotation.id] = (number, annotation)
+            faults.append(f"  line {line.number}: {line.text[:120]!r}: {fault}")
+        elif line.annotation:
+            annotations[line.annotation.id] = (line.number, line.annotation)
     if faults:
         more = f"\n  ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise BadData(
@@ -73,6 +90,12 @@ def read_annotations(
             + more
         )
     return tuple(annotation for _, annotation in annotations.values())
+
+
+def leaves_data_root(annotation: Annotation) -> bool:
+    """Return whether the annotation's path is absolute, leads upwards, or is none at all."""
+    path = PurePosixPath(annotation.path)
+    return path.is_absolute() or ".." in path.parts or "\0" in annotation.path
 
 
 def _kind_of(lines: Sequence[str]) -> Kind:
@@ -89,13 +112,16 @@ def _kind_of_line(line: str) -> Kind:
     return "videos"
 
 
-def _parse(line: str, kind: Kind) -> Annotation | str:
-    """Return the annotation on the line, or what is wrong with the line."""
+def _parse(number: int, line: str, kind: Kind) -> ListLine:
     count = _NUMBERS[kind]
     name, *words = line.rsplit(maxsplit=count)
     if len(words) != count or not all(map(_NUMBER.fullmatch, words)):
-        return f"expected a name and {count} whole number(s) of at most 9 digits"
-    numbers = [int(word) for word in words]
+        fault = f"expected a name and {count} whole number(s) of at most 9 digits"
+        return ListLine(number, line, None, fault)
+    return ListLine(number, line, _annotation(name, [int(word) for word in words], kind))
+
+
+def _annotation(name: str, numbers: Sequence[int], kind: Kind) -> Annotation:
     if kind == "videos":
         return Annotation(name, name, None, numbers[-1])
     if kind == "rawframes":
@@ -106,8 +132,7 @@ def _parse(line: str, kind: Kind) -> Annotation | str:
 def _fault(
     annotation: Annotation, num_classes: int | None, before: dict[str, tuple[int, Annotation]]
 ) -> str | None:
-    path = PurePosixPath(annotation.path)
-    if path.is_absolute() or ".." in path.parts or "\0" in annotation.path:
+    if leaves_data_root(annotation):
         return "the path leaves the data root; write it relative to --data_root and without '..'"
     if num_classes is not None and annotation.label >= num_classes:
         return f"label {annotation.label}, but the recipe has the classes 0 to {num_classes - 1}"

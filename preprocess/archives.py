@@ -1,0 +1,81 @@
+"""Videos out of the parts of one big archive, straight into one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from preprocess.tar_stream import TarMember, tar_members
+from vidom.command import log
+from vidom.errors import BadData, Lacking
+from vidom.files import atomic_path, free_bytes, human_bytes, read_json, write_json
+from vidom.progress import progress
+
+__all__ = ["archive_parts", "unpack_videos"]
+
+_MAX_VIDEO = 1 << 28
+_RECORD = "unpacked.json"
+
+
+def archive_parts(folder: Path, name: str) -> tuple[Path, ...]:
+    """Return the files NAME-00, NAME-01... in `folder`, in order; none if there are none.
+
+    Raises BadData when a number between the first and the last is missing.
+    """
+    parts = sorted(path for path in folder.glob(f"{name}-[0-9][0-9]") if path.is_file())
+    numbers = [int(path.name[-2:]) for path in parts]
+    if numbers != list(range(len(parts))):
+        missing = sorted(set(range(max(numbers))) - set(numbers))
+        raise BadData(
+            f"Of the archive {folder / name}-?? the part(s) {', '.join(f'{number:02}' for number in missing)} are "
+            "missing. Download them; the parts are one archive and cannot be read singly."
+        )
+    return tuple(parts)
+
+
+def unpack_videos(parts: Sequence[Path], folder: Path, *, wanted: set[str], suffix: str) -> None:
+    """`folder` holds the archive's videos whose names without `suffix` are wanted, whatever folder they were in.
+
+    A run that was killed is continued: videos of the right size are not written again. Other members are passed
+    over. Raises Lacking when the disk is too small, BadData as `tar_members` does and for a video above 256 MiB.
+    """
+    record = {"parts": {part.name: part.stat().st_size for part in parts}, "wanted": len(wanted)}
+    if (folder / _RECORD).exists() and read_json(folder / _RECORD, what="record") == record:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    total = sum(part.stat().st_size for part in parts)
+    _check_room(folder, total, suffix)
+    waiting = set(wanted)
+    with progress(total=total, unit="B", label="unpack") as bar:
+        for member in tar_members(parts, on_bytes=bar.update):
+            name = PurePosixPath(member.name)
+            if name.suffix == suffix and name.stem in waiting:
+                waiting.remove(name.stem)
+                _write(member, folder / name.name)
+            if not waiting:
+                break
+    log(f"{len(wanted) - len(waiting)} of {len(wanted)} videos are in the archive; they lie in {folder}.")
+    write_json(folder / _RECORD, record)
+
+
+def _check_room(folder: Path, total: int, suffix: str) -> None:
+    # Videos are compressed already: the archive is about as large as what is in it.
+    there = sum(path.stat().st_size for path in folder.glob(f"*{suffix}"))
+    free = free_bytes(folder)
+    if total - there > free:
+        raise Lacking(
+            f"Unpacking the archive needs {human_bytes(total - there)}, but only {human_bytes(free)} are free where "
+            f"{folder} lies. Use a larger disk."
+        )
+
+
+def _write(member: TarMember, path: Path) -> None:
+    if member.size > _MAX_VIDEO:
+        raise BadData(
+            f"The video {member.name!r} of the archive has {member.size} bytes, more than {_MAX_VIDEO}."
+        )
+    if path.is_file() and path.stat().st_size == member.size:
+        return
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        for chunk in member.chunks():
+            stream.write(chunk)

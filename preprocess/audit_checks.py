@@ -1,0 +1,159 @@
+"""What can be wrong with one annotated video or folder of frames, found by opening all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+
+from preprocess.annotations import Annotation
+from preprocess.frame_folders import FrameNumbers, frame_numbers
+from preprocess.frames import RawFrames
+from preprocess.video import VideoFile
+from vidom.errors import BadData
+
+__all__ = ["WARNINGS", "AuditJob", "Problem", "ProblemKind", "check_sample"]
+
+ProblemKind = Literal[
+    "malformed_line",
+    "outside_data_root",
+    "duplicate_id",
+    "label_outside_classes",
+    "missing",
+    "zero_length",
+    "unreadable",
+    "gap",
+    "fewer_frames",
+    "uneven_size",
+    "too_short",
+    "surplus_frames",
+    "awkward_name",
+]
+WARNINGS: tuple[ProblemKind, ...] = get_args(ProblemKind)[-3:]
+"""The kinds that vidom itself gets along with."""
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the sample `id` in line `line` of the list."""
+
+    line: int
+    id: str
+    kind: ProblemKind
+    text: str
+
+
+@dataclass(frozen=True)
+class AuditJob:
+    """One sample to be opened, and how its frames are named where it is a folder."""
+
+    line: int
+    annotation: Annotation
+    data_root: Path
+    template: str = "img_{:05}.jpg"
+    min_frames: int = 1
+
+
+def check_sample(job: AuditJob) -> tuple[Problem, ...]:
+    """Return all that is wrong with the sample; every frame of it is decoded."""
+    check = _video_problems if job.annotation.total_frames is None else _folder_problems
+    found = (*_name_problems(job), *check(job, job.data_root / job.annotation.path))
+    return tuple(Problem(job.line, job.annotation.id, kind, text) for kind, text in found)
+
+
+Found = Iterator[tuple[ProblemKind, str]]
+
+
+def _name_problems(job: AuditJob) -> Found:
+    path = PurePosixPath(job.annotation.path)
+    if len(job.annotation.path.split()) > 1:
+        yield "awkward_name", "a space in the name, which mmaction2's lists cannot hold"
+    if "." in (path.stem if job.annotation.total_frames is None else path.name):
+        yield "awkward_name", "a dot in the name, where ais_bench cuts the names of its outputs"
+
+
+def _video_problems(job: AuditJob, path: Path) -> Found:
+    if not path.is_file():
+        yield "missing", f"{path} does not exist or is no file"
+        return
+    if not path.stat().st_size:
+        yield "zero_length", f"{path} has no bytes"
+        return
+    count = 0
+    try:
+        for _ in VideoFile(path).pictures():
+            count += 1
+    except BadData as error:
+        yield "unreadable", str(error)
+        return
+    yield from _length_problems(count, job)
+
+
+def _folder_problems(job: AuditJob, folder: Path) -> Found:
+    if not folder.is_dir():
+        yield "missing", f"{folder} does not exist or is no folder"
+        return
+    numbers = frame_numbers(folder, template=job.template)
+    yield from _number_problems(job, numbers)
+    yield from _frame_problems(job, folder)
+
+
+def _number_problems(job: AuditJob, numbers: FrameNumbers) -> Found:
+    annotation = job.annotation
+    announced = annotation.offset + (annotation.total_frames or 0)
+    if numbers.frames and (numbers.missing or numbers.first != 1):
+        missing = ", ".join(map(str, numbers.missing)) or "none"
+        yield "gap", f"frames run from {numbers.first} to {numbers.last}, missing between: {missing}"
+    if announced > numbers.last:
+        yield "fewer_frames", f"the list announces frames up to {announced}, the last one is {numbers.last}"
+    elif announced < numbers.last and not annotation.offset:
+        yield "surplus_frames", f"the list announces {announced} frames, there are some up to {numbers.last}"
+    yield from _length_problems(min(numbers.frames, annotation.total_frames or 0), job)
+
+
+def _length_problems(count: int, job: AuditJob) -> Found:
+    if not count:
+        yield "zero_length", "not a single frame"
+    elif count < job.min_frames:
+        yield "too_short", f"{count} frames, fewer than {job.min_frames}"
+
+
+def _frame_problems(job: AuditJob, folder: Path) -> Found:
+    """Tell which frames that are there are empty, damaged, or of another size than the first."""
+    annotation = job.annotation
+    source = RawFrames(
+        folder, annotation.total_frames or 0, template=job.template, first_index=1 + annotation.offset
+    )
+    empty: list[str] = []
+    damaged: list[str] = []
+    uneven: list[str] = []
+    size: tuple[int, ...] | None = None
+    for position in range(source.total_frames):
+        path = folder / job.template.format(source.first_index + position)
+        if not path.is_file():
+            continue
+        if not path.stat().st_size:
+            empty.append(path.name)
+            continue
+        try:
+            (image,) = source.read([position])
+        except BadData:
+            damaged.append(path.name)
+            continue
+        size = size or image.shape
+        if image.shape != size:
+            uneven.append(path.name)
+    if empty:
+        yield "zero_length", f"frames without a byte: {_some(empty)}"
+    if damaged:
+        yield "unreadable", f"frames that are no whole JPEG: {_some(damaged)}"
+    if uneven:
+        yield "uneven_size", f"frames of another size than the first: {_some(uneven)}"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,113 @@
+"""People's own videos: SPLIT/CLASS/VIDEO, or SPLIT/CLASS/FOLDER with the frames of a video."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from preprocess.layouts.dataset import DataSet, Entry, Source, Split, read_class_list, unique_entries
+from vidom.errors import BadData, UsageError
+
+__all__ = ["locate_class_folders"]
+
+_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+_SUFFIXES = frozenset(
+    {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
+)
+_ENDS_IN_NUMBER = re.compile(r"\s[0-9]+$")
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def locate_class_folders(source: Source) -> DataSet:
+    """Return the videos below `train/`, `val/` and `test/`; a class is a folder, its id its place in ASCII order.
+
+    The classes are those of `train/` where there is one, else of the first split; `class_list` replaces them. A
+    class folder holds video files, or folders of frames img_00001.jpg onwards, which are then used as they are.
+    Frames that are made get the video's name with underscores for spaces. Within a class, numbers in names
+    count as numbers: clip_2 comes before clip_10. Raises UsageError when there are no such folders, BadData
+    for a folder that is no class, two videos of one name, or files and folders mixed.
+    """
+    roots = {_SPLITS[path.name]: path for path in _folders(source.src) if path.name in _SPLITS}
+    titles = [title for title in ("train", "val", "test") if title in roots]
+    if not titles:
+        raise UsageError(
+            f"{source.src} has none of the folders train, val and test. Lay the videos out as train/CLASS/VIDEO.mp4."
+        )
+    classes_from = source.class_list or roots[titles[0]]
+    labels = (
+        read_class_list(classes_from)
+        if source.class_list
+        else tuple(sorted(path.name for path in _folders(classes_from)))
+    )
+    if not labels:
+        raise UsageError(
+            f"{classes_from} holds no class folders. Lay the videos out as train/CLASS/VIDEO.mp4."
+        )
+    videos = {title: _videos(roots[title], labels) for title in titles}
+    kinds = {path.is_dir() for found in videos.values() for path in found}
+    if len(kinds) > 1:
+        raise BadData(
+            f"{source.src} holds video files and folders of frames side by side. Keep one kind; the others can be "
+            "prepared as a data set of their own."
+        )
+    return DataSet(
+        labels=labels,
+        classes_from=classes_from,
+        splits=tuple(_split(title, roots[title], videos[title], labels) for title in titles),
+        extracted=kinds == {True},
+    )
+
+
+def _split(title: str, root: Path, videos: Iterable[Path], labels: tuple[str, ...]) -> Split:
+    ids = {label: number for number, label in enumerate(labels)}
+    return Split(
+        title=title,
+        list_name=f"{title}_list_{{}}.txt",
+        video_root=root,
+        frame_root=f"rawframes_{title}",
+        entries=unique_entries((_entry(path, ids) for path in videos), source=root),
+    )
+
+
+def _entry(path: Path, ids: dict[str, int]) -> Entry:
+    video = f"{path.parent.name}/{path.name}"
+    # A list's line ends in numbers: the folder "clip 3" of 45 frames would be read as frames 3 to 48 of "clip".
+    if path.is_dir():
+        if _ENDS_IN_NUMBER.search(path.name):
+            raise BadData(
+                f"The name of the folder of frames {path} ends in a number of its own, which a list could not tell "
+                "from the frame count. Write an underscore for the space."
+            )
+        return Entry(video, video, ids[path.parent.name])
+    return Entry(f"{path.parent.name}/{path.stem}".replace(" ", "_"), video, ids[path.parent.name])
+
+
+def _videos(root: Path, labels: tuple[str, ...]) -> list[Path]:
+    strange = [path.name for path in _folders(root) if path.name not in labels]
+    if strange:
+        raise BadData(
+            f"{root} has {len(strange)} folder(s) that are no class: {', '.join(sorted(strange)[:10])}. The classes "
+            "are those of the first split or of --class_list."
+        )
+    return [
+        path for label in labels for path in sorted(_visible(root / label), key=_natural) if _is_video(path)
+    ]
+
+
+def _is_video(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() in _SUFFIXES
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.is_dir()]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    """A key that compares runs of digits as numbers; texts and numbers alternate, so that types always meet."""
+    parts = _DIGITS.split(path.name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name

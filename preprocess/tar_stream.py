@@ -1,0 +1,147 @@
+"""A `tar.gz` in parts, read once from front to back; nothing in it is trusted."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from vidom.errors import BadData
+
+__all__ = ["TarMember", "tar_members"]
+
+_BLOCK = 512
+_CHUNK = 1 << 20
+# Names and times that do not fit into a header; far more than any real one.
+_MAX_EXTENSION = 1 << 20
+_MAX_EXPANSION = 20
+_FILE, _FOLDER, _EXTENSION = (b"0", b"\0", b"7"), (b"5",), (b"x", b"g", b"L", b"K")
+_OCTAL = re.compile(rb"[ \0]*([0-7]{1,12})[ \0]*")
+
+
+class TarMember:
+    """A regular file of the archive, whose content can be read once and before the next member."""
+
+    def __init__(self, name: str, size: int, stream: gzip.GzipFile) -> None:
+        self.name = name
+        self.size = size
+        self._stream = stream
+        self._left = size
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content that has not been read yet, at most 1 MiB at a time."""
+        while self._left:
+            chunk = _exactly(self._stream, min(_CHUNK, self._left))
+            self._left -= len(chunk)
+            yield chunk
+
+
+def tar_members(
+    parts: Sequence[Path], *, on_bytes: Callable[[int], object] = lambda count: None
+) -> Iterator[TarMember]:
+    """Yield the regular files of the tar.gz that `parts`, one behind the other, make up.
+
+    Memory stays below a few MiB whatever the archive claims. `on_bytes` hears of the compressed bytes read.
+    Raises BadData for an archive that is cut short or no tar.gz, unpacks to more than twenty times its size,
+    or has members that an archive of videos has no use for: links, devices, and paths that are absolute or
+    lead upwards.
+    """
+    limit = _MAX_EXPANSION * sum(part.stat().st_size for part in parts)
+    with (
+        io.BufferedReader(_Parts(parts, on_bytes), _CHUNK) as joined,
+        gzip.GzipFile(fileobj=joined) as stream,
+    ):
+        try:
+            yield from _members(stream, limit)
+        except EOFError:
+            raise BadData(
+                f"The archive {parts[0].name} to {parts[-1].name} ends too early. A part is missing or cut short; "
+                "compare the sizes with the download page. What was unpacked so far is kept."
+            ) from None
+        except (gzip.BadGzipFile, zlib.error, ValueError) as error:
+            raise BadData(
+                f"The parts {parts[0]} to {parts[-1].name} are no tar.gz of videos: {error}. Download them again."
+            ) from None
+
+
+def _members(stream: gzip.GzipFile, limit: int) -> Iterator[TarMember]:
+    total = 0
+    while (header := _exactly(stream, _BLOCK)).strip(b"\0"):
+        member = TarMember(_name(header), _size(header), stream)
+        kind = header[156:157]
+        total += _BLOCK + member.size
+        if total > limit:
+            raise ValueError(f"they unpack to more than {limit} bytes")
+        if kind in _FILE:
+            path = PurePosixPath(member.name)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"the member {member.name!r} leads out of the folder")
+            yield member
+        elif kind in _EXTENSION and member.size > _MAX_EXTENSION:
+            raise ValueError(f"a name or attribute of {member.size} bytes")
+        elif kind not in _FOLDER + _EXTENSION:
+            raise ValueError(f"the member {member.name!r} is a link, a device or the like (type {kind!r})")
+        for _ in member.chunks():
+            pass
+        _exactly(stream, -member.size % _BLOCK)
+
+
+def _name(header: bytes) -> str:
+    name = header[:100].partition(b"\0")[0]
+    prefix = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
+    return (prefix + b"/" + name if prefix else name).decode("utf-8", "replace")
+
+
+def _size(header: bytes) -> int:
+    size, checksum = _OCTAL.fullmatch(header[124:136]), _OCTAL.fullmatch(header[148:156])
+    if not size or not checksum or sum(header[:148] + b" " * 8 + header[156:]) != int(checksum[1], 8):
+        raise ValueError("a header is damaged")
+    return int(size[1], 8)
+
+
+def _exactly(stream: gzip.GzipFile, count: int) -> bytes:
+    content = stream.read(count)
+    while len(content) < count:
+        more = stream.read(count - len(content))
+        if not more:
+            raise EOFError
+        content += more
+    return content
+
+
+class _Parts(io.RawIOBase):
+    """The bytes of several files as one stream, of which one is open at a time."""
+
+    def __init__(self, parts: Sequence[Path], on_bytes: Callable[[int], object]) -> None:
+        self._waiting = iter(parts)
+        self._open: io.FileIO | None = None
+        self._on_bytes = on_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        while True:
+            count = self._open.readinto(buffer) if self._open else 0
+            if count:
+                self._on_bytes(count)
+                return count
+            self._next()
+            if self._open is None:
+                return 0
+
+    def _next(self) -> None:
+        self.close_part()
+        part = next(self._waiting, None)
+        self._open = io.FileIO(part) if part else None
+
+    def close_part(self) -> None:
+        if self._open:
+            self._open.close()
+
+    def close(self) -> None:
+        self.close_part()
+        super().close()
