@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,7 +56,7 @@ def read_mindspore(path: Path | str) -> Checkpoint:
     for name, value in weights.items():
         if mindspore_key(name) in state:
             raise BadData(f"The checkpoint {path} has two entries for {mindspore_key(name)}, one is {name}.")
-        state[mindspore_key(name)] = torch.from_numpy(value.astype(np.float32))
+        state[mindspore_key(name)] = torch.from_numpy(value).float()
     return Checkpoint(path=path, sha256=sha256_file(path), meta=_meta(values), state_dict=state)
 
 
