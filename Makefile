@@ -5,7 +5,10 @@ BS      ?= 1
 CKPT    ?=
 DATA_ROOT ?=
 ANN     ?=
+ENGINE  ?= auto
 DEVICE  ?= 0
+PROVIDER ?=
+BATCHES ?=
 OUT     ?= run/$(MODEL)
 DTYPE   ?= float32
 OUTFMT  ?= NPY
@@ -23,10 +26,12 @@ READY := $(VENV)/.ready
 BUILD := om_models/build/$(MODEL)/bs$(BS)
 NAIVE := $(BUILD)/$(MODEL)_bs$(BS).onnx
 FINAL := $(BUILD)/$(MODEL)_new_bs$(BS).onnx
-OM    := $(BUILD)/$(MODEL)_bs$(BS).om
-STORE := $(OUT)/store
+OM    := $(FINAL:.onnx=.om)
+STORE ?= $(OUT)/store
 FROM  := --recipe $(MODEL) $(foreach entry,$(SET),--set $(entry))
 INPUT := --input_dtype $(DTYPE)
+ON    := --engine $(ENGINE) --device $(DEVICE) $(if $(PROVIDER),--provider $(PROVIDER))
+RUNS  := --model $(if $(filter ascend,$(ENGINE)),$(OM),$(FINAL)) $(ON)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock doctor demo demo-train test lint format preprocess export om verify infer score bench predict clean distclean
@@ -50,7 +55,11 @@ help: ## show this text
 	  SOC       "chip for om, e.g. 310P3; npu-smi tells it where there is a card" \
 	  DRY_RUN   "1: om prints ATC's command and writes commands.sh, nothing else" \
 	  NEED      "stages that doctor must find possible, e.g. 'om score'" \
-	  DEVICE    "device number handed to the engine ($(DEVICE))" \
+	  ENGINE    "auto, onnxruntime or ascend: auto takes the NPU where it, ais_bench and the .om are there ($(ENGINE))" \
+	  DEVICE    "NPU number, or several as 0,1 ($(DEVICE))" \
+	  PROVIDER  "ONNX Runtime's execution provider, e.g. CUDA; the CPU if not given" \
+	  BATCHES   "batch sizes of bench's table, e.g. '1 4 8 16 32'" \
+	  STORE     "clip store ($(STORE))" \
 	  PYTHON    "interpreter that .venv is made from ($(PYTHON))" \
 	  PIP_ARGS  "extra arguments for pip during setup, e.g. an index of CPU builds of torch"
 
@@ -105,13 +114,18 @@ verify: $(READY) ## compare torch, ONNX and modified ONNX once more
 	$(RUN) export/verify.py $(FROM) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
 
 infer: $(READY) ## run the model over the clip store
-	$(RUN) -m infer --model $(FINAL) --input $(STORE)/clips --output $(OUT)/result --output_dirname bs$(BS) --outfmt $(OUTFMT) --device $(DEVICE)
+	$(RUN) -m infer $(RUNS) --input $(STORE)/clips --output $(OUT)/result --output_dirname bs$(BS) --outfmt $(OUTFMT)
 
 score: $(READY) ## top-1 and top-5 of what infer wrote
 	$(RUN) postprocess/score.py --result_path $(OUT)/result/bs$(BS)_summary.json --info_path $(STORE)/*.info
 
-bench: $(READY) ## pure-performance loop of the model
-	$(RUN) -m infer --model $(FINAL) --loop $(LOOP) --device $(DEVICE)
+bench: $(READY) ## pure-performance loop; BATCHES="1 4 8" for the table of accuracy and speed by batch size
+ifeq ($(strip $(BATCHES)),)
+	$(RUN) -m infer $(RUNS) --loop $(LOOP)
+else
+	$(RUN) -m benchmarks.batch_table $(FROM) $(INPUT) --checkpoint "$(CKPT)" --batches $(BATCHES) $(ON) --loop $(LOOP) \
+	  $(if $(wildcard $(STORE)/manifest.json),--store $(STORE)) $(if $(SOC),--soc_version $(SOC)) --output_dir $(OUT)/bench
+endif
 
 predict: $(READY) ## top-5 classes with names for one VIDEO
 	$(RUN) -m infer.predict $(FROM) --model $(FINAL) --video "$(VIDEO)"
