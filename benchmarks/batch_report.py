@@ -111,6 +111,5 @@ def _accuracy(share: tuple[float, ...] | None) -> str:
 
 
 def _published_accuracy(entry: Published) -> str:
-    return (
-        f"{entry.top1:.4f} / {'–' if entry.top5 is None else f'{entry.top5:.4f}'} ({', '.join(filter(None, (entry.average_clips, entry.chip)))})"
-    )
+    top5 = "–" if entry.top5 is None else f"{entry.top5:.4f}"
+    return f"{entry.top1:.4f} / {top5} ({', '.join(filter(None, (entry.average_clips, entry.chip)))})"

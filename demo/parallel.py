@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import TypeVar
 
-import cv2
-
+from preprocess.workers import each_finished
 from vidom.progress import progress
 
 __all__ = ["each"]
@@ -24,25 +22,19 @@ def each(
 
     `function` must be importable by name. With one worker, or next to nothing to do, no process is started.
     """
+    if len(items) < 2 * workers:
+        workers = 1
+    early: dict[int, Result] = {}
+    turn = 0
     with progress(total=len(items), unit="clip", label=label) as bar:
-        if workers == 1 or len(items) < 2 * workers:
-            results = map(function, items)
-            yield from _counted(results, bar.update)
-            return
-        # Not forked: a process that has used OpenCV's threads can deadlock in its copies.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-            try:
-                yield from _counted(pool.map(function, items, chunksize=4), bar.update)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        for number, result in each_finished(partial(_numbered, function), enumerate(items), workers=workers):
+            bar.update()
+            early[number] = result
+            while turn in early:
+                yield early.pop(turn)
+                turn += 1
 
 
-def _counted(results: Iterator[Result], count: Callable[[], object]) -> Iterator[Result]:
-    for result in results:
-        count()
-        yield result
-
-
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
+def _numbered(function: Callable[[Item], Result], job: tuple[int, Item]) -> tuple[int, Result]:
+    number, item = job
+    return number, function(item)

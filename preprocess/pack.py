@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -22,6 +19,7 @@ import numpy as np
 from preprocess.annotations import Annotation, read_annotations
 from preprocess.pixels import Dtype
 from preprocess.samples import make_sample, open_source
+from preprocess.workers import each_finished
 from vidom.clip_store import ClipFile, ClipStore, Sample, Skipped, StoreHeader
 from vidom.clip_store_writer import ClipStoreWriter
 from vidom.command import Parser, log, run
@@ -86,7 +84,7 @@ def pack(
     groups = list(_unfinished(writer, annotations, data_root, recipe))
     _announce(header, annotations, groups, output_dir)
     with progress(total=len(annotations), unit="sample", label="pack", done=len(writer.finished)) as bar:
-        for packed in _work(groups, workers):
+        for packed in each_finished(_pack_group, groups, workers=workers):
             if packed.skipped and on_bad == "fail":
                 raise _unreadable(packed.skipped)
             writer.add(packed.clip_file, packed.samples, packed.skipped)
@@ -143,36 +141,6 @@ def _announce(
             f"lies. Use a larger disk, --limit {fits} for the samples that fit"
             + (", or --dtype uint8 for a quarter of the bytes." if header.dtype == "float32" else ".")
         )
-
-
-def _work(groups: Sequence[_Group], workers: int) -> Iterator[_Packed]:
-    if workers == 1:
-        yield from map(_pack_group, groups)
-        return
-    # A fresh interpreter for each worker: forking a process that has used OpenCV's threads can deadlock.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        waiting = iter(groups)
-        running: set[Future[_Packed]] = {
-            pool.submit(_pack_group, group) for group in islice(waiting, 2 * workers)
-        }
-        try:
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(_pack_group, group) for group in islice(waiting, len(done))}
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool:
-            raise Lacking(
-                f"One of the {workers} workers was killed, most likely for want of memory. Run the same command "
-                "again with fewer --workers; it continues where it stopped."
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
 
 
 def _pack_group(group: _Group) -> _Packed:
