@@ -17,7 +17,8 @@ _BLOCK = 512
 _CHUNK = 1 << 20
 # Names and times that do not fit into a header; far more than any real one.
 _MAX_EXTENSION = 1 << 20
-_MAX_EXPANSION = 20
+# Videos are compressed already; what grows much beyond this wants to fill the disk.
+_MAX_EXPANSION, _HARMLESS = 20, 1 << 26
 _FILE, _FOLDER, _EXTENSION = (b"0", b"\0", b"7"), (b"5",), (b"x", b"g", b"L", b"K")
 _OCTAL = re.compile(rb"[ \0]*([0-7]{1,12})[ \0]*")
 
@@ -25,16 +26,16 @@ _OCTAL = re.compile(rb"[ \0]*([0-7]{1,12})[ \0]*")
 class TarMember:
     """A regular file of the archive, whose content can be read once and before the next member."""
 
-    def __init__(self, name: str, size: int, stream: gzip.GzipFile) -> None:
+    def __init__(self, name: str, size: int, archive: _Archive) -> None:
         self.name = name
         self.size = size
-        self._stream = stream
+        self._archive = archive
         self._left = size
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the content that has not been read yet, at most 1 MiB at a time."""
+        """Yield the content that has not been read yet, at most 1 MiB at a time; BadData where it is cut short."""
         while self._left:
-            chunk = _exactly(self._stream, min(_CHUNK, self._left))
+            chunk = self._archive.read(min(_CHUNK, self._left))
             self._left -= len(chunk)
             yield chunk
 
@@ -45,48 +46,43 @@ def tar_members(
     """Yield the regular files of the tar.gz that `parts`, one behind the other, make up.
 
     Memory stays below a few MiB whatever the archive claims. `on_bytes` hears of the compressed bytes read.
-    Raises BadData for an archive that is cut short or no tar.gz, unpacks to more than twenty times its size,
-    or has members that an archive of videos has no use for: links, devices, and paths that are absolute or
-    lead upwards.
+    Raises BadData for an archive that is cut short or no tar.gz, unpacks to more than 64 MiB and twenty
+    times its size, or has members that an archive of videos has no use for: links, devices, and paths that
+    are absolute or lead upwards.
     """
-    limit = _MAX_EXPANSION * sum(part.stat().st_size for part in parts)
+    limit = _HARMLESS + _MAX_EXPANSION * sum(part.stat().st_size for part in parts)
     with (
         io.BufferedReader(_Parts(parts, on_bytes), _CHUNK) as joined,
         gzip.GzipFile(fileobj=joined) as stream,
     ):
-        try:
-            yield from _members(stream, limit)
-        except EOFError:
-            raise BadData(
-                f"The archive {parts[0].name} to {parts[-1].name} ends too early. A part is missing or cut short; "
-                "compare the sizes with the download page. What was unpacked so far is kept."
-            ) from None
-        except (gzip.BadGzipFile, zlib.error, ValueError) as error:
-            raise BadData(
-                f"The parts {parts[0]} to {parts[-1].name} are no tar.gz of videos: {error}. Download them again."
-            ) from None
+        archive = _Archive(stream, parts)
+        total = 0
+        while (header := archive.read(_BLOCK)).strip(b"\0"):
+            try:
+                member = TarMember(_name(header), _size(header), archive)
+                total += _BLOCK + member.size
+                if total > limit:
+                    raise ValueError(f"they unpack to more than {limit} bytes")
+                useful = _is_video_like(header[156:157], member)
+            except ValueError as error:
+                raise archive.refusal(error) from None
+            if useful:
+                yield member
+            for _ in member.chunks():
+                pass
+            archive.read(-member.size % _BLOCK)
 
 
-def _members(stream: gzip.GzipFile, limit: int) -> Iterator[TarMember]:
-    total = 0
-    while (header := _exactly(stream, _BLOCK)).strip(b"\0"):
-        member = TarMember(_name(header), _size(header), stream)
-        kind = header[156:157]
-        total += _BLOCK + member.size
-        if total > limit:
-            raise ValueError(f"they unpack to more than {limit} bytes")
-        if kind in _FILE:
-            path = PurePosixPath(member.name)
-            if path.is_absolute() or ".." in path.parts:
-                raise ValueError(f"the member {member.name!r} leads out of the folder")
-            yield member
-        elif kind in _EXTENSION and member.size > _MAX_EXTENSION:
-            raise ValueError(f"a name or attribute of {member.size} bytes")
-        elif kind not in _FOLDER + _EXTENSION:
-            raise ValueError(f"the member {member.name!r} is a link, a device or the like (type {kind!r})")
-        for _ in member.chunks():
-            pass
-        _exactly(stream, -member.size % _BLOCK)
+def _is_video_like(kind: bytes, member: TarMember) -> bool:
+    """Return whether the member is a regular file; raises ValueError for what no archive of videos has."""
+    if kind in _EXTENSION and member.size > _MAX_EXTENSION:
+        raise ValueError(f"a name or attribute of {member.size} bytes")
+    if kind not in _FILE + _FOLDER + _EXTENSION:
+        raise ValueError(f"the member {member.name!r} is a link, a device or the like (type {kind!r})")
+    path = PurePosixPath(member.name)
+    if kind in _FILE and (path.is_absolute() or ".." in path.parts):
+        raise ValueError(f"the member {member.name!r} leads out of the folder")
+    return kind in _FILE
 
 
 def _name(header: bytes) -> str:
@@ -102,14 +98,36 @@ def _size(header: bytes) -> int:
     return int(size[1], 8)
 
 
-def _exactly(stream: gzip.GzipFile, count: int) -> bytes:
-    content = stream.read(count)
-    while len(content) < count:
-        more = stream.read(count - len(content))
-        if not more:
-            raise EOFError
-        content += more
-    return content
+class _Archive:
+    """The unpacked bytes of the archive, with one word for all that can be wrong with the packed ones."""
+
+    def __init__(self, stream: gzip.GzipFile, parts: Sequence[Path]) -> None:
+        self._stream = stream
+        self._parts = parts
+
+    def read(self, count: int) -> bytes:
+        """Return exactly `count` bytes or raise BadData."""
+        content = b""
+        try:
+            while len(content) < count:
+                more = self._stream.read(count - len(content))
+                if not more:
+                    raise EOFError
+                content += more
+        except EOFError:
+            raise BadData(
+                f"The archive {self._parts[0].name} to {self._parts[-1].name} ends too early. A part is missing or "
+                "cut short; compare the sizes with the download page. What was unpacked so far is kept."
+            ) from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise self.refusal(error) from None
+        return content
+
+    def refusal(self, reason: Exception) -> BadData:
+        return BadData(
+            f"The parts {self._parts[0]} to {self._parts[-1].name} are no tar.gz of videos: {reason}. Download them "
+            "again."
+        )
 
 
 class _Parts(io.RawIOBase):

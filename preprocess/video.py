@@ -14,6 +14,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from preprocess.container_end import missing_bytes
 from preprocess.frames import check_frame_size
 from preprocess.pixels import Image
 from vidom.errors import BadData
@@ -117,6 +118,12 @@ class VideoFile:
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         if not self.path.is_file():
             raise BadData(f"The video {self.path} does not exist. Check --data_root and the list.")
+        missing = missing_bytes(self.path)
+        if missing:
+            raise BadData(
+                f"The video {self.path} is cut short: {missing} of the bytes that it announces are missing. Replace "
+                "it or take it out of the list."
+            )
         try:
             # An absolute path can't be mistaken for a URL.
             with av.open(
@@ -132,6 +139,10 @@ class VideoFile:
         if not container.streams.video:
             raise BadData(f"The file {self.path} has no video stream. Take it out of the list.")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise BadData(
+                f"The video {self.path} is in a format that FFmpeg does not know, or its head is damaged."
+            )
         # Samples are prepared in parallel already; threads inside each would only compete.
         stream.thread_type = "NONE"
         check_frame_size(stream.width, stream.height, name=self.name)

@@ -1,0 +1,198 @@
+"""One video to a folder of frames, against OpenCV's own VideoCapture and imwrite and FFmpeg's fps filter."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from small_videos import cut, opencv_frames, tree, write_video, write_without_frames
+
+import preprocess.extraction as extraction
+from preprocess.decoding import decode
+from preprocess.extraction import ExtractionJob, ExtractionSettings, extract_frames, new_size
+from vidom.errors import BadData, UsageError
+
+
+def job(video: Path, **options) -> ExtractionJob:
+    return ExtractionJob("v", video, video.parent / "frames" / "v", ExtractionSettings(**options))
+
+
+def as_original(frame: np.ndarray, short: int | None) -> np.ndarray:
+    """build_rawframes.py: int((new_short / h) * w), cut, not rounded."""
+    if not short:
+        return frame
+    height, width = frame.shape[:2]
+    if height < width:
+        return cv2.resize(frame, (int(short / height * width), short))
+    return cv2.resize(frame, (short, int(short / width * height)))
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "opencv"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("v.webm", {}),
+        ("v.avi", {"quality": 40}),
+        ("v.mp4", {"short_side": 17}),
+        ("tall.mp4", {"short_side": 31}),
+    ],
+)
+def test_the_files_are_those_that_opencv_writes(
+    tmp_path: Path, name: str, options: dict, decoder: str
+) -> None:
+    video = write_video(tmp_path / name, size=(26, 38) if name == "tall.mp4" else (46, 30), frames=11)
+    result = extract_frames(job(video, decoder=decoder, **options))
+    frames = opencv_frames(video)
+    assert (result.id, result.frames, result.reason) == ("v", 11, None)
+    for number, frame in enumerate(frames, 1):
+        truth = tmp_path / "truth.jpg"
+        cv2.imwrite(
+            str(truth),
+            as_original(frame, options.get("short_side")),
+            [cv2.IMWRITE_JPEG_QUALITY, options.get("quality", 95)],
+        )
+        assert (tmp_path / "frames" / "v" / f"img_{number:05d}.jpg").read_bytes() == truth.read_bytes()
+    assert len(tree(tmp_path / "frames")) == 11
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "short", "size"),
+    [
+        (340, 256, 256, (340, 256)),
+        (427, 240, 256, (455, 256)),
+        (240, 427, 256, (256, 455)),
+        (9, 9, 4, (4, 4)),
+    ],
+)
+def test_sizes_are_cut_not_rounded(width: int, height: int, short: int, size: tuple[int, int]) -> None:
+    assert new_size(width, height, short_side=short) == size
+
+
+def fps_filter(path: Path, fps: float) -> list[np.ndarray]:
+    frames = []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        graph = av.filter.Graph()
+        source = graph.add_buffer(template=stream)
+        rate, sink = graph.add("fps", f"fps={fps}"), graph.add("buffersink")
+        source.link_to(rate)
+        rate.link_to(sink)
+        graph.configure()
+        for frame in [*container.decode(stream), None]:
+            graph.push(frame)
+            while True:
+                try:
+                    made = graph.pull()
+                except (av.BlockingIOError, av.EOFError):
+                    break
+                frames.append(made.reformat(format="bgr24", interpolation="BICUBIC").to_ndarray())
+    return frames
+
+
+@pytest.mark.parametrize("fps", [5, 12, 29.97, 60])
+@pytest.mark.parametrize("name", ["v.webm", "v.avi", "v.mp4"])
+def test_a_constant_rate_is_that_of_ffmpeg(tmp_path: Path, name: str, fps: float) -> None:
+    video = write_video(tmp_path / name, frames=25)
+    truth = fps_filter(video, fps)
+    frames = list(decode(video, fps=fps))
+    assert len(frames) == len(truth) > 0
+    assert all(np.array_equal(one, other) for one, other in zip(frames, truth, strict=True))
+
+
+@pytest.mark.parametrize("fps", [7, 25, 60])
+def test_a_constant_rate_of_uneven_real_footage(shared: Path, fps: float) -> None:
+    video = shared / "data" / "stnet" / "mp4" / "bartending" / "vfr00320x240_000010_000020.mp4"
+    truth = fps_filter(video, fps)
+    frames = list(decode(video, fps=fps))
+    assert len(frames) == len(truth)
+    assert all(np.array_equal(one, other) for one, other in zip(frames, truth, strict=True))
+
+
+def test_a_gap_in_time_does_not_fill_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "gap.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        for pts in (0, 1, 12 * 3600):
+            frame = av.VideoFrame.from_ndarray(np.zeros((24, 32, 3), np.uint8), format="rgb24")
+            frame.pts = pts
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(BadData, match="gap of"):
+        list(decode(path, fps=12))
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "opencv"])
+def test_what_is_broken_leaves_a_reason_and_no_folder(tmp_path: Path, decoder: str) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video " * 100)
+    (tmp_path / "empty.mp4").touch()
+    broken = {
+        cut(write_video(tmp_path / "a.webm", frames=30)): "cut short",
+        cut(write_video(tmp_path / "a.avi", frames=30)): "cut short",
+        cut(write_video(tmp_path / "a.mp4", frames=30)): "cut short",
+        write_without_frames(tmp_path / "none.webm"): "cannot be decoded|no frames",
+        tmp_path / "empty.mp4": "cannot be decoded",
+        text: "cannot be decoded",
+        tmp_path / "absent.mp4": "does not exist",
+    }
+    for video, reason in broken.items():
+        result = extract_frames(job(video, decoder=decoder))
+        assert result.frames == 0
+        assert str(video) in (result.reason or "")
+        assert any(part in (result.reason or "") for part in reason.split("|")), result.reason
+        assert not any((tmp_path / "frames").iterdir())
+
+
+def test_leftovers_of_a_killed_run_do_not_get_into_the_folder(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "v.webm")
+    leftover = tmp_path / "frames" / "v.part"
+    leftover.mkdir(parents=True)
+    (leftover / "img_00099.jpg").write_bytes(b"old")
+    extract_frames(job(video))
+    assert sorted(tree(tmp_path / "frames")) == [f"v/img_{number:05}.jpg" for number in range(1, 9)]
+
+
+def test_a_full_disk_is_no_broken_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = write_video(tmp_path / "v.webm")
+    monkeypatch.setattr(extraction, "FRAME_TEMPLATE", "../full_{:05}.jpg")
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "full_00001.jpg").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        extract_frames(job(video))
+    assert not (tmp_path / "frames" / "v").exists()
+
+
+def test_jobs_and_results_travel_between_machines(tmp_path: Path) -> None:
+    made = job(write_video(tmp_path / "v.webm"), short_side=20)
+    again = pickle.loads(pickle.dumps(made))
+    assert again == made
+    result = extract_frames(again)
+    assert pickle.loads(pickle.dumps(result)) == result
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 0},
+        {"quality": 101},
+        {"short_side": -1},
+        {"fps": 0},
+        {"fps": float("nan")},
+        {"fps": float("inf")},
+        {"fps": 5, "decoder": "opencv"},
+    ],
+)
+def test_settings_without_meaning_are_refused(options: dict) -> None:
+    with pytest.raises(UsageError):
+        ExtractionSettings(**options)
+
+
+def test_the_record_names_what_pixels_depend_on() -> None:
+    record = ExtractionSettings(decoder="opencv").record()
+    assert record["decoder_version"] == f"OpenCV {cv2.__version__}"
+    assert ExtractionSettings().record()["decoder_version"] == f"PyAV {av.__version__}"
