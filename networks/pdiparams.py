@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from networks.checkpoint import Checkpoint
 from networks.inert_pickle import read_pickle
-from networks.pdparams import paddle_tensor
+from networks.pdparams import is_weight_name, paddle_tensor
 from networks.protobuf_wire import grouped, number_in
 from vidom.errors import BadData, UsageError
 from vidom.files import sha256_file
@@ -96,7 +96,7 @@ def _keys(path: Path) -> list[str]:
 
 def _key(entry: Any) -> str | None:
     match entry:
-        case {"structured_name": str(key)}:
+        case {"structured_name": str(key)} if is_weight_name(key):
             return key
     return None
 

@@ -25,10 +25,11 @@ from networks.inert_pickle import Call, read_pickle
 from vidom.errors import BadData, UsageError
 from vidom.files import sha256_file
 
-__all__ = ["paddle_tensor", "read_pdparams"]
+__all__ = ["is_weight_name", "paddle_tensor", "read_pdparams"]
 
 # What a checkpoint of Paddle is made of, and nothing else: no file of weights needs more.
 _NAMES = ARRAY_NAMES | {"builtins.tuple", "collections.OrderedDict"}
+_LONGEST_NAME = 256
 _NAME_TABLE = "StructuredToParameterName@@"
 _SLICES = "UnpackBigParamInfor@@"
 _OPTIMIZER_TABLES = {"LR_Scheduler", "master_weights", "global_step"}
@@ -74,6 +75,11 @@ def paddle_tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
 
 
+def is_weight_name(key: Any) -> bool:
+    """Return whether `key` can be printed as a tensor's name: neither endless nor a command to the terminal."""
+    return isinstance(key, str) and len(key) <= _LONGEST_NAME and key.isprintable()
+
+
 def _content(path: Path, *, source: str) -> Any:
     if not path.is_file():
         raise UsageError(f"There is no checkpoint file {path}. Check the path after --checkpoint.")
@@ -104,7 +110,7 @@ def _refuse_optimizer(entries: Mapping[Any, Any], *, source: str) -> None:
 def _arrays(entries: Any, *, source: str, size: int) -> dict[str, NDArray[Any]]:
     if not isinstance(entries, dict):
         raise BadData(f"{source}: its state_dict is no dictionary. Take the .pdparams file of the model.")
-    if not all(isinstance(key, str) for key in entries):
+    if not all(is_weight_name(key) for key in entries):
         raise BadData(
             f"{source}: its weights have keys that are no names. Take the .pdparams file of the model."
         )

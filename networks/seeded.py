@@ -12,8 +12,12 @@ from torch import Tensor
 
 __all__ = ["seeded_state_dict"]
 
-_CLASSIFIERS = ("fc_cls", "head.fc")
-_CLASSIFIER_GAIN = 2.0
+_GAINS = {
+    "fc_cls.weight": 2.0,
+    "head.fc.weight": 8.0,
+    "conv2._batch_norm.weight": 0.5,
+    "conv2._batch_norm.bias": 0.5,
+}
 
 
 def seeded_state_dict(shapes: Mapping[str, Sequence[int]], *, seed: int) -> dict[str, Tensor]:
@@ -25,9 +29,13 @@ def seeded_state_dict(shapes: Mapping[str, Sequence[int]], *, seed: int) -> dict
     - `num_batches_tracked`: the int64 (crc32(key) + seed) mod 1000;
     - `weight` with one dimension, a normalisation's scale: 1 + 0.1 n;
     - `running_var`: 1 + 0.1 |n|;
-    - any other `weight`: n * sqrt(2 / fan_in), twice that in the classifier, `fc_cls` or `head.fc`, and, where a filter
-      has more than three input channels, n first loses its mean over each filter;
+    - any other `weight`: n * sqrt(2 / fan_in) and, where a filter has more than three input channels, n first
+      loses its mean over each filter;
     - `bias`, `running_mean`: 0.1 n.
+
+    Some are then multiplied so that logits are of a trained network's size: classifiers (`fc_cls.weight` by 2,
+    PP-TSM's `head.fc.weight` by 8) and, by a half, the last normalisation in PP-TSM's blocks
+    (`conv2._batch_norm`), without which rounding errors grow through 101 layers to a thousandth.
 
     All is computed in float64 and cast to float32 once. Filters that sum to zero are what makes the logits
     depend on the clip: with plain He weights the positive means behind each ReLU add up to a constant that
@@ -39,7 +47,7 @@ def seeded_state_dict(shapes: Mapping[str, Sequence[int]], *, seed: int) -> dict
 
 def _array(key: str, shape: tuple[int, ...], *, seed: int) -> np.ndarray:
     key_seed = zlib.crc32(key.encode()) + seed
-    owner, _, leaf = key.rpartition(".")
+    leaf = key.rpartition(".")[2]
     if leaf == "num_batches_tracked":
         return np.array(key_seed % 1000, dtype=np.int64)
     normal = np.random.default_rng(key_seed).standard_normal(shape)
@@ -51,8 +59,7 @@ def _array(key: str, shape: tuple[int, ...], *, seed: int) -> np.ndarray:
         if shape[1] > 3:
             normal = normal - normal.mean(axis=tuple(range(1, len(shape))), keepdims=True)
         values = normal * np.sqrt(2 / math.prod(shape[1:]))
-        if owner.endswith(_CLASSIFIERS):
-            values = values * _CLASSIFIER_GAIN
     else:
         values = 0.1 * normal
-    return values.astype(np.float32)
+    gain = math.prod(gain for ending, gain in _GAINS.items() if key.endswith(ending))
+    return (values * gain).astype(np.float32)
