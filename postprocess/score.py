@@ -23,7 +23,8 @@ from postprocess.wording import some
 from vidom.clip_store import ClipStore, read_info
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, JudgementFailed, UsageError
-from vidom.files import read_lines, sha256_file
+from vidom.files import read_lines, sha256_file, write_text
+from vidom.mindspore_310 import Accuracy, accuracy_line
 
 __all__ = ["Scores", "main", "score"]
 
@@ -198,6 +199,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     for remark in scores.remarks:
         log(remark)
     log(f"metrics written to {scores.metrics_path}")
+    if str(options["info_path"]).endswith(".npy"):
+        line = accuracy_line(Accuracy(metrics.top1.correct, metrics.top1.n))
+        write_text(scores.metrics_path.with_name("acc.log"), line + "\n")
+        print(line)
     if scores.missed:
         raise JudgementFailed(f"The accuracy is not what was asked for: {'; '.join(scores.missed)}.")
     return None

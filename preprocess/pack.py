@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from preprocess.annotations import Annotation, read_annotations
+from preprocess.pack_lists import read_pack_annotations
 from preprocess.pixels import Dtype
 from preprocess.samples import make_sample, open_source
 from preprocess.workers import each_finished
@@ -78,7 +79,7 @@ def pack(
         )
     if batch_size < 1 or workers < 1 or (limit is not None and limit < 1):
         raise UsageError("--batch_size, --workers and --limit must be at least 1.")
-    annotations = read_annotations(ann_file, num_classes=recipe.dataset.num_classes)[:limit]
+    annotations = _annotations(ann_file, data_root, recipe)[:limit]
     header = _header(recipe, annotations, batch_size, dtype)
     writer = ClipStoreWriter(output_dir, header)
     groups = list(_unfinished(writer, annotations, data_root, recipe))
@@ -97,9 +98,16 @@ def pack(
     return ClipStore.open(output_dir)
 
 
+def _annotations(ann_file: Path, data_root: Path, recipe: Recipe) -> tuple[Annotation, ...]:
+    classes = recipe.dataset.num_classes
+    if ann_file.suffix == ".json":
+        # StNet's lists name packs that lie in a folder of the list's name, `val.json` those in `val`.
+        return read_pack_annotations(ann_file, data_root=data_root, folder=ann_file.stem, num_classes=classes)
+    return read_annotations(ann_file, num_classes=classes)
+
+
 def _header(recipe: Recipe, annotations: Sequence[Annotation], batch_size: int, dtype: Dtype) -> StoreHeader:
     entries = json.dumps([asdict(annotation) for annotation in annotations]).encode()
-    frames = annotations[0].total_frames is not None
     return StoreHeader(
         recipe=recipe.name,
         recipe_sha256=recipe.digest,
@@ -109,8 +117,18 @@ def _header(recipe: Recipe, annotations: Sequence[Annotation], batch_size: int, 
         layout=recipe.views.layout,
         normalised=dtype == "float32",
         samples_per_file=batch_size,
-        decoder=f"OpenCV {cv2.__version__} on frames" if frames else f"PyAV {version('av')} on videos",
+        decoder=_decoder(annotations[0], recipe),
     )
+
+
+def _decoder(annotation: Annotation, recipe: Recipe) -> str:
+    packed = annotation.path.endswith(".pkl")
+    if annotation.total_frames is None and not packed:
+        return f"PyAV {version('av')} on videos"
+    library = (
+        f"OpenCV {cv2.__version__}" if recipe.views.pipeline == "mmaction2" else f"Pillow {version('pillow')}"
+    )
+    return f"{library} on {'packs' if packed else 'frames'}"
 
 
 def _unfinished(
@@ -200,7 +218,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--data_root", type=Path, required=True, help="folder that the list's paths are relative to"
     )
     parser.add_argument(
-        "--ann_file", type=Path, required=True, help="list: `dir frames label` or `video label` a line"
+        "--ann_file",
+        type=Path,
+        required=True,
+        help="`dir frames label` or `video label` a line; .json: packs",
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="where the clip store goes")
     parser.add_argument(

@@ -27,6 +27,7 @@ from vidom.files import (
     read_json,
     read_lines,
 )
+from vidom.mindspore_310 import read_label_ids
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -205,8 +206,12 @@ class ClipStore:
 def read_info(path: Path | str) -> dict[int, int]:
     """Return {index: label} of an `index label` list such as `sthv2.info`, in the order of the file.
 
+    A `.npy` file is read as the `label_ids.npy` of MindSpore's 310 flow, indices counted from 0.
+
     Raises BadData naming the line when one is not two whole numbers or an index stands twice.
     """
+    if Path(path).suffix == ".npy":
+        return dict(enumerate(read_label_ids(Path(path))))
     labels: dict[int, int] = {}
     for number, line in enumerate(read_lines(path, what="label list"), start=1):
         fields = line.split()

@@ -29,7 +29,7 @@ class Stage:
 
 _NUMBERS = ("numpy", "tqdm")
 _BASE = (*_NUMBERS, "pydantic", "pyyaml")
-_VIDEO = ("av", "opencv-python-headless")
+_VIDEO = ("av", "opencv-python-headless", "pillow")
 _GRAPHS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime")
 STAGES: tuple[Stage, ...] = (
     Stage("setup", "make setup", (), ("venv",)),
