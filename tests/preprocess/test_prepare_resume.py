@@ -1,0 +1,215 @@
+"""Extraction that is killed, continued, given other settings, or too small a disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_videos import cut, tree, write_video
+
+import preprocess.extraction_run as extraction_run
+from preprocess.extraction import ExtractionJob, ExtractionSettings
+from preprocess.extraction_run import extract_all
+from preprocess.prepare import prepare
+from preprocess.workers import each_finished
+from vidom.errors import BadData, Lacking, UsageError
+
+VIDEOS = 24
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for number in range(VIDEOS):
+        write_video(
+            tmp_path / "src" / "val" / "abc"[number % 3] / f"{number}.mp4",
+            frames=40,
+            size=(160, 120),
+            seed=number,
+        )
+    return tmp_path / "src"
+
+
+def command(source: Path, out: str, workers: int) -> list[str]:
+    script = Path(__file__).parents[2] / "preprocess" / "prepare.py"
+    return [
+        *(sys.executable, str(script), "--dataset", "folder", "--src", str(source), "--out", out),
+        *("--workers", str(workers)),
+    ]
+
+
+def jpegs(folder: Path) -> int:
+    return len(list(folder.glob("rawframes_val/*/*/*.jpg")))
+
+
+def descendants(pid: int) -> set[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {int(child) for child in children}
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_extraction_ends_with_the_same_bytes(source: Path, tmp_path: Path, workers: int) -> None:
+    untouched, killed = tmp_path / "untouched", tmp_path / "killed"
+    for folder in (untouched, killed):
+        folder.mkdir()
+    subprocess.run(command(source, "out", 1), cwd=untouched, check=True, capture_output=True)
+    truth = tree(untouched)
+    # At the first frames, and again well into the second run.
+    for enough in (30, VIDEOS * 40 // 2):
+        process = subprocess.Popen(command(source, "out", workers), cwd=killed, stderr=subprocess.DEVNULL)
+        while jpegs(killed / "out") < enough and process.poll() is None:
+            time.sleep(0.002)
+        children = descendants(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert process.returncode == -signal.SIGKILL
+        assert not (killed / "out" / "preparation.json").exists()
+        deadline = time.monotonic() + 10
+        while any(alive(child) for child in children) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not any(alive(child) for child in children), "a worker outlived the command"
+    done = {
+        path: path.stat().st_mtime_ns
+        for path in (killed / "out").glob("rawframes_val/*/*")
+        if path.suffix != ".part"
+    }
+    assert 0 < len(done) < VIDEOS
+    subprocess.run(command(source, "out", workers), cwd=killed, check=True, capture_output=True)
+    assert tree(killed) == truth
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in done.items())
+
+
+def jobs_of(source: Path, out: Path, **settings) -> tuple[ExtractionJob, ...]:
+    return tuple(
+        ExtractionJob(path.stem, path, out / "frames" / path.stem, ExtractionSettings(**settings))
+        for path in sorted(source.rglob("*.mp4"))
+    )
+
+
+def extract(source: Path, out: Path, **options):
+    settings = options.pop("settings", {})
+    jobs = jobs_of(source, out, **settings)
+    return extract_all(jobs, settings=ExtractionSettings(**settings), out=out, **options)
+
+
+def test_a_folder_named_before_the_kill_but_not_recorded_is_counted(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extract(source, out)
+    truth = tree(out)
+    journal = out / "extraction.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    # Six lines lost, the seventh torn.
+    journal.write_text("".join(lines[:-7]) + lines[-7][:9])
+    results = extract(source, out)
+    assert {result.frames for result in results.values()} == {40}
+    assert tree(out) == truth
+
+
+def test_a_folder_that_was_deleted_is_made_again(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extract(source, out)
+    truth = tree(out)
+    for path in (out / "frames" / "7").iterdir():
+        path.unlink()
+    (out / "frames" / "7").rmdir()
+    extract(source, out)
+    assert tree(out) == truth
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_unreadable_videos_are_skipped_told_and_tried_again(
+    source: Path, tmp_path: Path, workers: int
+) -> None:
+    out = tmp_path / "out"
+    whole = (source / "val" / "a" / "0.mp4").read_bytes()
+    cut(source / "val" / "a" / "0.mp4")
+    with pytest.raises(BadData, match="What was extracted so far is kept"):
+        extract(source, out, workers=workers)
+    results = extract(source, out, workers=workers, on_bad="skip")
+    assert [result.id for result in results.values() if result.reason] == ["0"]
+    assert not (out / "frames" / "0").exists()
+    (source / "val" / "a" / "0.mp4").write_bytes(whole)
+    results = extract(source, out, workers=workers)
+    assert {result.frames for result in results.values()} == {40}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"quality": 90}, {"short_side": 64}, {"fps": 5.0}, {"decoder": "opencv"}]
+)
+def test_frames_of_other_settings_are_not_mixed(source: Path, tmp_path: Path, settings: dict) -> None:
+    extract(source, tmp_path / "out")
+    (key,) = settings
+    with pytest.raises(UsageError, match=f"other settings .*{key} .* there, .* asked for"):
+        extract(source, tmp_path / "out", settings=settings)
+
+
+def test_frames_of_unknown_origin_are_not_trusted(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "frames" / "3").mkdir(parents=True)
+    with pytest.raises(UsageError, match="frames/3 holds frames that no record"):
+        extract(source, tmp_path / "out")
+
+
+def test_a_small_disk_is_told_after_a_few_videos(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr(extraction_run, "free_bytes", lambda _: 1_000_000)
+    with pytest.raises(Lacking, match=r"need about \S+ MB more, judging by 3 of the videos"):
+        extract(source, out)
+    made = len(list((out / "frames").iterdir()))
+    assert made == 3
+    monkeypatch.undo()
+    results = extract(source, out)
+    assert len(results) == VIDEOS
+
+
+def test_the_estimate_is_near_the_truth(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    extract(source, out)
+    told = capsys.readouterr().err.split("About ")[1].split(" of frames")[0]
+    number, unit = told.split()
+    estimate = float(number) * {"kB": 1e3, "MB": 1e6}[unit]
+    blocks = sum(-(-path.stat().st_size // 4096) * 4096 for path in out.rglob("*.jpg"))
+    assert estimate == pytest.approx(blocks * (VIDEOS - 3) / VIDEOS, rel=0.2)
+
+
+def fail_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def test_every_job_is_done_once() -> None:
+    assert list(each_finished(square, range(9), workers=1)) == [number**2 for number in range(9)]
+    assert sorted(each_finished(square, iter(range(50)), workers=2)) == [number**2 for number in range(50)]
+
+
+def test_a_killed_worker_is_told() -> None:
+    with pytest.raises(Lacking, match="worker"):
+        list(each_finished(fail_at_three, range(9), workers=2))
+
+
+def test_the_records_are_json_that_names_the_decoder(source: Path, tmp_path: Path) -> None:
+    prepare(dataset="folder", src=source, out=tmp_path / "out", decoder="opencv", short_side=32)
+    record = json.loads((tmp_path / "out" / "preparation.json").read_text())
+    assert record["frames"]["decoder_version"].startswith("OpenCV")
+    assert record["frames"]["short_side"] == 32
+    header, *lines = (tmp_path / "out" / "extraction.jsonl").read_text().splitlines()
+    assert json.loads(header) == record["frames"]
+    assert len(lines) == VIDEOS
