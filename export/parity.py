@@ -96,7 +96,7 @@ def render(parities: Sequence[Parity]) -> str:
     ]
     for parity in parities:
         lines.append(
-            f"{parity.stage:<34}{parity.batch_size:>6}{parity.samples:>9}{parity.max_logits:>13.2e}"
+            f"{parity.stage:<{width}}{parity.batch_size:>6}{parity.samples:>9}{parity.max_logits:>13.2e}"
             f"{parity.relative_logits:>10.1e}{parity.max_rows:>11.2e}{len(parity.flips):>7}"
             + ("" if parity.passed else "  FAILED")
         )
