@@ -91,8 +91,9 @@ def _flips(reference: Array, candidate: Array) -> Iterable[tuple[int, int, float
 
 def render(parities: Sequence[Parity]) -> str:
     """Return the comparisons as an aligned table, a line each and a line for each flip."""
+    width = max(len(parity.stage) for parity in parities) + 2
     lines = [
-        f"{'stage':<34}{'batch':>6}{'samples':>9}{'max|dlogit|':>13}{'relative':>10}{'max|drow|':>11}{'flips':>7}"
+        f"{'stage':<{width}}{'batch':>6}{'samples':>9}{'max|dlogit|':>13}{'relative':>10}{'max|drow|':>11}{'flips':>7}"
     ]
     for parity in parities:
         lines.append(
