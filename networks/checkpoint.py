@@ -8,7 +8,7 @@ keeps meta and state_dict and carries the first 8 digits of its SHA-256 in its n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,24 @@ from vidom.command import log
 from vidom.errors import BadData
 from vidom.files import atomic_path, sha256_file
 
-__all__ = ["Checkpoint", "PlainValue", "load_state", "read_mmaction2", "save_mmaction2"]
+__all__ = [
+    "Checkpoint",
+    "Difference",
+    "PlainValue",
+    "Shape",
+    "differences",
+    "load_state",
+    "read_mmaction2",
+    "save_mmaction2",
+    "shapes_of",
+]
 
 PlainValue = str | int | float | bool | None
+Shape = tuple[int, ...]
 
 _ROWS_SHOWN = 20
-_CLASSIFIERS = ("cls_head.fc_cls.weight", "cls_head.fc_cls.bias", "head.fc.weight", "head.fc.bias")
+_HEADS = ("cls_head.fc_cls", "head.fc", "fc")
+_CLASSIFIERS = tuple(f"{head}.{leaf}" for head in _HEADS for leaf in ("weight", "bias"))
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,15 @@ class Checkpoint:
     meta: dict[str, PlainValue]
     """The texts and numbers of the file's `meta`; its nested values are left out."""
     state_dict: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key whose shape in a network is not that in a checkpoint; None where it is absent."""
+
+    key: str
+    wanted: Shape | None
+    found: Shape | None
 
 
 def read_mmaction2(path: Path | str) -> Checkpoint:
@@ -77,16 +98,28 @@ def load_state(network: nn.Module, tensors: Mapping[str, Tensor], *, source: str
     table of the keys that are missing, unexpected or of another shape, and then leaves the network as it was.
     """
     state: dict[str, Tensor] = network.state_dict()
-    optional = {key for key in state if key.endswith("num_batches_tracked")}
-    keys = [*state, *(key for key in tensors if key not in state)]
-    rows = [
-        (key, _shape(state.get(key)), _shape(tensors.get(key)))
-        for key in keys
-        if _shape(state.get(key)) != _shape(tensors.get(key)) and not (key in optional and key not in tensors)
-    ]
+    rows = differences(shapes_of(state), shapes_of(tensors))
     if rows:
-        raise BadData(f"{_verdict(rows, state, tensors, source=source)}\n{_table(rows)}")
+        raise BadData(f"{_verdict(rows, source=source)}\n{_table(rows)}")
     network.load_state_dict({**state, **tensors})
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """Return the shapes of the tensors under the same names, in the same order."""
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
+def differences(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> tuple[Difference, ...]:
+    """Return where the shapes `found` in a checkpoint are not those `wanted` by a network.
+
+    The network's keys come first, in its order. `num_batches_tracked`, which acts in training only, may be absent.
+    """
+    keys = [*wanted, *(key for key in found if key not in wanted)]
+    return tuple(
+        Difference(key, wanted.get(key), found.get(key))
+        for key in keys
+        if wanted.get(key) != found.get(key) and (key in found or not key.endswith("num_batches_tracked"))
+    )
 
 
 def save_mmaction2(path: Path | str, network: nn.Module, meta: Mapping[str, PlainValue]) -> None:
@@ -112,38 +145,37 @@ def _entries(file: TorchFile) -> dict[str, Any]:
     return {key: value for key, value in stripped.items() if not key.startswith("data_preprocessor.")}
 
 
-def _shape(tensor: Tensor | None) -> str:
-    return "-" if tensor is None else str(list(tensor.shape))
-
-
-def _verdict(
-    rows: list[tuple[str, str, str]],
-    state: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
-    *,
-    source: str,
-) -> str:
-    both = [key for key, *_ in rows if key in state and key in tensors]
-    if len(both) == len(rows) and all(
-        key in _CLASSIFIERS and state[key].shape[1:] == tensors[key].shape[1:] for key in both
-    ):
-        found, wanted = len(tensors[both[0]]), len(state[both[0]])
+def _verdict(rows: Sequence[Difference], *, source: str) -> str:
+    if all(_is_class_count(row) for row in rows):
+        found, wanted = (shape[0] if shape else 0 for shape in (rows[0].found, rows[0].wanted))
         first = f"{source} has {found} classes, the recipe wants {wanted}."
         advice = "Take the checkpoint of the recipe's data set, or correct the recipe's class count."
     else:
-        missing = sum(key not in tensors for key, *_ in rows)
+        missing = sum(row.found is None for row in rows)
+        unexpected = sum(row.wanted is None for row in rows)
         first = (
             f"{source} does not fit the recipe's network: keys missing: {missing}, "
-            f"unexpected: {len(rows) - missing - len(both)}, of another shape: {len(both)}."
+            f"unexpected: {unexpected}, of another shape: {len(rows) - missing - unexpected}."
         )
         advice = "Check that the recipe names the network and arguments that the checkpoint was trained with."
     return f"{first} Nothing was loaded. {advice}"
 
 
-def _table(rows: list[tuple[str, str, str]]) -> str:
-    lines = [("key", "expected", "found"), *rows[:_ROWS_SHOWN]]
+def _is_class_count(row: Difference) -> bool:
+    if row.key not in _CLASSIFIERS or not row.found or not row.wanted:
+        return False
+    return row.found[1:] == row.wanted[1:]
+
+
+def _table(rows: Sequence[Difference]) -> str:
+    shown = [(row.key, _shape(row.wanted), _shape(row.found)) for row in rows[:_ROWS_SHOWN]]
+    lines = [("key", "expected", "found"), *shown]
     widths = [max(len(line[column]) for line in lines) for column in range(2)]
     text = [f"  {key:<{widths[0]}}  {wanted:<{widths[1]}}  {found}" for key, wanted, found in lines]
     if len(rows) > _ROWS_SHOWN:
         text.append(f"  and {len(rows) - _ROWS_SHOWN} more")
     return "\n".join(text)
+
+
+def _shape(shape: Shape | None) -> str:
+    return "-" if shape is None else str(list(shape))

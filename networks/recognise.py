@@ -1,0 +1,168 @@
+"""Which network a checkpoint holds, told from the names and shapes of its tensors alone.
+
+What leaves no trace in a tensor's shape is not told: how many segments TSM and PP-TSM were trained with, the temporal
+strides of I3D, the input layout of StNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+
+from networks.build import build_network
+from networks.checkpoint import Difference, Shape, differences, shapes_of
+from vidom.errors import UsageError
+from vidom.network_sections import I3dSection, PptsmSection, TsmSection
+from vidom.recipe import Recipe
+
+__all__ = ["Fit", "Recognised", "count_elements", "fit", "prefixes", "recognise"]
+
+Shapes = Mapping[str, Shape]
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_STEMS = {
+    **dict.fromkeys(("tsm", "i3d"), "backbone.conv1.conv.weight"),
+    **{"pptsm": "backbone.conv1_3._conv.weight", "stnet": "conv1.weight"},
+}
+# Arguments that no shape depends on, at a value which suits networks of any width.
+_UNTOLD: dict[str, dict[str, int]] = {"tsm": {"shift_div": 2}, "i3d": {}, "pptsm": {}, "stnet": {}}
+_HEADS = {"tsm": "cls_head.fc_cls", "i3d": "cls_head.fc_cls", "pptsm": "head.fc", "stnet": "fc"}
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A network and the arguments that shapes tell of it; `differences` are empty where it is whole.
+
+    `arguments` suit `networks.build.build_network` after what the shapes do not tell is left at its default.
+    """
+
+    arch: str
+    arguments: dict[str, Any]
+    differences: tuple[Difference, ...]
+
+    @property
+    def title(self) -> str:
+        """The network's usual name."""
+        if self.arch == "tsm":
+            return "TSM" if self.arguments["shift"] else "TSN (TSM without its shift)"
+        return {"i3d": "I3D", "pptsm": "PP-TSM", "stnet": "StNet"}[self.arch]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a checkpoint suits a recipe: it does where `differences` is empty.
+
+    `arguments` are those in which the recipe's network is another one: name, what the recipe wants, what was found.
+    """
+
+    recipe: str
+    arguments: tuple[tuple[str, Any, Any], ...]
+    differences: tuple[Difference, ...]
+
+
+def recognise(shapes: Shapes) -> Recognised | None:
+    """Return the network that tensors of these names and shapes belong to, or None where it is none of the four.
+
+    Among the variants that the names leave open (depth, inflation) the one with the fewest differences is taken.
+    """
+    arch = _arch(shapes)
+    if arch is None:
+        return None
+    try:
+        tried = [
+            Recognised(arch, arguments, differences(_shapes(arch, {**arguments, **_UNTOLD[arch]}), shapes))
+            for arguments in _candidates(arch, shapes)
+        ]
+    except UsageError:
+        # No network has the width or the class count that these shapes would give it.
+        return None
+    return min(tried, key=lambda one: len(one.differences))
+
+
+def fit(recognised: Recognised, shapes: Shapes, recipe: Recipe) -> Fit:
+    """Return how these tensors suit the recipe, whose network must be of the recognised kind.
+
+    Whether StNet's temporal convolutions are depthwise is taken from the tensors, as when they are loaded.
+    """
+    wanted = recipe.network_arguments
+    if "depthwise" in wanted:
+        wanted["depthwise"] = recognised.arguments["depthwise"]
+    found = recognised.arguments
+    return Fit(
+        recipe=recipe.name,
+        arguments=tuple(
+            (name, wanted[name], value)
+            for name, value in found.items()
+            if name in wanted and wanted[name] != value
+        ),
+        differences=differences(_shapes(recipe.network.arch, wanted), shapes),
+    )
+
+
+def count_elements(shapes: Shapes) -> tuple[int, int]:
+    """Return how many numbers are trained, and how many are statistics of normalisations and their counters."""
+    trained = statistics = 0
+    for key, shape in shapes.items():
+        size = torch.Size(shape).numel()
+        if key.endswith(_STATISTICS):
+            statistics += size
+        else:
+            trained += size
+    return trained, statistics
+
+
+def prefixes(shapes: Shapes) -> dict[str, int]:
+    """Return the first two parts of the keys and how many keys begin so, in the order of the file."""
+    counts: dict[str, int] = {}
+    for key in shapes:
+        start = ".".join(key.split(".")[:2])
+        counts[start] = counts.get(start, 0) + 1
+    return counts
+
+
+def _arch(shapes: Shapes) -> str | None:
+    stem = shapes.get("backbone.conv1.conv.weight", ())
+    if any(key.startswith(("temp1.", "xception.att_")) for key in shapes):
+        return "stnet"
+    if any(key.startswith(("backbone.bb_", "backbone.conv1_1._conv.")) for key in shapes):
+        return "pptsm"
+    residual = any(key.startswith("backbone.layer1.0.conv1.conv.") for key in shapes)
+    return {4: "tsm", 5: "i3d"}.get(len(stem)) if residual else None
+
+
+def _candidates(arch: str, shapes: Shapes) -> Iterator[dict[str, Any]]:
+    bias = _size(shapes, f"{_HEADS[arch]}.bias", 0, default=1)
+    known = {
+        "num_classes": _size(shapes, f"{_HEADS[arch]}.weight", 0, default=bias),
+        "base_channels": _size(shapes, _STEMS[arch], 0, default=64),
+    }
+    match arch:
+        case "tsm":
+            known["shift"] = any(".conv.net." in key for key in shapes)
+            yield from ({"depth": depth, **known} for depth in _depths(TsmSection))
+        case "i3d":
+            for depth in _depths(I3dSection):
+                yield from ({"depth": depth, **known, "inflate_all": inflate} for inflate in (False, True))
+        case "pptsm":
+            yield from ({"depth": depth, **known} for depth in _depths(PptsmSection))
+        case _:
+            known["frames_per_segment"] = _size(shapes, _STEMS[arch], 1, default=15) // 3
+            temporal = shapes.get("xception.att_conv.weight", ())
+            yield {**known, "depthwise": len(temporal) == 4 and temporal[1] == 1}
+
+
+def _size(shapes: Shapes, key: str, axis: int, *, default: int) -> int:
+    shape = shapes.get(key, ())
+    return shape[axis] if axis < len(shape) else default
+
+
+def _depths(section: type[TsmSection | I3dSection | PptsmSection]) -> tuple[int, ...]:
+    return get_args(section.model_fields["depth"].annotation)
+
+
+def _shapes(arch: str, arguments: Mapping[str, object]) -> dict[str, Shape]:
+    with torch.device("meta"):
+        return shapes_of(build_network(arch, arguments).state_dict())
