@@ -107,9 +107,10 @@ def _number_problems(job: AuditJob, numbers: FrameNumbers) -> Found:
     if numbers.frames and (numbers.missing or numbers.first != 1):
         missing = ", ".join(map(str, numbers.missing)) or "none"
         yield "gap", f"frames run from {numbers.first} to {numbers.last}, missing between: {missing}"
+    # A stretch of a folder, whose id names its offset too, may end before the folder does.
     if announced > numbers.last:
         yield "fewer_frames", f"the list announces frames up to {announced}, the last one is {numbers.last}"
-    elif announced < numbers.last and not annotation.offset:
+    elif announced < numbers.last and annotation.id == annotation.path:
         yield "surplus_frames", f"the list announces {announced} frames, there are some up to {numbers.last}"
     yield from _length_problems(min(numbers.frames, annotation.total_frames or 0), job)
 

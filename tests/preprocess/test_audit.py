@@ -1,0 +1,232 @@
+"""A data set with one fault of every kind, and none in what is sound."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from small_videos import cut, write_video, write_without_frames
+
+from preprocess.audit import audit, main
+from preprocess.frame_folders import frame_numbers
+from vidom.errors import BadData, UsageError
+
+
+def write_frames(folder: Path, numbers: list[int], *, size: tuple[int, int] = (32, 24)) -> Path:
+    folder.mkdir(parents=True)
+    picture = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    for number in numbers:
+        cv2.imwrite(str(folder / f"img_{number:05}.jpg"), picture)
+    return folder
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> tuple[Path, Path]:
+    """(data root, list) of folders of frames; what is wrong is in the name."""
+    root = tmp_path / "frames"
+    write_frames(root / "sound", list(range(1, 11)))
+    write_frames(root / "gap", [1, 2, 3, 5, 6, 8, 9, 10])
+    write_frames(root / "from_zero", list(range(0, 10)))
+    write_frames(root / "fewer", list(range(1, 9)))
+    write_frames(root / "surplus", list(range(1, 13)))
+    write_frames(root / "short", [1, 2, 3])
+    (root / "empty").mkdir()
+    torn = write_frames(root / "torn", list(range(1, 11)))
+    cut(torn / "img_00004.jpg")
+    (torn / "img_00006.jpg").write_bytes(b"no jpeg at all")
+    (torn / "img_00009.jpg").write_bytes(b"")
+    uneven = write_frames(root / "uneven", list(range(1, 10)))
+    write_frames(root / "tmp", [10], size=(40, 24))
+    (root / "tmp" / "img_00010.jpg").rename(uneven / "img_00010.jpg")
+    write_frames(root / "a name.v1", list(range(1, 11)))
+    names = (
+        "sound",
+        "gap",
+        "from_zero",
+        "fewer",
+        "surplus",
+        "empty",
+        "torn",
+        "uneven",
+        "a name.v1",
+        "absent",
+    )
+    lines = [f"{name} 10 0" for name in names]
+    lines += ["short 3 0", "sound 10 1", "torn 10 7", "../frames/sound 10 0", "sound ten 0"]
+    ann = tmp_path / "list.txt"
+    ann.write_text("\n".join(lines) + "\n")
+    return root, ann
+
+
+def kinds(result) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for problem in result.problems:
+        found.setdefault(f"{problem.line} {problem.id}", set()).add(problem.kind)
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_kind_of_fault_in_frames(frames: tuple[Path, Path], tmp_path: Path, workers: int) -> None:
+    root, ann = frames
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a\nb\n")
+    result = audit(ann_file=ann, data_root=root, labels=labels, workers=workers)
+    assert kinds(result) == {
+        "2 gap": {"gap"},
+        "3 from_zero": {"gap", "fewer_frames"},
+        "4 fewer": {"fewer_frames"},
+        "5 surplus": {"surplus_frames"},
+        "6 empty": {"fewer_frames", "zero_length"},
+        "7 torn": {"unreadable", "zero_length"},
+        "8 uneven": {"uneven_size"},
+        "9 a name.v1": {"awkward_name"},
+        "10 absent": {"missing"},
+        "11 short": {"too_short"},
+        "12 sound": {"duplicate_id"},
+        "13 torn": {"duplicate_id", "label_outside_classes", "unreadable", "zero_length"},
+        "14 ../frames/sound": {"outside_data_root"},
+        "15 sound ten 0": {"malformed_line"},
+    }
+    texts = {(problem.line, problem.kind): problem.text for problem in result.problems}
+    assert "missing between: 4, 7" in texts[2, "gap"]
+    assert texts[7, "unreadable"].endswith("img_00004.jpg, img_00006.jpg")
+    assert texts[7, "zero_length"].endswith("img_00009.jpg")
+    assert texts[8, "uneven_size"].endswith("img_00010.jpg")
+    # Sound are the first line and those with warnings only: a surplus, a name, a short one.
+    assert result.summary.startswith(f"4 of 15 samples of {ann} are sound.\n")
+
+
+def test_every_kind_of_fault_in_videos(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    write_video(root / "sound.mp4", frames=9)
+    write_video(root / "air drumming" / "sound.webm", frames=9)
+    write_video(root / "short.avi", frames=3)
+    cut(write_video(root / "torn.webm", frames=9))
+    write_without_frames(root / "none.webm")
+    (root / "empty.mp4").touch()
+    (root / "text.mp4").write_text("no video")
+    names = [
+        "sound.mp4",
+        "air drumming/sound.webm",
+        "short.avi",
+        "torn.webm",
+        "none.webm",
+        "empty.mp4",
+        "text.mp4",
+    ]
+    ann = tmp_path / "list.txt"
+    ann.write_text("".join(f"{name} {number}\n" for number, name in enumerate([*names, "absent.mp4"])))
+    result = audit(ann_file=ann, data_root=root)
+    assert kinds(result) == {
+        "2 air drumming/sound.webm": {"awkward_name"},
+        "3 short.avi": {"too_short"},
+        "4 torn.webm": {"unreadable"},
+        "5 none.webm": {"unreadable"},
+        "6 empty.mp4": {"zero_length"},
+        "7 text.mp4": {"unreadable"},
+        "8 absent.mp4": {"missing"},
+    }
+
+
+def test_stretches_of_one_folder_are_no_gaps(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "long", list(range(1, 31)))
+    (tmp_path / "list.txt").write_text("long 0 15 0\nlong 15 15 1\nlong 20 15 1\n")
+    cut(folder / "img_00030.jpg")
+    assert kinds(audit(ann_file=tmp_path / "list.txt", data_root=tmp_path)) == {
+        "2 long@15": {"unreadable"},
+        "3 long@20": {"fewer_frames", "unreadable"},
+    }
+
+
+def test_the_report_and_the_exit_code(
+    frames: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, ann = frames
+    report = tmp_path / "deep" / "audit.json"
+    arguments = ["--ann-file", str(ann), "--data-root", str(root), "--report", str(report), "--workers", "1"]
+    assert main(arguments) == 1
+    document = json.loads(report.read_text())
+    assert document["samples"] == 15
+    assert document["faults"] + document["warnings"] == len(document["problems"])
+    assert document["by_kind"]["duplicate_id"] == 2
+    lines = [problem["line"] for problem in document["problems"]]
+    assert lines == sorted(lines)
+    assert {problem["severity"] for problem in document["problems"] if problem["kind"] == "too_short"} == {
+        "warning"
+    }
+    assert "fault    duplicate_id                  2" in capsys.readouterr().out
+    ann.write_text("sound 10 0\nshort 3 0\n")
+    assert main(arguments) == 0
+    assert "2 of 2 samples" in capsys.readouterr().out
+
+
+def test_the_command_ends_with_one(frames: tuple[Path, Path]) -> None:
+    root, ann = frames
+    script = Path(__file__).parents[2] / "preprocess" / "audit.py"
+    command = [
+        sys.executable,
+        str(script),
+        "--ann_file",
+        str(ann),
+        "--data_root",
+        str(root),
+        "--workers",
+        "1",
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("4 of 15 samples")
+
+
+def test_the_real_frames_and_videos_are_sound(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "rawframes_short256"
+    counts = {path.name: len(list(path.glob("img_*.jpg"))) for path in folder.iterdir()}
+    (tmp_path / "frames.txt").write_text("".join(f"{name} {count} 0\n" for name, count in counts.items()))
+    assert audit(ann_file=tmp_path / "frames.txt", data_root=folder).problems == ()
+    videos = shared / "data" / "videos"
+    (tmp_path / "videos.txt").write_text("part_0.mp4 0\ntest.avi 1\n")
+    assert audit(ann_file=tmp_path / "videos.txt", data_root=videos).problems == ()
+
+
+def test_numbers_are_read_as_numbers_in_any_number(tmp_path: Path) -> None:
+    # As text, img_100000.jpg comes before img_99999.jpg and after img_10000.jpg.
+    for number in (9999, 10000, 99999, 100000, 100001):
+        (tmp_path / f"img_{number:05}.jpg").touch()
+    for stranger in (
+        "img_1.jpg",
+        "img_x.txt",
+        "img_00001.jpg.tmp",
+        "IMG_00001.JPG",
+        "img_000123.jpg",
+        "img_99999999.jpg",
+    ):
+        (tmp_path / stranger).touch()
+    found = frame_numbers(tmp_path)
+    assert (found.frames, found.first, found.last, found.strangers) == (5, 9999, 100001, 6)
+    assert found.missing == tuple(range(10001, 10011))
+
+
+def test_a_folder_of_twenty_thousand_frames_is_streamed(tmp_path: Path) -> None:
+    for number in range(1, 20_001):
+        (tmp_path / f"{number:05}.jpg").touch()
+    (tmp_path / "07777.jpg").unlink()
+    found = frame_numbers(tmp_path, template="{:05}.jpg")
+    assert (found.frames, found.first, found.last, found.missing) == (19_999, 1, 20_000, (7777,))
+
+
+def test_what_cannot_be_audited_is_refused(tmp_path: Path, frames: tuple[Path, Path]) -> None:
+    root, ann = frames
+    with pytest.raises(UsageError, match="not a folder"):
+        audit(ann_file=ann, data_root=root / "absent")
+    with pytest.raises(UsageError, match="at least 1"):
+        audit(ann_file=ann, data_root=root, min_frames=0)
+    with pytest.raises(BadData, match="does not exist"):
+        audit(ann_file=tmp_path / "absent.txt", data_root=root)
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(BadData, match="is empty"):
+        audit(ann_file=tmp_path / "empty.txt", data_root=root)
