@@ -19,6 +19,7 @@ from postprocess.matching import Match, check_coverage, find_store, in_order, ma
 from postprocess.metrics import Metrics, evaluate
 from postprocess.metrics_file import write_metrics
 from postprocess.outputs import find_outputs, metrics_path
+from postprocess.permutation import permutation_remark
 from postprocess.wording import some
 from vidom.clip_store import ClipStore, read_info
 from vidom.command import Parser, log, run
@@ -94,7 +95,7 @@ def score(
         metrics=metrics,
         names=names,
         metrics_path=target,
-        remarks=(*_remarks(matches, store, metrics), *remarks_on(scores)),
+        remarks=(*_remarks(matches, store, metrics, names), *remarks_on(scores)),
         missed=_missed(metrics, thresholds),
     )
 
@@ -149,7 +150,9 @@ def _missed(metrics: Metrics, thresholds: Mapping[str, float]) -> tuple[str, ...
     )
 
 
-def _remarks(matches: Sequence[Match], store: ClipStore | None, metrics: Metrics) -> list[str]:
+def _remarks(
+    matches: Sequence[Match], store: ClipStore | None, metrics: Metrics, names: Sequence[str]
+) -> list[str]:
     remarks = []
     if padding := sum(match.padding for match in matches):
         remarks.append(f"{padding} rows of padding were left out.")
@@ -163,6 +166,8 @@ def _remarks(matches: Sequence[Match], store: ClipStore | None, metrics: Metrics
             f"Equal scores decided top-1 of {metrics.ties[0]} and top-5 of {metrics.ties[1]} samples; the lower "
             "class came first. NPY and BIN keep the digits that TXT rounds away."
         )
+    if moved := permutation_remark(metrics.confusion, names):
+        remarks.append(moved)
     return remarks
 
 
