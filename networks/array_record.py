@@ -70,7 +70,8 @@ def array_record(value: Any, *, name: str, source: str) -> ArrayRecord:
             found = value.name if isinstance(value, Call | Global) else type(value).__name__
             raise BadData(f"{source}: the entry {name!r} should be an array, but is {found}.")
     dtype, content = _dtype(kind, name=name, source=source), _content(raw)
-    sizes = [size for size in shape if isinstance(size, int) and 0 <= size < 1 << 62]
+    # Python counts True as 1; numpy does not.
+    sizes = [size for size in shape if type(size) is int and 0 <= size < 1 << 62]
     fits = (
         len(sizes) == len(shape) <= _MOST_DIMENSIONS
         and content is not None

@@ -148,7 +148,7 @@ def _joined(arrays: dict[str, NDArray[Any]], sliced: Any) -> dict[str, NDArray[A
         match plan:
             case {"slices": [*names], "OriginShape": [*shape]} if all(
                 isinstance(name, str) for name in (key, *names)
-            ) and all(isinstance(size, int) and 0 <= size < 1 << 62 for size in shape):
+            ) and all(type(size) is int and 0 <= size < 1 << 62 for size in shape):
                 arrays[key] = np.concatenate([arrays.pop(name) for name in names]).reshape(shape)
             case _:
                 raise ValueError(f"no slices and shape for {key!r:.50}")

@@ -250,6 +250,7 @@ HOSTILE = {
     "huge numbers": with_content({"a": array_of(FLOAT, (10**9000,), b"\0" * 12)}),
     "negative shape": with_content({"a": array_of(FLOAT, (-1, -3), b"\0" * 12)}),
     "many dimensions": with_content({"a": array_of(FLOAT, (1,) * 1000, b"\0" * 4)}),
+    "a truth value for a size": with_content({"a": array_of(FLOAT, (True, 3), b"\0" * 12)}),
     "no shape": with_content({"a": array_of(FLOAT, None, b"\0" * 4)}),
     "no type": with_content({"a": array_of(None, (1,), b"\0" * 4)}),
     "no bytes": with_content({"a": array_of(FLOAT, (1,), None)}),  # type: ignore[arg-type]
@@ -276,6 +277,9 @@ HOSTILE = {
     ),
     "slices of another size": with_content(
         {"a": np.ones(2), "UnpackBigParamInfor@@": {"b": {"OriginShape": (2**40, 2**40), "slices": ["a"]}}}
+    ),
+    "slices of a truth value": with_content(
+        {"a": np.ones(2), "UnpackBigParamInfor@@": {"b": {"OriginShape": (True, 2), "slices": ["a"]}}}
     ),
     "the same slice twice": with_content(
         {"a": np.ones(2), "UnpackBigParamInfor@@": {"b": {"OriginShape": (4,), "slices": ["a", "a"]}}}
