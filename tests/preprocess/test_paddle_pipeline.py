@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from preprocess.crops import Box
-from preprocess.frames import FrameSource, RawFrames, decode_jpeg
+from preprocess.frames import RawFrames, decode_jpeg
 from preprocess.paddle_views import full_res_crops, uniform_middles
 from preprocess.pillow_pixels import (
     decode_with_pillow,
     four_by_three,
     resize_with_pillow,
     rounded_center_crop,
-    unit_pixel_table,
 )
-from preprocess.pixels import crop
+from preprocess.samples import make_sample
 from preprocess.sampling import dense_test
 from preprocess.video import VideoFile
 from vidom.errors import UsageError
+from vidom.recipe import load_recipe
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = 20
 
 
@@ -105,34 +102,8 @@ def test_full_res_crops_of_too_small_a_frame_are_refused() -> None:
         full_res_crops(341, 223, size=224)
 
 
-def rounded_centre(width: int, height: int) -> Sequence[Box]:
-    return (rounded_center_crop(width, height, size=224),)
-
-
-def left_right_centre(width: int, height: int) -> Sequence[Box]:
-    return full_res_crops(width, height, size=224)
-
-
-def sample(
-    source: FrameSource, positions: NDArray[np.int64], crops: Callable[[int, int], Sequence[Box]]
-) -> tuple[str, str]:
-    """The CRC-32 of the decoded frames in order, and the SHA-256 of the normalised tensor."""
-    wanted = np.unique(positions).tolist()
-    frames = dict(zip(wanted, source.read(wanted), strict=True))
-    crc = 0
-    for position in positions.tolist():
-        crc = zlib.crc32(np.ascontiguousarray(frames[position]).tobytes(), crc)
-    height, width = next(iter(frames.values())).shape[:2]
-    size = four_by_three(width, height, short_side=256, wide_square=False)
-    resized = {position: resize_with_pillow(frame, *size) for position, frame in frames.items()}
-    table = unit_pixel_table(mean=MEAN, std=STD)
-    digest = hashlib.sha256()
-    for box in crops(*size):
-        for position in positions.tolist():
-            pixels = crop(resized[position], box)
-            for channel, values in enumerate(table):
-                digest.update(values[pixels[..., channel]].tobytes())
-    return f"{crc:08x}", digest.hexdigest()
+def digest(tensor: np.ndarray) -> str:
+    return hashlib.sha256(tensor.tobytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -142,18 +113,16 @@ def video(shared: Path) -> VideoFile:
 
 @pytest.fixture(scope="module")
 def frames(shared: Path) -> RawFrames:
-    return RawFrames(shared / "data" / "paddle" / "rawframes" / "example", 131)
+    return RawFrames(shared / "data" / "paddle" / "rawframes" / "example", 131, decode=decode_with_pillow)
 
 
 @pytest.mark.parametrize(
-    ("name", "source", "positions", "crops"),
+    ("name", "source", "recipe", "overrides"),
     [
-        ("videos_uniform_test", "video", uniform_middles(131, num_segments=8), rounded_centre),
-        ("videos_uniform_test_16", "video", uniform_middles(131, num_segments=16), rounded_centre),
-        ("frames_uniform_test", "frames", uniform_middles(131, num_segments=8), rounded_centre),
-        ("frames_dense_test", "frames", dense_test(131, num_clips=8), left_right_centre),
-        # The original is one frame late where it samples videos densely.
-        ("videos_dense_test_UNSHIPPED", "video", dense_test(131, num_clips=8) + 1, left_right_centre),
+        ("videos_uniform_test", "video", "pptsm_k400_uniform", ()),
+        ("videos_uniform_test_16", "video", "pptsm_k400_uniform", ("views.num_segments=16",)),
+        ("frames_uniform_test", "frames", "pptsm_k400_uniform", ()),
+        ("frames_dense_test", "frames", "pptsm_k400_dense", ()),
     ],
 )
 def test_frames_and_tensors_are_the_originals_bit_for_bit(
@@ -161,15 +130,22 @@ def test_frames_and_tensors_are_the_originals_bit_for_bit(
     truth: dict[str, Any],
     name: str,
     source: str,
-    positions: NDArray[np.int64],
-    crops: Callable[[int, int], Sequence[Box]],
+    recipe: str,
+    overrides: tuple[str, ...],
 ) -> None:
-    expected = truth[name]
-    opened: FrameSource = request.getfixturevalue(source)
-    assert opened.total_frames == 131
-    first = 0 if source == "video" else 1
-    assert (positions + first).tolist() == expected["frames_idx"]
-    assert sample(opened, positions, crops) == (expected["crc32"]["Sampler"], expected["sha256_float32"])
+    plan = load_recipe(recipe, overrides).views
+    sample = make_sample(request.getfixturevalue(source), plan)
+    assert list(sample.frames) == truth[name]["frames_idx"]
+    assert digest(sample.tensor) == truth[name]["sha256_float32"]
+    pixels = make_sample(request.getfixturevalue(source), plan, dtype="uint8").tensor
+    crops = "GroupFullResSample" if plan.crop == "three" else "CenterCrop"
+    assert f"{zlib.crc32(pixels.transpose(0, 2, 3, 1).tobytes()):08x}" == truth[name]["crc32"][crops]
+
+
+def test_decoded_frames_are_the_originals(truth: dict[str, Any], video: VideoFile, frames: RawFrames) -> None:
+    for name, source in (("videos_uniform_test", video), ("frames_uniform_test", frames)):
+        decoded = np.stack(list(source.read(uniform_middles(131, num_segments=8).tolist())))
+        assert f"{zlib.crc32(decoded.tobytes()):08x}" == truth[name]["crc32"]["Sampler"]
 
 
 def test_half_a_pixel_goes_to_the_even_side() -> None:
