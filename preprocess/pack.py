@@ -5,53 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import cv2
-import numpy as np
 
 from preprocess.annotations import Annotation, read_annotations
+from preprocess.pack_groups import Group, pack_group
 from preprocess.pack_lists import read_pack_annotations
 from preprocess.pixels import Dtype
-from preprocess.samples import make_sample, open_source
 from preprocess.workers import each_finished
-from vidom.clip_store import ClipFile, ClipStore, Sample, Skipped, StoreHeader
+from vidom.clip_store import ClipStore, Skipped, StoreHeader
 from vidom.clip_store_writer import ClipStoreWriter
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, Lacking, UsageError
-from vidom.files import free_bytes, human_bytes, write_bytes
+from vidom.files import free_bytes, human_bytes
 from vidom.progress import progress
 from vidom.recipe import Recipe, load_recipe
 
 __all__ = ["main", "pack"]
 
 OnBad = Literal["fail", "skip"]
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The list positions whose samples share one clip file, and all that a worker needs to make it."""
-
-    path: Path
-    entries: tuple[tuple[int, Annotation], ...]
-    data_root: Path
-    recipe: Recipe
-    header: StoreHeader
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """What became of a group."""
-
-    clip_file: ClipFile | None
-    samples: tuple[Sample, ...]
-    skipped: tuple[Skipped, ...]
 
 
 def pack(
@@ -61,6 +39,7 @@ def pack(
     ann_file: Path,
     output_dir: Path,
     batch_size: int = 1,
+    per_view: bool = False,
     dtype: Dtype = "float32",
     workers: int = 1,
     limit: int | None = None,
@@ -68,10 +47,12 @@ def pack(
 ) -> ClipStore:
     """Return the clip store in `output_dir`, holding the first `limit` samples of the list.
 
-    `batch_size` samples go into one file. Work that an earlier, killed run finished is kept, and the bytes
-    are the same as if it had not been killed. Raises Lacking before the first write when the disk is too
-    small, BadData at the first unreadable video unless `on_bad` is "skip", UsageError when the folder
-    holds a store made with other settings.
+    `batch_size` samples go into one file; with `per_view` each view of a sample has a file of its own, the
+    manifest says how their scores are averaged, and a worker's memory is that of about one view. Work that an
+    earlier, killed run finished is kept, and the bytes are the same as if it had not been killed. Raises Lacking
+    before the first write when the disk is too small, BadData at the first unreadable video unless `on_bad` is
+    "skip", UsageError when the folder holds a store made with other settings, and for `per_view` of samples that
+    are a single view already.
     """
     if not data_root.is_dir():
         raise UsageError(
@@ -79,16 +60,21 @@ def pack(
         )
     if batch_size < 1 or workers < 1 or (limit is not None and limit < 1):
         raise UsageError("--batch_size, --workers and --limit must be at least 1.")
+    if per_view and batch_size > 1:
+        raise UsageError(
+            f"--per_view puts a single view into each file, which contradicts --batch_size {batch_size}. Leave "
+            "--batch_size out: files of one view serve every batch size."
+        )
     annotations = _annotations(ann_file, data_root, recipe)[:limit]
-    header = _header(recipe, annotations, batch_size, dtype)
+    header = _header(recipe, annotations, batch_size=batch_size, per_view=per_view, dtype=dtype)
     writer = ClipStoreWriter(output_dir, header)
     groups = list(_unfinished(writer, annotations, data_root, recipe))
     _announce(header, annotations, groups, output_dir)
     with progress(total=len(annotations), unit="sample", label="pack", done=len(writer.finished)) as bar:
-        for packed in each_finished(_pack_group, groups, workers=workers):
+        for packed in each_finished(pack_group, groups, workers=workers):
             if packed.skipped and on_bad == "fail":
                 raise _unreadable(packed.skipped)
-            writer.add(packed.clip_file, packed.samples, packed.skipped)
+            writer.add(packed.files, packed.samples, packed.skipped)
             bar.update(len(packed.samples) + len(packed.skipped))
     if not writer.samples:
         raise BadData(
@@ -106,18 +92,22 @@ def _annotations(ann_file: Path, data_root: Path, recipe: Recipe) -> tuple[Annot
     return read_annotations(ann_file, num_classes=classes)
 
 
-def _header(recipe: Recipe, annotations: Sequence[Annotation], batch_size: int, dtype: Dtype) -> StoreHeader:
+def _header(
+    recipe: Recipe, annotations: Sequence[Annotation], *, batch_size: int, per_view: bool, dtype: Dtype
+) -> StoreHeader:
     entries = json.dumps([asdict(annotation) for annotation in annotations]).encode()
     return StoreHeader(
         recipe=recipe.name,
         recipe_sha256=recipe.digest,
         list_sha256=hashlib.sha256(entries).hexdigest(),
         dtype=dtype,
-        shape=recipe.views.sample_shape,
+        shape=(recipe.one_view() if per_view else recipe).views.sample_shape,
         layout=recipe.views.layout,
         normalised=dtype == "float32",
         samples_per_file=batch_size,
         decoder=_decoder(annotations[0], recipe),
+        views_per_sample=recipe.views.clips if per_view else 1,
+        average_clips=recipe.head.average_clips if per_view else "",
     )
 
 
@@ -133,66 +123,34 @@ def _decoder(annotation: Annotation, recipe: Recipe) -> str:
 
 def _unfinished(
     writer: ClipStoreWriter, annotations: Sequence[Annotation], data_root: Path, recipe: Recipe
-) -> Iterator[_Group]:
+) -> Iterator[Group]:
     size, finished = writer.header.samples_per_file, writer.finished
     entries = enumerate(annotations)
     while chunk := tuple(islice(entries, size)):
         if not all(position in finished for position, _ in chunk):
-            yield _Group(
-                writer.clips / writer.file_name(chunk[0][0]), chunk, data_root, recipe, writer.header
-            )
+            views = range(writer.header.views_per_sample)
+            paths = tuple(writer.clips / writer.file_name(chunk[0][0], view) for view in views)
+            yield Group(paths, chunk, data_root, recipe, writer.header)
 
 
 def _announce(
-    header: StoreHeader, annotations: Sequence[Annotation], groups: Sequence[_Group], output_dir: Path
+    header: StoreHeader, annotations: Sequence[Annotation], groups: Sequence[Group], output_dir: Path
 ) -> None:
-    needed, free = len(groups) * header.file_bytes, free_bytes(output_dir)
-    shape = "x".join(map(str, header.shape))
+    files, free = len(groups) * header.views_per_sample, free_bytes(output_dir)
+    needed = files * header.file_bytes
+    views = f"{header.views_per_sample} views of " if header.views_per_sample > 1 else ""
+    shape = views + "x".join(map(str, header.shape))
     log(
         f"{len(annotations)} samples of {shape} {header.dtype}, {human_bytes(header.sample_bytes)} each; "
-        f"{len(groups)} files to write, {human_bytes(needed)}; {human_bytes(free)} free."
+        f"{files} files to write, {human_bytes(needed)}; {human_bytes(free)} free."
     )
     if needed > free:
-        fits = free // header.file_bytes * header.samples_per_file
+        fits = free // (header.file_bytes * header.views_per_sample) * header.samples_per_file
         raise Lacking(
             f"The clip store needs {human_bytes(needed)}, but only {human_bytes(free)} are free where {output_dir} "
             f"lies. Use a larger disk, --limit {fits} for the samples that fit"
             + (", or --dtype uint8 for a quarter of the bytes." if header.dtype == "float32" else ".")
         )
-
-
-def _pack_group(group: _Group) -> _Packed:
-    """The group's file is on disk, whole, with the samples that could be read; the others are told."""
-    rows = np.empty((group.header.samples_per_file, *group.header.shape), group.header.dtype)
-    dtype: Dtype = "uint8" if group.header.dtype == "uint8" else "float32"
-    samples: list[Sample] = []
-    skipped: list[Skipped] = []
-    for index, entry in group.entries:
-        source = open_source(
-            entry,
-            data_root=group.data_root,
-            pipeline=group.recipe.views.pipeline,
-            template=group.recipe.dataset.frame_template,
-        )
-        try:
-            made = make_sample(source, group.recipe.views, dtype=dtype, out=rows[len(samples)])
-        except BadData as error:
-            skipped.append(Skipped(index, entry.id, entry.path, str(error)))
-        else:
-            samples.append(Sample(index, entry.id, entry.label, entry.path, made.frames))
-    if not samples:
-        return _Packed(None, (), tuple(skipped))
-    rows[len(samples) :] = rows[0]
-    content = rows.reshape(-1).view(np.uint8).data
-    write_bytes(group.path, content)
-    clip_file = ClipFile(
-        name=group.path.name,
-        bytes=rows.nbytes,
-        crc32=zlib.crc32(content),
-        samples=tuple(sample.index for sample in samples),
-        padding=len(rows) - len(samples),
-    )
-    return _Packed(clip_file, tuple(samples), tuple(skipped))
 
 
 def _unreadable(skipped: Sequence[Skipped]) -> BadData:
@@ -226,6 +184,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, required=True, help="where the clip store goes")
     parser.add_argument(
         "--batch_size", type=int, default=1, help="samples per file; 1 serves every batch size"
+    )
+    parser.add_argument(
+        "--per_view", action="store_true", help="a file for each view, for models exported with --per_view"
     )
     parser.add_argument(
         "--dtype", choices=("float32", "uint8"), default="float32", help="uint8: a quarter of the bytes"

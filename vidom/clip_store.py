@@ -1,32 +1,30 @@
 """The clip store: the folder of raw tensors that `preprocess` writes and every engine reads.
 
     STORE/clips/000000.bin ...   little-endian, C order, `samples_per_file` samples each
+    or    clips/000000v00.bin ...   one view of a sample each, where samples are large
     STORE/manifest.json          what the bytes are, where each sample came from, what was skipped
     STORE/NAME.info              `index label` a line, as ModelZoo's scripts read it
 
 A sample's index is its position in the annotation list. File k holds the samples of the list positions
 k*N .. k*N+N-1 that could be read; where some are missing its first sample is repeated, and the manifest
-says how many rows are such padding.
+says how many rows are such padding. In a store of single views, file 000012v03 is view 3 of sample 12, views
+counted as the whole sample's tensor has them: crop by crop and within it clip by clip.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vidom.clip_store_records import ClipFile, Sample, Skipped, StoreHeader, load_record
 from vidom.errors import BadData
-from vidom.files import (
-    crc32_file,
-    read_json,
-    read_lines,
-)
+from vidom.files import crc32_file, read_json, read_lines
 from vidom.mindspore_310 import read_label_ids
 
 __all__ = [
@@ -42,69 +40,8 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 DTYPES = ("float32", "uint8")
-_T = TypeVar("_T")
 # As many digits as any data set needs; longer ones cost Python quadratic time.
 _NUMBER = re.compile(r"[0-9]{1,9}")
-
-
-@dataclass(frozen=True)
-class StoreHeader:
-    """What every tensor of a store has in common; `shape` is one sample's, `recipe_sha256` its recipe's digest.
-
-    `normalised` tells whether mean and std are already applied (float32) or left to the graph (uint8).
-    """
-
-    recipe: str
-    recipe_sha256: str
-    list_sha256: str
-    dtype: str
-    shape: tuple[int, ...]
-    layout: str
-    normalised: bool
-    samples_per_file: int
-    decoder: str
-
-    @property
-    def sample_bytes(self) -> int:
-        """Bytes of one sample's tensor."""
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
-
-    @property
-    def file_bytes(self) -> int:
-        """Bytes of one clip file."""
-        return self.sample_bytes * self.samples_per_file
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled video in the store: its index in the list, and the frames its tensor was made of."""
-
-    index: int
-    id: str
-    label: int
-    source: str
-    frames: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """One video of the list that is not in the store, and why."""
-
-    index: int
-    id: str
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ClipFile:
-    """One file under `clips/`: the samples of its rows in order, then `padding` repeated rows."""
-
-    name: str
-    bytes: int
-    crc32: int
-    samples: tuple[int, ...]
-    padding: int
 
 
 @dataclass(frozen=True)
@@ -138,7 +75,8 @@ class ClipStore:
             store = cls(
                 folder=folder,
                 header=load_record(
-                    StoreHeader, {key: document[key] for key in StoreHeader.__dataclass_fields__}
+                    StoreHeader,
+                    {key: document[key] for key in StoreHeader.__dataclass_fields__ if key in document},
                 ),
                 samples={sample.index: sample for sample in samples},
                 skipped=tuple(load_record(Skipped, entry) for entry in document["skipped"]),
@@ -153,10 +91,19 @@ class ClipStore:
             ) from None
 
     def _check_consistency(self, samples: int) -> None:
-        if self.header.dtype not in DTYPES or min(self.header.shape, default=0) < 1:
-            raise ValueError(f"tensors of {self.header.dtype!r} and shape {self.header.shape}")
-        held = [index for clip_file in self.files for index in clip_file.samples]
-        if not len(held) == len(set(held)) == samples or set(held) != set(self.samples):
+        header = self.header
+        if header.dtype not in DTYPES or min(header.shape, default=0) < 1:
+            raise ValueError(f"tensors of {header.dtype!r} and shape {header.shape}")
+        views = header.views_per_sample
+        averaging = ("prob", "score") if views > 1 else ("",)
+        if views < 1 or header.average_clips not in averaging or min(views, header.samples_per_file) > 1:
+            raise ValueError(
+                f"{views} views of {header.samples_per_file} samples, averaged by {header.average_clips!r}"
+            )
+        held = [(index, clip_file.view) for clip_file in self.files for index in clip_file.samples]
+        if not len(held) == len(set(held)) == samples * views or set(held) != {
+            (index, view) for index in self.samples for view in range(views)
+        }:
             raise ValueError("the samples listed are not those that the files hold")
 
     def path(self, clip_file: ClipFile) -> Path:
@@ -222,21 +169,3 @@ def read_info(path: Path | str) -> dict[int, int]:
             raise BadData(f"Line {number} of {path} gives sample {index} a second time.")
         labels[index] = label
     return labels
-
-
-def load_record(kind: type[_T], document: Mapping[str, Any]) -> _T:
-    """Return the dataclass whose fields JSON gave back, its lists as tuples.
-
-    Raises TypeError when a field is absent, unknown or of another type.
-    """
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
-    for name, hint in _hints(kind).items():
-        value, elements = values.get(name), [get_origin(part) or part for part in get_args(hint)][:1]
-        if not isinstance(value, get_origin(hint) or hint):
-            raise TypeError(f"{name} is {value!r}")
-        if elements and not all(isinstance(item, elements[0]) for item in value):
-            raise TypeError(f"{name} is {value!r}")
-    return kind(**values)
-
-
-_hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)

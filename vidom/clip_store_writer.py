@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,15 @@ class ClipStoreWriter:
         """The list positions whose samples are on disk already."""
         return set(self.samples)
 
-    def file_name(self, position: int) -> str:
-        """Return the dot-free, zero-padded name of the file that holds this list position."""
-        return f"{position // self.header.samples_per_file:06d}.bin"
+    def file_name(self, position: int, view: int = 0) -> str:
+        """Return the dot-free, zero-padded name of the file that holds this list position, or a view of it."""
+        stem = f"{position // self.header.samples_per_file:06d}"
+        return f"{stem}v{view:02d}.bin" if self.header.views_per_sample > 1 else f"{stem}.bin"
 
-    def add(self, clip_file: ClipFile | None, samples: Sequence[Sample], skipped: Sequence[Skipped]) -> None:
-        """Record one finished group of list positions; its file, if any sample was good, is on disk."""
+    def add(self, files: Sequence[ClipFile], samples: Sequence[Sample], skipped: Sequence[Skipped]) -> None:
+        """Record one finished group of list positions; its files, if any sample was good, are on disk."""
         record = {
-            "file": asdict(clip_file) if clip_file else None,
+            "files": [asdict(clip_file) for clip_file in files],
             "samples": [asdict(sample) for sample in samples],
             "skipped": [asdict(skip) for skip in skipped],
         }
@@ -61,7 +63,7 @@ class ClipStoreWriter:
             **asdict(self.header),
             "samples": [asdict(self.samples[index]) for index in sorted(self.samples)],
             "skipped": [asdict(self.skipped[index]) for index in sorted(self.skipped)],
-            "files": [asdict(self.files[name]) for name in sorted(self.files)],
+            "files": [asdict(clip_file) for clip_file in _in_order(self.files.values())],
             "labels": list(labels),
         }
         info = "".join(f"{index} {self.samples[index].label}\n" for index in sorted(self.samples))
@@ -77,7 +79,9 @@ class ClipStoreWriter:
             raise self._other_settings(header)
         for leftover in self.clips.glob(f"*{TEMP_SUFFIX}"):
             leftover.unlink()
-        kept = [record for record in records if not record["skipped"] and self._on_disk(record["file"])]
+        kept = [
+            record for record in records if not record["skipped"] and all(map(self._on_disk, record["files"]))
+        ]
         for record in kept:
             self._remember(record)
         # Written anew and whole, so that a line torn by the kill is not left in its middle.
@@ -89,14 +93,16 @@ class ClipStoreWriter:
             return [{}]
         store = ClipStore.open(self.folder)
         incomplete = {self.file_name(skip.index) for skip in store.skipped}
+        # The views of one sample were recorded together.
+        groups = groupby(_in_order(store.files), key=lambda clip_file: clip_file.samples)
         records = [
             {
-                "file": asdict(clip_file),
-                "samples": [asdict(store.samples[index]) for index in clip_file.samples],
+                "files": [asdict(clip_file) for clip_file in files],
+                "samples": [asdict(store.samples[index]) for index in files[0].samples],
                 "skipped": [],
             }
-            for clip_file in store.files
-            if clip_file.name not in incomplete
+            for files in (tuple(group) for _, group in groups)
+            if files[0].name not in incomplete
         ]
         return [_plain(asdict(store.header)), *records]
 
@@ -114,11 +120,13 @@ class ClipStoreWriter:
         )
 
     def _remember(self, record: Mapping[str, Any]) -> None:
-        if record["file"]:
-            clip_file = load_record(ClipFile, record["file"])
-            self.files[clip_file.name] = clip_file
+        self.files |= {entry["name"]: load_record(ClipFile, entry) for entry in record["files"]}
         self.samples |= {entry["index"]: load_record(Sample, entry) for entry in record["samples"]}
         self.skipped |= {entry["index"]: load_record(Skipped, entry) for entry in record["skipped"]}
+
+
+def _in_order(files: Iterable[ClipFile]) -> list[ClipFile]:
+    return sorted(files, key=lambda clip_file: (clip_file.samples, clip_file.view))
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

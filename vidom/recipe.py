@@ -113,6 +113,22 @@ class Recipe(_Section):
         """The keyword arguments of the network's constructor, `arch` left out."""
         return {**self.network.arguments(self.views), "num_classes": self.dataset.num_classes}
 
+    def one_view(self) -> Recipe:
+        """Return the recipe of the same network given one view of a sample at a time, a row for each.
+
+        Rows are probabilities where `average_clips` is "prob" and logits where it is "score", whatever
+        `head.softmax` says, so that whoever averages them gets what the whole sample's model gives. Its view plan
+        has the shape of a view; which frames and crops a view shows, only the whole recipe knows. Raises
+        UsageError when a sample is one view already.
+        """
+        if self.views.clips == 1:
+            raise UsageError(
+                f"A sample of the recipe {self.name} is a single view already ({self.views.arithmetic}). Leave "
+                "--per_view out."
+            )
+        head = self.head.model_copy(update={"softmax": self.head.average_clips == "prob"})
+        return self.model_copy(update={"views": self.views.one_view, "head": head})
+
     def input_shape(self, batch_size: int) -> tuple[int, ...]:
         """Return the model's input shape, e.g. (8, 48, 3, 256, 256)."""
         return (batch_size, *self.views.sample_shape)

@@ -102,6 +102,13 @@ class ViewPlan(BaseModel):
         return (self.crops * self.frames_per_crop, 3, *size)
 
     @property
+    def one_view(self) -> ViewPlan:
+        """The plan whose sample has the shape of one of this plan's views, e.g. (8, 3, 256, 256)."""
+        segments = 1 if self.layout == "NCTHW" else self.num_segments
+        single = {"sampling": "uniform", "twice_sample": False, "crop": "center", "num_segments": segments}
+        return self.model_copy(update=single)
+
+    @property
     def arithmetic(self) -> str:
         """How the sample's shape comes about, in words."""
         frames = f" x {self.clip_len} frames" if self.clip_len > 1 else ""

@@ -41,7 +41,7 @@ def store_with(folder: Path, recipe_path: Path, *, right: int) -> Path:
         path.write_bytes(clip.tobytes())
         label = int(order[number, 0 if number < right else 6])
         clip_file = ClipFile(path.name, path.stat().st_size, crc32_file(path), (number,), 0)
-        writer.add(clip_file, [Sample(number, f"clip{number}", label, "drawn", (1,))], [])
+        writer.add([clip_file], [Sample(number, f"clip{number}", label, "drawn", (1,))], [])
     writer.finish([f"class {number}" for number in range(7)], "tiny.info")
     return folder
 

@@ -149,7 +149,7 @@ def store_of(folder: Path, rows: np.ndarray, dtype: str) -> Path:
         path = writer.clips / writer.file_name(number)
         path.write_bytes(row.astype(dtype).tobytes())
         clip_file = ClipFile(path.name, path.stat().st_size, crc32_file(path), (number,), 0)
-        writer.add(clip_file, [Sample(number, str(number), number % 3, f"v{number}", (1,))], [])
+        writer.add([clip_file], [Sample(number, str(number), number % 3, f"v{number}", (1,))], [])
     writer.finish(["a", "b", "c"], "tiny.info")
     return folder / "clips"
 

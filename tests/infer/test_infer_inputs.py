@@ -34,7 +34,7 @@ def store(folder: Path, samples: np.ndarray, *, per_file: int = 1, finish: bool 
         path.write_bytes(np.concatenate([rows, *[rows[:1]] * padding]).tobytes())
         indices = tuple(range(start, start + len(rows)))
         clip_file = ClipFile(path.name, path.stat().st_size, crc32_file(path), indices, padding)
-        writer.add(clip_file, [Sample(index, f"v{index}", 0, "", ()) for index in indices], [])
+        writer.add([clip_file], [Sample(index, f"v{index}", 0, "", ()) for index in indices], [])
     if finish:
         writer.finish(["a"], "r.info")
     return writer.clips

@@ -29,7 +29,7 @@ from networks.checkpoint import load_state, read_mmaction2, save_mmaction2
 from networks.i3d import I3D
 from networks.seeded import seeded_state_dict
 from networks.tsm import TSM
-from preprocess.clips3d import clip_views, read_clips
+from preprocess.clips import clip_views, read_clips
 from preprocess.frames import RawFrames
 from vidom.errors import BadData, UsageError
 from vidom.views import ViewPlan

@@ -27,7 +27,7 @@ def pack(folder: Path, labels: Mapping[int, int], *, per_file: int, skip: int | 
         name = writer.file_name(start)
         (folder / "clips" / name).write_bytes(bytes(per_file))
         writer.add(
-            ClipFile(name, per_file, 0, tuple(good), per_file - len(good)),
+            [ClipFile(name, per_file, 0, tuple(good), per_file - len(good))],
             [Sample(index, f"video{index}", labels[index], "", ()) for index in good],
             [Skipped(index, f"video{index}", "", "no frames") for index in group if index == skip],
         )

@@ -1,4 +1,4 @@
-"""The views of a three-dimensional network one by one, for samples whose views together are too large."""
+"""The views of a sample one by one, for samples whose views together are too large."""
 
 from __future__ import annotations
 
@@ -21,24 +21,22 @@ __all__ = ["ClipCrops", "clip_views", "read_clips"]
 class ClipCrops:
     """The pixels that the views of one video are made of: each crop of each needed frame once.
 
-    View v of a sample is clip v % clips of crop v // clips. The ten clips of a long video share many frames,
-    so this takes a fifth of what its views take as float32, at most 189 MB for thirty views of 32 frames of
-    256x256, whatever the video's size.
+    View v of a sample is clip v % clips of crop v // clips. Clips share frames, so this takes at most a quarter of
+    what all views take as float32: at most 189 MB for thirty views of 32 frames of 256x256, whatever the
+    video's size.
     """
 
     pixels: NDArray[np.uint8]
     """[crops, needed frames, 3, crop_size, crop_size], before normalisation, in the plan's order of colours."""
     slots: NDArray[np.int64]
-    """[clips, clip_len]: which of the needed frames each clip has at each time."""
+    """[clips, frames]: which of the needed frames each clip has at each time."""
     frames: tuple[int, ...]
     """The frames of each crop, clip after clip, numbered as their source numbers them."""
 
     @property
-    def shape(self) -> tuple[int, int, int, int, int]:
-        """The shape of all views together: (views, 3, clip_len, crop_size, crop_size)."""
-        clips, clip_len = self.slots.shape
-        crops, _, channels, height, width = self.pixels.shape
-        return crops * clips, channels, clip_len, height, width
+    def views(self) -> int:
+        """How many views there are."""
+        return len(self.pixels) * len(self.slots)
 
 
 def read_clips(source: FrameSource, plan: ViewPlan) -> ClipCrops:
@@ -58,27 +56,30 @@ def read_clips(source: FrameSource, plan: ViewPlan) -> ClipCrops:
             write_crop(planes, box, as_it_is, target[slot])
     return ClipCrops(
         pixels=pixels,
-        slots=slots.reshape(-1, plan.clip_len),
+        slots=slots.reshape(-1, plan.one_view.frames_per_crop),
         frames=tuple((positions + source.first_index).tolist()),
     )
 
 
 def clip_views(crops: ClipCrops, plan: ViewPlan, *, dtype: Dtype = "float32") -> Iterator[Table]:
-    """Yield the views, [3, clip_len, crop_size, crop_size] each, crop after crop and within it clip after clip.
+    """Yield the views, crop after crop and within it clip after clip, as the sample's tensor has them.
 
-    They are bit for bit those of mmaction2's test pipeline. float32 is normalised; uint8 holds the pixels
-    before normalisation. Only one view is held at a time: thirty of 32 frames of 256x256 are 755 MB.
+    Each is [3, clip_len, crop_size, crop_size] in layout NCTHW, [num_segments, 3, crop_size, crop_size] in NCHW.
+    They are bit for bit those of `make_sample`. float32 is normalised; uint8 holds the pixels before
+    normalisation. Only one view is held at a time: thirty of 32 frames of 256x256 are 755 MB.
     """
     table = lookup_table(plan, dtype)
-    views, *shape = crops.shape
-    for view in range(views):
+    # A three-dimensional network's sample has its views in front; of one view that is a 1.
+    shape = plan.one_view.sample_shape[-4:]
+    for view in range(crops.views):
         out = np.empty(shape, dtype)
-        _write_view(crops, view, table, out)
+        _write_view(crops, view, table, out.swapaxes(0, 1) if plan.layout == "NCTHW" else out)
         yield out
 
 
-def _write_view(crops: ClipCrops, view: int, table: Table, out: Table) -> None:
+def _write_view(crops: ClipCrops, view: int, table: Table, frames: Table) -> None:
+    """`frames` [frames, 3, size, size] are those of the view."""
     crop, clip = divmod(view, len(crops.slots))
-    whole = Box(0, 0, out.shape[-1], out.shape[-2])
-    for time, slot in enumerate(crops.slots[clip]):
-        write_crop(crops.pixels[crop, slot], whole, table, out[:, time])
+    whole = Box(0, 0, frames.shape[-1], frames.shape[-2])
+    for slot, frame in zip(crops.slots[clip], frames, strict=True):
+        write_crop(crops.pixels[crop, slot], whole, table, frame)
