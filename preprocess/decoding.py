@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.frames import check_frame_size
-from preprocess.video import ShownPicture, VideoFile
+from preprocess.video import DEMUXER_OPTIONS, ShownPicture, VideoFile
 from vidom.errors import BadData, UsageError
 
 __all__ = ["Decoder", "at_constant_rate", "decode", "decoder_version"]
 
 Decoder = Literal["pyav", "opencv"]
 
+_OPENCV_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 # A single damaged timestamp could otherwise ask for a disk full of copies of one frame.
 _LONGEST_GAP = 600
 
@@ -29,13 +31,14 @@ def decoder_version(decoder: Decoder) -> str:
     return f"PyAV {version('av')}" if decoder == "pyav" else f"OpenCV {cv2.__version__}"
 
 
-def decode(path: Path, *, decoder: Decoder = "pyav", fps: float | None = None) -> Iterator[NDArray[np.uint8]]:
+def decode(path: Path, *, decoder: Decoder, fps: float | None = None) -> Iterator[NDArray[np.uint8]]:
     """Yield the frames of the video in the order shown: uint8 [height, width, 3], blue, green, red.
 
+    A frame's pixels are good until the next one is asked for.
     With `fps` frames are left out or shown again so that this many come per second; PyAV only, since OpenCV's
     timestamps are wrong for some containers (UsageError). Raises BadData as VideoFile does; OpenCV by itself
-    would end a video that is cut short in silence, so the file is read through beforehand. What remains
-    different is damage inside a packet: PyAV raises, OpenCV leaves the frame out.
+    would end a video that is cut short in silence, so its length is checked beforehand. What remains different
+    is damage inside: PyAV raises, OpenCV leaves frames out.
     """
     if decoder == "pyav":
         pictures = VideoFile(path).pictures()
@@ -98,19 +101,35 @@ def _checked_gap(places: int, rate: Fraction, name: str) -> int:
 
 
 def _opencv_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
-    VideoFile(path).check_packets()
-    # One thread: videos are decoded in parallel already. The absolute path can't be mistaken for a URL.
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    VideoFile(path).check_length()
+    capture = _opened_by_opencv(path)
     try:
         if not capture.isOpened():
-            raise BadData(
-                f"OpenCV cannot open the video {path}. Use --decoder pyav or take it out of the list."
-            )
+            # PyAV tells why; if it can read the file, it is the decoder to use.
+            for _ in VideoFile(path).pictures():
+                break
+            raise BadData(f"OpenCV cannot open the video {path}, PyAV can. Use --decoder pyav.")
+        frame: NDArray[np.integer[Any] | np.floating[Any]] | None = None
         while True:
-            more, frame = capture.read()
+            # Into the same memory again: a twentieth of the time otherwise goes into finding new one.
+            more, frame = capture.read(frame)
             if not more:
                 return
             check_frame_size(frame.shape[1], frame.shape[0], name=str(path))
             yield np.asarray(frame, np.uint8)
     finally:
         capture.release()
+
+
+def _opened_by_opencv(path: Path) -> cv2.VideoCapture:
+    """Return the capture, opened under the same restrictions as PyAV's; OpenCV takes them from the environment."""
+    before = os.environ.get(_OPENCV_OPTIONS)
+    os.environ[_OPENCV_OPTIONS] = "|".join(f"{key};{value}" for key, value in DEMUXER_OPTIONS.items())
+    try:
+        # One thread: videos are decoded in parallel already. An absolute path can't be mistaken for a URL.
+        return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    finally:
+        if before is None:
+            del os.environ[_OPENCV_OPTIONS]
+        else:
+            os.environ[_OPENCV_OPTIONS] = before

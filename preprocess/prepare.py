@@ -67,7 +67,7 @@ def prepare(
     short_side: int | None = None,
     quality: int = 95,
     fps: float | None = None,
-    decoder: Decoder = "pyav",
+    decoder: Decoder | None = None,
     workers: int = 1,
     on_bad: OnBad | None = None,
     packs: bool = False,
@@ -85,7 +85,11 @@ def prepare(
     if packs and dataset != "kinetics400":
         raise UsageError("--packs are StNet's, which knows kinetics400 only.")
     settings = ExtractionSettings(
-        decoder, habits.short_side if short_side is None else short_side, quality, fps
+        # OpenCV decodes in the original; only PyAV tells when a frame is shown.
+        decoder=decoder or ("pyav" if fps else "opencv"),
+        short_side=habits.short_side if short_side is None else short_side,
+        quality=quality,
+        fps=fps,
     )
     data = habits.locate(Source(src, out, class_list))
     _check_class_count(data, dataset, num_classes or habits.num_classes)
@@ -223,7 +227,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--quality", type=int, default=95, help="JPEG quality")
     parser.add_argument("--fps", type=float, help="constant frame rate; every frame once if left out")
-    parser.add_argument("--decoder", choices=("pyav", "opencv"), default="pyav", help="what decodes videos")
+    parser.add_argument(
+        "--decoder", choices=("opencv", "pyav"), help="what decodes; opencv, with --fps pyav, if left out"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that decode")
     parser.add_argument(
         "--on_bad",

@@ -19,10 +19,15 @@ from preprocess.frames import check_frame_size
 from preprocess.pixels import Image
 from vidom.errors import BadData
 
-__all__ = ["ShownPicture", "VideoFile"]
+__all__ = ["DEMUXER_OPTIONS", "ShownPicture", "VideoFile"]
 
 # Containers of single videos. Playlists and image sequences stay outside: they could name other files.
-_CONTAINERS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,ivf,gif"
+DEMUXER_OPTIONS = {
+    "format_whitelist": "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,ivf,gif",
+    "protocol_whitelist": "file",
+}
+"""What FFmpeg may open, whatever a file claims to be."""
+
 _KEPT_BYTES = 1 << 27
 
 
@@ -98,10 +103,16 @@ class VideoFile:
         for frame in self._decode():
             yield ShownPicture(_upright_bgr(frame, reformatter), frame.pts, frame.duration, frame.time_base)
 
-    def check_packets(self) -> None:
-        """Do nothing if the file can be read to its end, else raise BadData; nothing is decoded."""
-        for _ in self._packets():
-            pass
+    def check_length(self) -> None:
+        """Do nothing if the file is there and as long as its container announces, else raise BadData."""
+        if not self.path.is_file():
+            raise BadData(f"The video {self.path} does not exist. Check --data_root and the list.")
+        missing = missing_bytes(self.path)
+        if missing:
+            raise BadData(
+                f"The video {self.path} is cut short: {missing} of the bytes that it announces are missing. Replace "
+                "it or take it out of the list."
+            )
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         done = 0
@@ -116,21 +127,11 @@ class VideoFile:
                 yield frame
 
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
-        if not self.path.is_file():
-            raise BadData(f"The video {self.path} does not exist. Check --data_root and the list.")
-        missing = missing_bytes(self.path)
-        if missing:
-            raise BadData(
-                f"The video {self.path} is cut short: {missing} of the bytes that it announces are missing. Replace "
-                "it or take it out of the list."
-            )
+        self.check_length()
         try:
             # An absolute path can't be mistaken for a URL.
-            with av.open(
-                str(self.path.absolute()),
-                metadata_errors="replace",
-                options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
-            ) as container:
+            path = str(self.path.absolute())
+            with av.open(path, metadata_errors="replace", options=DEMUXER_OPTIONS) as container:
                 yield from self._whole_packets(container)
         except av.FFmpegError as error:
             raise self._unreadable(error, "") from None

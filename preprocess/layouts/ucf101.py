@@ -49,17 +49,19 @@ def locate_ucf101(source: Source) -> DataSet:
 def locate_ucf101_66(source: Source) -> DataSet:
     """Return the videos of UCF101 whose class is in the class list; a class is its place in that list.
 
-    The list that PaddleSports publishes for its 66 classes has 65 names and stands here as it is; `class_list`
-    replaces it. Raises BadData for a name that classInd.txt does not have, else as `locate_ucf101`.
+    The list is the label file of the recipe pptsm_ucf101_66 or `class_list`. PaddleSports publishes 65 names for
+    its 66 classes, so the former has one that no class bears, and is refused until somebody replaces it. Raises
+    BadData for a name that classInd.txt does not have, else as `locate_ucf101`.
     """
-    path = source.class_list or recipe_folder() / "labels" / "ucf101_66_published.txt"
+    path = source.class_list or recipe_folder() / "labels" / "ucf101_66.txt"
     labels = read_class_list(path)
     official = _class_numbers(_class_file(source.src))
     strange = [name for name in labels if name not in official]
     if strange:
         raise BadData(
             f"The class list {path} has {len(strange)} name(s) that classInd.txt does not have: "
-            f"{', '.join(strange[:10])}. They are spelled as there, upper and lower case included."
+            f"{', '.join(strange[:10])}. Names are spelled as there, upper and lower case included. Correct the "
+            "list, or pass one of your own as --class_list: the order must be the checkpoint's."
         )
     return _data_set(source, "ucf101_66", official, labels, path)
 

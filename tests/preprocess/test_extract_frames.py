@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 from pathlib import Path
 
 import av
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 from small_videos import cut, opencv_frames, tree, write_video, write_without_frames
 
-import preprocess.extraction as extraction
 from preprocess.decoding import decode
 from preprocess.extraction import ExtractionJob, ExtractionSettings, extract_frames, new_size
 from vidom.errors import BadData, UsageError
@@ -98,7 +98,7 @@ def fps_filter(path: Path, fps: float) -> list[np.ndarray]:
 def test_a_constant_rate_is_that_of_ffmpeg(tmp_path: Path, name: str, fps: float) -> None:
     video = write_video(tmp_path / name, frames=25)
     truth = fps_filter(video, fps)
-    frames = list(decode(video, fps=fps))
+    frames = list(decode(video, decoder="pyav", fps=fps))
     assert len(frames) == len(truth) > 0
     assert all(np.array_equal(one, other) for one, other in zip(frames, truth, strict=True))
 
@@ -107,7 +107,7 @@ def test_a_constant_rate_is_that_of_ffmpeg(tmp_path: Path, name: str, fps: float
 def test_a_constant_rate_of_uneven_real_footage(shared: Path, fps: float) -> None:
     video = shared / "data" / "stnet" / "mp4" / "bartending" / "vfr00320x240_000010_000020.mp4"
     truth = fps_filter(video, fps)
-    frames = list(decode(video, fps=fps))
+    frames = list(decode(video, decoder="pyav", fps=fps))
     assert len(frames) == len(truth)
     assert all(np.array_equal(one, other) for one, other in zip(frames, truth, strict=True))
 
@@ -123,7 +123,7 @@ def test_a_gap_in_time_does_not_fill_the_disk(tmp_path: Path) -> None:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with pytest.raises(BadData, match="gap of"):
-        list(decode(path, fps=12))
+        list(decode(path, decoder="pyav", fps=12))
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "opencv"])
@@ -157,14 +157,29 @@ def test_leftovers_of_a_killed_run_do_not_get_into_the_folder(tmp_path: Path) ->
     assert sorted(tree(tmp_path / "frames")) == [f"v/img_{number:05}.jpg" for number in range(1, 9)]
 
 
-def test_a_full_disk_is_no_broken_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_written_whole_is_no_broken_video(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.webm")
-    monkeypatch.setattr(extraction, "FRAME_TEMPLATE", "../full_{:05}.jpg")
-    (tmp_path / "frames").mkdir()
-    (tmp_path / "frames" / "full_00001.jpg").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left"):
-        extract_frames(job(video))
-    assert not (tmp_path / "frames" / "v").exists()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Fewer bytes than a frame has; OpenCV's imwrite reports success all the same.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            extract_frames(job(video))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not any((tmp_path / "frames").iterdir())
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "opencv"])
+def test_a_playlist_does_not_lead_to_other_files(tmp_path: Path, decoder: str) -> None:
+    video = write_video(tmp_path / "v.mp4")
+    playlist = tmp_path / "list.m3u8"
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{video}\n#EXT-X-ENDLIST\n")
+    script = tmp_path / "script.mp4"
+    script.write_text(f"ffconcat version 1.0\nfile '{video.name}'\n")
+    for path in (playlist, script):
+        result = extract_frames(job(path, decoder=decoder))
+        assert "cannot be decoded as a video" in (result.reason or "")
 
 
 def test_jobs_and_results_travel_between_machines(tmp_path: Path) -> None:
@@ -195,4 +210,4 @@ def test_settings_without_meaning_are_refused(options: dict) -> None:
 def test_the_record_names_what_pixels_depend_on() -> None:
     record = ExtractionSettings(decoder="opencv").record()
     assert record["decoder_version"] == f"OpenCV {cv2.__version__}"
-    assert ExtractionSettings().record()["decoder_version"] == f"PyAV {av.__version__}"
+    assert ExtractionSettings(decoder="pyav").record()["decoder_version"] == f"PyAV {av.__version__}"

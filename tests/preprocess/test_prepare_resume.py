@@ -143,9 +143,7 @@ def test_unreadable_videos_are_skipped_told_and_tried_again(
     assert {result.frames for result in results.values()} == {40}
 
 
-@pytest.mark.parametrize(
-    "settings", [{"quality": 90}, {"short_side": 64}, {"fps": 5.0}, {"decoder": "opencv"}]
-)
+@pytest.mark.parametrize("settings", [{"quality": 90}, {"short_side": 64}, {"decoder": "pyav"}])
 def test_frames_of_other_settings_are_not_mixed(source: Path, tmp_path: Path, settings: dict) -> None:
     extract(source, tmp_path / "out")
     (key,) = settings
@@ -206,9 +204,9 @@ def test_a_killed_worker_is_told() -> None:
 
 
 def test_the_records_are_json_that_names_the_decoder(source: Path, tmp_path: Path) -> None:
-    prepare(dataset="folder", src=source, out=tmp_path / "out", decoder="opencv", short_side=32)
+    prepare(dataset="folder", src=source, out=tmp_path / "out", decoder="pyav", short_side=32)
     record = json.loads((tmp_path / "out" / "preparation.json").read_text())
-    assert record["frames"]["decoder_version"].startswith("OpenCV")
+    assert record["frames"]["decoder_version"].startswith("PyAV")
     assert record["frames"]["short_side"] == 32
     header, *lines = (tmp_path / "out" / "extraction.jsonl").read_text().splitlines()
     assert json.loads(header) == record["frames"]

@@ -93,10 +93,14 @@ def test_the_published_66_classes_are_65_and_refused(quirky: Path, tmp_path: Pat
         ["Knitting/v_Knitting_g08_c01"],
         ["HammerThrow/v_HammerThrow_g01_c01"],
     )
-    with pytest.raises(UsageError, match="65 classes, but 66 are expected"):
+    with pytest.raises(BadData, match=r"has 1 name.*66th class.*--class_list"):
         prepare(dataset="ucf101_66", src=quirky, out=tmp_path / "out")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(published))
+    with pytest.raises(UsageError, match="65 classes, but 66 are expected"):
+        prepare(dataset="ucf101_66", src=quirky, out=tmp_path / "out", class_list=names)
     out = tmp_path / "for_training"
-    prepare(dataset="ucf101_66", src=quirky, out=out, num_classes=65)
+    prepare(dataset="ucf101_66", src=quirky, out=out, class_list=names, num_classes=65)
     assert (out / "label_map.txt").read_text().splitlines() == published
     # Knitting is no sport: nothing of it is listed, and a split without videos has no list.
     number = published.index("HammerThrow")
@@ -116,7 +120,7 @@ def test_the_class_list_is_the_users(quirky: Path, tmp_path: Path) -> None:
         "Hammering/v_Hammering_g08_c01 9 1\nHandstandPushups/v_HandStandPushups_g08_c01 9 0\n"
     )
     names.write_text("HandStandPushups\nHammering\n")
-    with pytest.raises(BadData, match="1 name.* HandStandPushups. They are spelled as there"):
+    with pytest.raises(BadData, match="1 name.* HandStandPushups. Names are spelled as there"):
         prepare(**options, out=tmp_path / "other")
     names.write_text("Hammering\nHammering\n")
     with pytest.raises(BadData, match="twice"):
