@@ -1,0 +1,141 @@
+"""The frames of a video as other decoders and resizers give them, to see what changing one of them would do.
+
+Colours are stored by one of several matrices, and files rarely tell which. Where they do not, readers in software take
+BT.601, others BT.709 for large pictures: the same file then has other colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import MappingProxyType
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Colorspace, VideoReformatter
+
+from preprocess.decoding import decode
+from preprocess.frames import FrameSource
+from preprocess.pillow_pixels import resize_with_pillow
+from preprocess.pipelines import jpeg_decoder, resized_frames
+from preprocess.pixels import Image, resize
+from preprocess.video import VideoFile
+from vidom.errors import BadData, UsageError
+from vidom.views import ViewPlan
+
+__all__ = ["ALTERNATIVES", "alternative", "alternatives_to"]
+
+ALTERNATIVES = MappingProxyType(
+    {
+        "decoder=opencv": "cv2.VideoCapture",
+        "decoder=bt709": "colours by BT.709, the matrix of HD, whatever the file says",
+        "decoder=jpeg": "frames extracted to JPEG files of quality 95",
+        "resizer=opencv": "OpenCV's bilinear resize, which does not antialias",
+        "resizer=pillow": "Pillow's bilinear resize, antialiased",
+    }
+)
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A video whose frames `frames(path)` yields one after the other."""
+
+    path: Path
+    frames: Callable[[Path], Iterator[Image]]
+    first_index: int = 0
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @cached_property
+    def total_frames(self) -> int:
+        return sum(1 for _ in self.frames(self.path))
+
+    def read(self, positions: Iterable[int]) -> Iterator[Image]:
+        decoded = enumerate(self.frames(self.path))
+        for wanted in positions:
+            yield next(frame for position, frame in decoded if position == wanted)
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """The frames of `source`, each as `change` returns it."""
+
+    source: FrameSource
+    change: Callable[[Image], Image]
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def total_frames(self) -> int:
+        return self.source.total_frames
+
+    @property
+    def first_index(self) -> int:
+        return self.source.first_index
+
+    def read(self, positions: Iterable[int]) -> Iterator[Image]:
+        return map(self.change, self.source.read(positions))
+
+
+def alternatives_to(plan: ViewPlan) -> tuple[str, ...]:
+    """Return the names of ALTERNATIVES that differ from what the plan's pipeline does itself."""
+    own = "resizer=opencv" if plan.pipeline == "mmaction2" else "resizer=pillow"
+    return tuple(name for name in ALTERNATIVES if name != own)
+
+
+def alternative(name: str, video: Path, plan: ViewPlan) -> FrameSource:
+    """Return the frames of the video with one step of the plan's pipeline replaced by that of this name.
+
+    Where it is the resizer, frames come at the size that the pipeline would give them, so that it leaves them alone.
+    Raises UsageError for a name that is none of ALTERNATIVES, BadData as `VideoFile` does.
+    """
+    if name not in ALTERNATIVES:
+        raise UsageError(f"There is no alternative {name!r}; there are {', '.join(ALTERNATIVES)}.")
+    usual = VideoFile(video)
+    match name:
+        case "decoder=opencv":
+            return _Decoded(video, _opencv)
+        case "decoder=bt709":
+            return _Decoded(video, _bt709)
+        case "decoder=jpeg":
+            return _Changed(usual, partial(_through_jpeg, decoder=jpeg_decoder(plan.pipeline)))
+    height, width = next(resized_frames(usual, [0], plan)).shape[:2]
+    resizer = resize if name == "resizer=opencv" else resize_with_pillow
+    return _Changed(usual, partial(resizer, width=width, height=height))
+
+
+def _opencv(path: Path) -> Iterator[Image]:
+    for frame in decode(path, decoder="opencv"):
+        yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _bt709(path: Path) -> Iterator[Image]:
+    reformatter = VideoReformatter()
+    try:
+        with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
+            for frame in container.decode(video=0):
+                picture = reformatter.reformat(
+                    frame,
+                    format="bgr24",
+                    interpolation="BICUBIC",
+                    src_colorspace=Colorspace.ITU709,
+                    threads=1,
+                )
+                rgb = cv2.cvtColor(picture.to_ndarray(), cv2.COLOR_BGR2RGB)
+                yield np.asarray(np.rot90(rgb, frame.rotation // 90), np.uint8)
+    except (av.FFmpegError, IndexError) as error:
+        raise BadData(f"The file {path} cannot be decoded as a video ({error}). Take another one.") from None
+
+
+def _through_jpeg(image: Image, *, decoder: Callable[..., Image]) -> Image:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+    return decoder(content, name="a frame encoded in memory")
