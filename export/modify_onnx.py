@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
+from export.knowledges import chosen_knowledges, knowledge_lines
 from export.record import code_digest, is_fresh, read_record, write_record
+from export.second_surgeon import find_surgeon, operate
 from export.surgery import AVERAGES, PASSES, AverageClips, census_table, model_bytes, run_passes
-from export.surgery.census import Census
+from export.surgery.census import Census, census
 from export.surgery.equivalence import Difference, Equivalence, prove_equal
 from export.surgery.model_file import load_model
 from export.surgery.values import batch_of
@@ -18,6 +23,8 @@ from vidom.errors import ExitCode, UsageError
 from vidom.files import sha256_file, write_bytes
 
 __all__ = ["Modification", "main", "modify_onnx"]
+
+AUTO_OPTIMIZER = "auto-optimizer"
 
 
 @dataclass(frozen=True)
@@ -37,46 +44,103 @@ def modify_onnx(
     batch_size: int | None = None,
     passes: Sequence[str] | None = None,
     average_clips: AverageClips = "score",
+    auto_optimizer: Sequence[str] | None = None,
+    time_limit: float = 600.0,
 ) -> Modification:
     """`output` holds `model` after surgery if ONNX Runtime gives the same for both, and does not exist if not.
 
+    First vidom's `passes` operate, all for None, none where the list is empty; then, unless `auto_optimizer` is None,
+    auto-optimizer with the knowledges named there, with those that it applies unasked where the list is empty, for
+    at most `time_limit` seconds. All that it prints is in a log beside `output`.
+
     What was done and proved stands in `build.json` beside `output`; an `output` that was made from the same
-    model, options and code is left alone. Raises UsageError for unknown passes or a batch that does not fit,
-    BadData for a file that is no valid ONNX model.
+    model, options and code is left alone. Raises UsageError for unknown passes or knowledges or a batch that does not
+    fit, BadData for a file that is no valid ONNX model, Lacking without auto-optimizer, OutsideToolFailed when that
+    fails.
     """
+    if passes is not None and not passes and batch_size is not None:
+        raise UsageError("The batch is written by the pass set-batch, which --passes none leaves out.")
     if model.resolve() == output.resolve():
         raise UsageError(
             f"-m1 and -m2 both name {model}; the original is needed for comparison. Name another output."
         )
+    knowledges = None if auto_optimizer is None else chosen_knowledges(auto_optimizer)
+    order = _Order(passes, batch_size, average_clips, knowledges, time_limit)
     original = load_model(model)
-    made_from = {
-        "model": model.name,
-        "model_sha256": sha256_file(model),
-        "code_sha256": code_digest(),
-        "batch_size": batch_size,
-        "passes": None if passes is None else sorted(passes),
-        "average_clips": average_clips,
-    }
+    made_from = order.made_from(model)
     if is_fresh(output, made_from):
         log(f"{output} is up to date.")
         return _recorded(read_record(output)["surgery"])
-    surgery = run_passes(original, passes=passes, batch_size=batch_size, average_clips=average_clips)
-    if batch_of(surgery.model) is None:
-        log("The batch is symbolic, which leaves shapes to run time; -bs N fixes it.")
+    subject, changed_by, facts = _operated(original, order, output)
     log("Comparing both graphs in ONNX Runtime on random samples.")
-    done = Modification(
-        surgery.census_before,
-        surgery.census_after,
-        tuple(step.name for step in surgery.steps if step.modified),
-        prove_equal(original, surgery.model, average_clips=average_clips),
-    )
-    if done.equivalence.passed:
-        write_bytes(output, model_bytes(surgery.model))
+    equivalence = prove_equal(original, subject, average_clips=average_clips)
+    done = Modification(census(original), census(subject), changed_by, equivalence)
+    if equivalence.passed:
+        write_bytes(output, model_bytes(subject))
         exported_from = read_record(model).get("made_from")
-        write_record(output, made_from, exported_from=exported_from, surgery=asdict(done))
+        write_record(output, made_from, exported_from=exported_from, surgery=asdict(done), **facts)
     else:
         output.unlink(missing_ok=True)
     return done
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be done to a graph; `knowledges` is None without auto-optimizer."""
+
+    passes: Sequence[str] | None
+    batch_size: int | None
+    average_clips: AverageClips
+    knowledges: tuple[str, ...] | None
+    time_limit: float
+
+    def made_from(self, model: Path) -> dict[str, Any]:
+        """Return all that shapes what comes out."""
+        return {
+            "model": model.name,
+            "model_sha256": sha256_file(model),
+            "code_sha256": code_digest(),
+            "batch_size": self.batch_size,
+            "passes": None if self.passes is None else sorted(self.passes),
+            "average_clips": self.average_clips,
+            "auto_optimizer": None if self.knowledges is None else list(self.knowledges),
+        }
+
+
+def _operated(
+    original: ir.Model, order: _Order, output: Path
+) -> tuple[ir.Model, tuple[str, ...], dict[str, Any]]:
+    """Return the graph after all that was ordered, what changed it, and what the record says of auto-optimizer."""
+    if order.knowledges is None:
+        return (*_by_passes(original, order), {})
+    interpreter = find_surgeon()
+    subject, changed_by = (
+        (original, ()) if order.passes is not None and not order.passes else _by_passes(original, order)
+    )
+    log_file = output.with_name(f"{output.stem}.{AUTO_OPTIMIZER}.log")
+    log(f"{AUTO_OPTIMIZER} operates on the graph; what it prints goes to {log_file}.")
+    operation = operate(
+        subject,
+        knowledges=order.knowledges,
+        interpreter=interpreter,
+        log_file=log_file,
+        time_limit=order.time_limit,
+    )
+    if not operation.applied:
+        log(f"No knowledge fits the graph; {AUTO_OPTIMIZER} left it as it was.")
+    changed_by += tuple(f"{AUTO_OPTIMIZER}:{name}" for name in operation.applied)
+    facts = {"applied": operation.applied, "versions": operation.versions}
+    return operation.model, changed_by, {"auto_optimizer": facts}
+
+
+def _by_passes(original: ir.Model, order: _Order) -> tuple[ir.Model, tuple[str, ...]]:
+    """Return the graph after vidom's own passes and the names of those that changed something."""
+    surgery = run_passes(
+        original, passes=order.passes, batch_size=order.batch_size, average_clips=order.average_clips
+    )
+    if batch_of(surgery.model) is None:
+        log("The batch is symbolic, which leaves shapes to run time; -bs N fixes it.")
+    return surgery.model, tuple(step.name for step in surgery.steps if step.modified)
 
 
 def _recorded(surgery: dict[str, Any]) -> Modification:
@@ -99,7 +163,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--batch_size", "-bs", type=int, help="the batch to write into the graph; kept if not given"
     )
-    parser.add_argument("--passes", type=_names, help="comma-separated passes to run instead of all")
+    parser.add_argument(
+        "--passes", type=_names, help="comma-separated passes to run instead of all; none only with --with"
+    )
+    parser.add_argument(
+        "--with",
+        dest="auto_optimizer",
+        type=_knowledges,
+        metavar=f"{AUTO_OPTIMIZER}[=NAME,...]",
+        help="let auto-optimizer operate after the passes, with the knowledges named or those it applies unasked",
+    )
+    parser.add_argument(
+        "--time_limit", type=float, default=600.0, help="seconds after which auto-optimizer is stopped"
+    )
     parser.add_argument(
         "--average_clips",
         choices=AVERAGES,
@@ -107,11 +183,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="score: softmax of a sample's mean logits, as ModelZoo's script; prob: mean of its clips' "
         "probabilities, as mmaction2; keep: one row per clip",
     )
-    parser.add_argument("--list", action="store_true", help="list the passes and stop")
+    parser.add_argument("--list", action="store_true", help="list passes and knowledges and stop")
     options = parser.parse_args(argv)
     if options.list:
         width = max(len(item.name) for item in PASSES)
         print("\n".join(f"{item.name:<{width}}  {item.summary}" for item in PASSES))
+        print(f"\n--with {AUTO_OPTIMIZER}\n{knowledge_lines()}")
         return ExitCode.DONE
     if options.model is None or options.output is None:
         parser.error("-m1 (the exported graph) and -m2 (the graph to write) are needed, or --list")
@@ -121,12 +198,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         batch_size=options.batch_size,
         passes=options.passes,
         average_clips=options.average_clips,
+        auto_optimizer=options.auto_optimizer,
+        time_limit=options.time_limit,
     )
     return _tell(done, options.output)
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _knowledges(text: str) -> list[str]:
+    surgeon, equals, names = text.partition("=")
+    found = _names(names)
+    if surgeon.replace("_", "-") != AUTO_OPTIMIZER or bool(equals) != bool(found):
+        raise ArgumentTypeError(f"expected {AUTO_OPTIMIZER} or {AUTO_OPTIMIZER}=NAME,NAME, found {text!r}")
+    return found
 
 
 def _tell(done: Modification, output: Path) -> int:
