@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from surgery_graphs import noise, ops, run, shift_graph
 
 import export.surgery
+from export.knowledges import KNOWLEDGES
 from export.modify_onnx import main, modify_onnx
 from export.record import read_record
 from export.surgery import Pass
@@ -88,11 +89,13 @@ def test_chosen_passes_only(exported: Path, tmp_path: Path, capsys: pytest.Captu
     assert "passes that changed something: zero-blanks, merge-slices" in capsys.readouterr().out
 
 
-def test_the_list_names_every_pass(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_names_every_pass_and_knowledge(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        item.name for item in export.surgery.PASSES
-    ]
+    passes, knowledges = capsys.readouterr().out.split("\n\n")
+    assert [line.split()[0] for line in passes.splitlines()] == [item.name for item in export.surgery.PASSES]
+    heading, *lines = knowledges.splitlines()
+    assert heading == "--with auto-optimizer"
+    assert [line.split()[0] for line in lines] == [item.name for item in KNOWLEDGES]
 
 
 def test_files_are_needed() -> None:
