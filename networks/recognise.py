@@ -29,6 +29,8 @@ _STEMS = {
 }
 # Arguments that no shape depends on, at a value which suits networks of any width.
 _UNTOLD: dict[str, dict[str, int]] = {"tsm": {"shift_div": 2}, "i3d": {}, "pptsm": {}, "stnet": {}}
+# An array without elements may claim any width; that of a real network is far below.
+_WIDEST = 1 << 20
 _HEADS = {"tsm": "cls_head.fc_cls", "i3d": "cls_head.fc_cls", "pptsm": "head.fc", "stnet": "fc"}
 
 
@@ -79,7 +81,7 @@ def recognise(shapes: Shapes) -> Recognised | None:
     except UsageError:
         # No network has the width or the class count that these shapes would give it.
         return None
-    return min(tried, key=lambda one: len(one.differences))
+    return min(tried, key=lambda one: len(one.differences), default=None)
 
 
 def fit(recognised: Recognised, shapes: Shapes, recipe: Recipe) -> Fit:
@@ -139,6 +141,8 @@ def _candidates(arch: str, shapes: Shapes) -> Iterator[dict[str, Any]]:
         "num_classes": _size(shapes, f"{_HEADS[arch]}.weight", 0, default=bias),
         "base_channels": _size(shapes, _STEMS[arch], 0, default=64),
     }
+    if max(known.values()) > _WIDEST:
+        return
     match arch:
         case "tsm":
             known["shift"] = any(".conv.net." in key for key in shapes)

@@ -138,8 +138,9 @@ def test_absent_and_unknown_layers_are_counted() -> None:
         {"backbone.conv1.conv.weight": (64, 3, 7), "backbone.layer1.0.conv1.conv.weight": (1,)},
         {"backbone.conv1.conv.weight": (0, 3, 7, 7), "backbone.layer1.0.conv1.conv.weight": (1,)},
         {"backbone.bb_0_0.conv0._conv.weight": (1,), "backbone.conv1_3._conv.weight": (7,)},
+        {"backbone.bb_0_0.conv0._conv.weight": (1,), "backbone.conv1_3._conv.weight": (1 << 40, 0)},
     ],
-    ids=["torchvision", "three dimensions", "no channels", "odd width"],
+    ids=["torchvision", "three dimensions", "no channels", "odd width", "absurd width"],
 )
 def test_what_is_no_network_here_is_not_taken_for_one(shapes: dict[str, Shape]) -> None:
     assert recognise(shapes) is None
