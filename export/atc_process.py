@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from export.atc_errors import explain
 from vidom.errors import OutsideToolFailed
+from vidom.outside_run import Job, run_streamed
 
 __all__ = ["AtcRun", "built_models", "judge", "run_atc"]
 
 SUCCESS = "ATC run success"
-_GRACE = 5.0
-_KEPT_LINES = 5000
 
 
 @dataclass(frozen=True)
@@ -52,102 +44,12 @@ def run_atc(
     Each line is handed to `tell` as it comes. After `time_limit` seconds, and when this process is interrupted, the
     command and all it started are stopped. Raises OutsideToolFailed when it cannot be started.
     """
-    kept: deque[str] = deque(maxlen=_KEPT_LINES)
-    expired = threading.Event()
-    started = time.monotonic()
-    with log_file.open("wb") as log, _running(command, folder, time_limit, expired) as process:
-        for line in process.stdout or ():
-            log.write(line)
-            log.flush()
-            text = line.decode(errors="replace").rstrip()
-            kept.append(text)
-            tell(text)
-        code = process.wait()
-    return AtcRun(code, time.monotonic() - started, expired.is_set(), "\n".join(kept))
-
-
-@contextmanager
-def _running(
-    command: Sequence[str], folder: Path, time_limit: float | None, expired: threading.Event
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield the process; afterwards nothing that it started is left. `expired` is set at the time limit."""
-    process = None
-    try:
-        with _uninterrupted():
-            process = _start(command, folder)
-        threading.Thread(target=_watch, args=(process, time_limit, expired), daemon=True).start()
-        yield process
-    finally:
-        if process is not None:
-            _stop(process)
-        if process is not None and process.stdout is not None:
-            process.stdout.close()
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """An interruption inside is raised on leaving, when the process being started has a name to be stopped by."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is ever interrupted
-        return
-    pending: list[int] = []
-    before = {
-        number: signal.signal(number, lambda caught, frame: pending.append(caught))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if pending:
-        raise KeyboardInterrupt
-
-
-def _start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
-    try:
-        # A session of its own, so that ATC and its compile workers can be stopped together.
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise OutsideToolFailed(
-            f"{command[0]} could not be started ({error.strerror or error}). Check that it is the atc of this "
-            "processor and that its mode lets you run it."
-        ) from None
-
-
-def _watch(process: subprocess.Popen[bytes], time_limit: float | None, expired: threading.Event) -> None:
-    """Stop the group once its leader has ended, whose workers may hold the pipe open, or at the time limit."""
-    try:
-        process.wait(timeout=time_limit)
-    except subprocess.TimeoutExpired:
-        expired.set()
-    _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of the process group is left running; it has a few seconds to end by itself."""
-    if not _signal(process, signal.SIGTERM):
-        return
-    deadline = time.monotonic() + _GRACE
-    while _signal(process, 0) and time.monotonic() < deadline:
-        process.poll()
-        time.sleep(0.05)
-    _signal(process, signal.SIGKILL)
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> bool:
-    try:
-        os.killpg(process.pid, number)
-    except (ProcessLookupError, PermissionError):
-        return False  # all of the group has ended
-    return True
+    (ended,) = run_streamed(
+        [Job(command, log_file, folder)],
+        tell=lambda _job, _stream, text: tell(text.rstrip()),
+        time_limit=time_limit,
+    )
+    return AtcRun(ended.code, ended.seconds, ended.timed_out, ended.output)
 
 
 def built_models(folder: Path, name: str) -> tuple[Path, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from vidom.errors import OutsideToolFailed
+from vidom.process_group import kill_group, start_group
 
 __all__ = ["Answer", "ask"]
 
@@ -44,21 +44,7 @@ def ask(
     started, has not ended after `seconds`, or prints more than `max_bytes` (stdout and stderr together).
     """
     shown = " ".join(command)
-    try:
-        # A session of its own, so that a wrapper script and what it started can be killed together.
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=None if environ is None else dict(environ),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise OutsideToolFailed(
-            f"`{shown}` could not be started ({error.strerror or error}). Check that the file is a program "
-            "for this processor and that its mode lets you run it."
-        ) from None
+    process = start_group(command, environ=environ)
     with process:
         try:
             deadline = time.monotonic() + seconds
@@ -75,7 +61,7 @@ def ask(
                 "killed. Type it by hand and look whether it is the program that its name says."
             ) from None
         finally:
-            _kill_group(process)
+            kill_group(process)
     return Answer(code, output.decode(errors="replace"), errors.decode(errors="replace"))
 
 
@@ -99,10 +85,3 @@ def _drain(process: subprocess.Popen[bytes], deadline: float, max_bytes: int) ->
                 raise BufferError
     output, errors = taken.values()
     return bytes(output), bytes(errors)
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return  # all of it has ended already

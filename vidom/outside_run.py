@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import os
 import selectors
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,23 +16,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
-from vidom.errors import OutsideToolFailed
+from vidom.process_group import start_group, stop_group
 
 __all__ = ["Ended", "Job", "Stream", "run_streamed"]
 
 Stream = Literal["stdout", "stderr"]
 Tell = Callable[[int, Stream, str], None]
 _TICK, _MOMENT = 0.2, 0.005
-_GRACE = 5.0
 _KEPT = 1 << 16
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command and the file that takes all it prints, None for none."""
+    """A command, the file that takes all it prints (None for none), and its working folder if it is not ours."""
 
     command: Sequence[str]
     log_file: Path | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ def run_streamed(
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
         running = []
         for number, job in enumerate(jobs):
-            process = stack.enter_context(_start(job.command, environ))
-            stack.callback(_stop, process)
+            process = stack.enter_context(start_group(job.command, environ=environ, folder=job.folder))
+            stack.callback(stop_group, process)
             log = stack.enter_context(job.log_file.open("wb")) if job.log_file else None
             running.append(_Running(number, process, log, tell))
         for one in running:
@@ -77,7 +76,7 @@ def run_streamed(
         timed_out = _drain(selector, running, None if time_limit is None else started + time_limit)
         unfinished = [one.process.poll() is None for one in running]
         for one in running:
-            _stop(one.process)
+            stop_group(one.process)
             one.end()
         return tuple(
             Ended(
@@ -174,7 +173,7 @@ class _Running:
             return False
         if self.ended is None:
             self.ended = time.monotonic()
-            _stop(self.process)
+            stop_group(self.process)
         return True
 
     def end(self) -> None:
@@ -183,40 +182,3 @@ class _Running:
             if reader.rest:
                 self.tell(self.number, reader.name, reader.rest)
                 reader.rest = ""
-
-
-def _start(command: Sequence[str], environ: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
-    try:
-        # A session of its own, so that the program and its workers can be stopped together.
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=None if environ is None else dict(environ),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise OutsideToolFailed(
-            f"{command[0]} could not be started ({error.strerror or error}). Check that it is a program for this "
-            "processor and that its mode lets you run it."
-        ) from None
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of the process group is left running; it has a few seconds to end by itself."""
-    if not _signal(process, signal.SIGTERM):
-        return
-    deadline = time.monotonic() + _GRACE
-    while _signal(process, 0) and time.monotonic() < deadline:
-        process.poll()
-        time.sleep(0.02)
-    _signal(process, signal.SIGKILL)
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> bool:
-    try:
-        os.killpg(process.pid, number)
-    except (ProcessLookupError, PermissionError):
-        return False  # all of the group has ended
-    return True

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from vidom import outside_run
 from vidom.errors import OutsideToolFailed
 from vidom.outside_run import Ended, Job, Stream, run_streamed
 
@@ -74,7 +73,7 @@ def test_the_first_failure_stops_the_others():
 
 
 def test_the_time_limit_stops_even_what_is_deaf_to_sigterm(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(outside_run, "_GRACE", 0.3)
+    monkeypatch.setattr("vidom.process_group._GRACE", 0.3)
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     (ended,) = run(python(code), time_limit=2)
     assert (ended.timed_out, ended.code) == (True, -9)
@@ -89,5 +88,5 @@ def test_an_exception_of_the_listener_stops_the_job():
 
 
 def test_what_cannot_be_started_is_told_and_its_siblings_are_stopped(tmp_path: Path):
-    with pytest.raises(OutsideToolFailed, match="no-such-program could not be started"):
+    with pytest.raises(OutsideToolFailed, match="no-such-program` could not be started"):
         run(python("import time; time.sleep(60)"), Job([str(tmp_path / "no-such-program")]))
