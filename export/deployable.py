@@ -24,6 +24,7 @@ class Deployable(nn.Module):
 
     Rows are softmax(mean of the clips' logits) for `average_clips` "score", the mean of the clips' softmax
     for "prob" (mmaction2's meaning of both words), the mean logits when the recipe's head has no softmax.
+    A recipe of single views (`Recipe.one_view`) has a row for each view, and nothing is averaged here.
     """
 
     mean: Tensor

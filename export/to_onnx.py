@@ -22,7 +22,7 @@ from vidom.errors import UsageError
 from vidom.files import atomic_path
 from vidom.recipe import Recipe, load_recipe
 
-__all__ = ["OPSETS", "add_model_options", "build_deployable", "main", "recipe_of", "to_onnx"]
+__all__ = ["OPSETS", "add_model_options", "add_per_view", "build_deployable", "main", "recipe_of", "to_onnx"]
 
 # ATC reads opset 9 to 13 in every CANN release since 5.0.4; 12 has nothing that 11 and 13 lack here.
 OPSETS = (11, 13)
@@ -40,6 +40,9 @@ def to_onnx(
     input_dtype: InputDtype = "float32",
 ) -> Path:
     """`output` is an ONNX model of the recipe with the checkpoint's weights, input (batch, *sample shape).
+
+    `recipe.one_view()` gives the model that takes a sample's views one by one, input (batch, *view shape), whose
+    rows the scorer averages.
 
     The network is traced with one sample whatever `batch_size` is, since no operator of it depends on the
     batch; memory stays that of one sample. A model that is there already and was made from the same
@@ -157,10 +160,20 @@ def add_model_options(parser: Parser) -> None:
     )
 
 
-def recipe_of(options: Namespace) -> Recipe:
-    """Return the recipe that the options of `add_model_options` describe.
+def add_per_view(parser: Parser) -> None:
+    """`parser` takes the option whose value `recipe_of` takes as `per_view`."""
+    parser.add_argument(
+        "--per_view",
+        action="store_true",
+        help="a view in, a row out, averaged by score.py: softmax rows for average_clips prob, logits for score",
+    )
 
-    Raises UsageError when averaged probabilities are asked for without softmax.
+
+def recipe_of(options: Namespace, *, per_view: bool = False) -> Recipe:
+    """Return the recipe that the options of `add_model_options` describe, or that of its single views.
+
+    Raises UsageError when averaged probabilities are asked for without softmax, and for `per_view` of samples
+    that are a single view already.
     """
     overrides = list(options.set)
     if options.softmax is not None:
@@ -173,7 +186,7 @@ def recipe_of(options: Namespace) -> Recipe:
             "--no-softmax contradicts average_clips prob, which averages probabilities over a sample's "
             f"{recipe.views.clips} clips. Use --average_clips score for averaged logits, or leave softmax on."
         )
-    return recipe
+    return recipe.one_view() if per_view else recipe
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -184,6 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and export."""
     parser = Parser(description="Export a checkpoint to ONNX with the head of its recipe.")
     add_model_options(parser)
+    add_per_view(parser)
     parser.add_argument("--batch_size", "-bs", type=int, default=1)
     parser.add_argument(
         "--shape", type=_shape, nargs="+", metavar="N", help="checked against the recipe, never needed"
@@ -192,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dynamic_batch", action="store_true", help="leave the batch symbolic")
     parser.add_argument("--output", "-o", type=Path, required=True)
     options = parser.parse_args(argv)
-    recipe = recipe_of(options)
+    recipe = recipe_of(options, per_view=options.per_view)
     batch_size = _batch_size(options, recipe)
     path = to_onnx(
         recipe=recipe,

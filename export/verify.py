@@ -17,7 +17,7 @@ from export.deployable import Deployable, InputDtype
 from export.parity import Parity, Tolerance, compare, render
 from export.record import read_record, write_record
 from export.surgery import model_bytes, run_passes
-from export.to_onnx import add_model_options, build_deployable, recipe_of
+from export.to_onnx import add_model_options, add_per_view, build_deployable, recipe_of
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, JudgementFailed
 from vidom.recipe import Recipe
@@ -48,10 +48,11 @@ def verify(
     input_dtype: InputDtype = "float32",
     tolerance: Tolerance | None = None,
 ) -> tuple[Parity, ...]:
-    """Return the agreement of each ONNX model with torch on two inputs at two or more batch sizes.
+    """Return the agreement of each ONNX model with torch on two inputs, at several batch sizes.
 
-    Every model is run at its own batch and, with its batch rewritten, at 1 and 2. Logits are compared as
-    well as rows, because probabilities near 1/classes hide errors. The results stand in `build.json`.
+    Every model is run at its own batch and, with its batch rewritten, at 1 and 2, but for batches that would need
+    too much memory. Logits are compared as well as rows, because probabilities near 1/classes hide errors. The
+    results stand in `build.json`. Models of single views take `recipe.one_view()`.
     Raises JudgementFailed when an input makes no difference to the logits, a dead network's mark.
     """
     tolerance = tolerance or Tolerance()
@@ -121,10 +122,13 @@ def _runners(path: Path, recipe: Recipe) -> Iterator[tuple[int, Run]]:
     own = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     sizes = sorted({1, 2, own} - {0})
     sample_bytes = 4 * int(np.prod(recipe.input_shape(1)))
-    if own * sample_bytes > LARGEST_BATCH_BYTES:
-        log(f"{path.name} is verified at batch 1 and 2; its own batch {own} would need too much memory here.")
-        sizes.remove(own)
-    for size in sizes:
+    fitting = [size for size in sizes if size == 1 or size * sample_bytes <= LARGEST_BATCH_BYTES]
+    if left_out := sorted(set(sizes) - set(fitting)):
+        log(
+            f"{path.name} is verified at batch {' and '.join(map(str, fitting))}; batch "
+            f"{' and '.join(map(str, left_out))} would need too much memory here."
+        )
+    for size in fitting:
         yield size, _runner(model if size == own else _at_batch(path, size), recipe)
 
 
@@ -170,12 +174,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, print the table and, as last line, PASSED or FAILED."""
     parser = Parser(description="Compare torch, the exported ONNX model and the one after surgery.")
     add_model_options(parser)
+    add_per_view(parser)
     parser.add_argument(
         "--model", type=Path, nargs="+", required=True, help="ONNX models built from that checkpoint"
     )
     options = parser.parse_args(argv)
     parities = verify(
-        recipe=recipe_of(options),
+        recipe=recipe_of(options, per_view=options.per_view),
         checkpoint=options.checkpoint,
         models=options.model,
         input_dtype=options.input_dtype,

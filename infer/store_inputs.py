@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from infer.tensors import TensorSpec
-from vidom.clip_store import ClipFile, ClipStore
+from vidom.clip_store import ClipFile, ClipStore, StoreHeader
 from vidom.errors import BadData, UsageError
 
 __all__ = ["StoreFacts", "store_facts"]
@@ -59,18 +59,30 @@ def _check_fit(store: ClipStore, spec: TensorSpec) -> None:
     header, shape = store.header, spec.shape[1:]
     if header.shape == shape and np.dtype(header.dtype) == spec.dtype:
         return
-    wanted = int(np.prod(shape)) * spec.dtype.itemsize
+    rows = "views" if header.views_per_sample > 1 else "samples"
     sums = (
-        f"The clip store {store.folder} holds {header.dtype} samples of "
-        f"{_product(header.shape, np.dtype(header.dtype).itemsize, header.sample_bytes)}; the model's input "
-        f"{spec.name!r} takes {spec.dtype} samples of {_product(shape, spec.dtype.itemsize, wanted)}. "
+        f"The clip store {store.folder} holds {header.dtype} {rows} of "
+        f"{_product(header.shape, np.dtype(header.dtype).itemsize)}; the model's input {spec.name!r} takes "
+        f"{spec.dtype} tensors of {_product(shape, spec.dtype.itemsize)}. "
     )
     if header.shape != shape:
-        raise UsageError(sums + "Pack the data set with the recipe that the model was exported from.")
+        raise UsageError(sums + _remedy(header, shape))
     raise UsageError(
         sums + f"Export the model with --input_dtype {header.dtype}, or pack with --dtype {spec.dtype}."
     )
 
 
-def _product(shape: tuple[int, ...], itemsize: int, total: int) -> str:
-    return f"{'×'.join(map(str, shape))} × {itemsize} = {total} bytes"
+def _remedy(header: StoreHeader, shape: tuple[int, ...]) -> str:
+    if header.views_per_sample > 1:
+        return "Export the model with --per_view from the recipe that the store was packed with."
+    parts, *rest = header.shape
+    if shape and shape[0] < parts and parts % shape[0] == 0 and shape[1:] == tuple(rest):
+        return (
+            "If the model was exported with --per_view, pack with --per_view too; else pack the data set with "
+            "the recipe that the model was exported from."
+        )
+    return "Pack the data set with the recipe that the model was exported from."
+
+
+def _product(shape: tuple[int, ...], itemsize: int) -> str:
+    return f"{'×'.join(map(str, shape))} × {itemsize} = {int(np.prod(shape)) * itemsize} bytes"

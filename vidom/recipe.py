@@ -116,10 +116,10 @@ class Recipe(_Section):
     def one_view(self) -> Recipe:
         """Return the recipe of the same network given one view of a sample at a time, a row for each.
 
-        Rows are probabilities where `average_clips` is "prob" and logits where it is "score", whatever
-        `head.softmax` says, so that whoever averages them gets what the whole sample's model gives. Its view plan
-        has the shape of a view; which frames and crops a view shows, only the whole recipe knows. Raises
-        UsageError when a sample is one view already.
+        Rows are what is averaged: probabilities where `average_clips` is "prob", logits where it is "score" and
+        softmax comes after the average, whatever `head.softmax` says. The view plan has the shape of one view;
+        which frames and crops each view shows, only the whole recipe knows. Raises UsageError when a sample is one
+        view already.
         """
         if self.views.clips == 1:
             raise UsageError(
