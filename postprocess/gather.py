@@ -39,21 +39,22 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
     """Return the scores, shape (samples, classes) float32, of the labelled samples by ascending index.
 
     float32 is what engines compute in, so that an NPY and a BIN of one run give the same array; of a TXT its
-    six decimals are left. Memory is that array and one file.
+    six decimals are left. Rows of several views of a sample are averaged in float64, in the order of the views.
+    Memory is three such arrays and one file.
 
     Raises BadData that names the files with another number of rows or columns or without numbers, and the
     samples with a NaN or infinite score. A file may lack its padding rows.
     """
     order = {index: position for position, index in enumerate(sorted(labels))}
-    scores = np.empty((len(order), classes), dtype=np.float32)
+    sums = np.zeros((len(order), classes))
     misshapen: list[str] = []
     with progress(total=len(matches), unit="file", label="read scores") as bar:
-        for match in matches:
+        for match in sorted(matches, key=lambda match: match.view):
             rows = read_output(match.output.path, classes=classes)
             if (fault := _fault(rows, match, classes)) is None:
-                # A value beyond float32 becomes infinite here and is refused below.
-                with np.errstate(over="ignore"):
-                    scores[[order[index] for index in match.samples]] = rows[: len(match.samples)]
+                # What becomes infinite or NaN here is refused below.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    sums[[order[index] for index in match.samples]] += rows[: len(match.samples)]
             else:
                 misshapen.append(f"{match.output.path.name} ({fault})")
             bar.update()
@@ -64,6 +65,9 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
             "of classes, the labels are those of another data set; if they have several rows for one sample, "
             "those are its single views: export the model with --average_clips prob (or score)."
         )
+    # A value beyond float32 becomes infinite as well.
+    with np.errstate(over="ignore"):
+        scores = (sums / len({match.view for match in matches})).astype(np.float32)
     indices = sorted(labels)
     unsound = [indices[row] for row in np.unique(np.nonzero(~np.isfinite(scores))[0])]
     if unsound:

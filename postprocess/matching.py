@@ -2,7 +2,8 @@
 
 Three layouts say it in their own way:
 
-- a clip store's manifest lists each file's samples and how many rows are padding;
+- a clip store's manifest lists each file's samples and how many rows are padding, or which view of its sample
+  a file is;
 - without a manifest and with one row per file, the number in the input file's name is the sample's index
   (`000123.bin`, `123.bin`, and with one prefix for all files `clip_123.bin`);
 - with N rows per file, as ModelZoo's `TSM_preprocess.py` writes them, row r of file k is sample k*N + r, which
@@ -30,11 +31,15 @@ _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]{1,18})")
 
 @dataclass(frozen=True)
 class Match:
-    """An output file and the indices of the samples its first rows belong to; `padding` more rows may follow."""
+    """An output file and the indices of the samples its first rows belong to; `padding` more rows may follow.
+
+    `view` numbers the view of its sample that the file is, where a sample has a file for each.
+    """
 
     output: Output
     samples: tuple[int, ...]
     padding: int
+    view: int = 0
 
 
 def find_store(info_path: Path | str, outputs: Sequence[Output]) -> ClipStore | None:
@@ -53,7 +58,7 @@ def find_store(info_path: Path | str, outputs: Sequence[Output]) -> ClipStore | 
 
 
 def match_by_store(outputs: Sequence[Output], store: ClipStore) -> tuple[Match, ...]:
-    """Return each output with the samples that the manifest lists for its input file.
+    """Return each output with the samples, and the view, that the manifest lists for its input file.
 
     Raises BadData that names the outputs whose input is no file of the store.
     """
@@ -65,7 +70,9 @@ def match_by_store(outputs: Sequence[Output], store: ClipStore) -> tuple[Match, 
             f"does not have: {some(strange)}. Score them with the .info list of the store they were made from."
         )
     matched = [(output, files[output.stem]) for output in outputs]
-    return tuple(Match(output, clip_file.samples, clip_file.padding) for output, clip_file in matched)
+    return tuple(
+        Match(output, clip_file.samples, clip_file.padding, clip_file.view) for output, clip_file in matched
+    )
 
 
 def in_order(outputs: Sequence[Output]) -> tuple[tuple[int, Output], ...]:
@@ -116,10 +123,13 @@ def match_by_number(
 def check_coverage(matches: Sequence[Match], labels: Mapping[int, int], store: ClipStore | None) -> None:
     """Every labelled sample has exactly one row and every row has a label, else BadData names the samples.
 
-    With a store, its samples' own labels must also be those of the list.
+    Where views are apart that is one row for each view. With a store, its samples' own labels must also be those
+    of the list.
     """
     ids = {} if store is None else {index: sample.id for index, sample in store.samples.items()}
-    rows = Counter(index for match in matches for index in match.samples)
+    if store is not None and store.header.views_per_sample > 1:
+        _check_views(matches, store.header.views_per_sample, ids)
+    rows = Counter(index for match in matches if match.view == 0 for index in match.samples)
     twice = sorted(index for index, count in rows.items() if count > 1)
     if twice:
         raise BadData(
@@ -136,6 +146,29 @@ def check_coverage(matches: Sequence[Match], labels: Mapping[int, int], store: C
                 f"packed with: {some(differing, ids)}. It is the list of another data set or of another order; "
                 "use the .info file of that store."
             )
+
+
+def _check_views(matches: Sequence[Match], views: int, ids: Mapping[int, str]) -> None:
+    """Every sample that has an output at all has one for each of its views, else BadData names the views."""
+    found = Counter((index, match.view) for match in matches for index in match.samples)
+    twice = sorted(pair for pair, count in found.items() if count > 1)
+    if twice:
+        raise BadData(
+            f"{len(twice)} views have more than one output: {_named(twice, ids)}. The outputs of two runs were "
+            "mixed; run the inference again into a new folder."
+        )
+    present = sorted({index for index, _ in found})
+    missing = [(index, view) for index in present for view in range(views) if (index, view) not in found]
+    if missing:
+        raise BadData(
+            f"{len(missing)} views have no output, though other views of their samples have: "
+            f"{_named(missing, ids)}. A score is the average over all {views} views of a sample: run the inference "
+            "on all files of the clip store."
+        )
+
+
+def _named(pairs: Sequence[tuple[int, int]], ids: Mapping[int, str]) -> str:
+    return some(f"view {view} of sample {index} ({ids[index]})" for index, view in pairs)
 
 
 def _check_both_ways(

@@ -20,6 +20,7 @@ from postprocess.metrics import Metrics, evaluate
 from postprocess.metrics_file import write_metrics
 from postprocess.outputs import find_outputs, metrics_path
 from postprocess.permutation import permutation_remark
+from postprocess.view_scores import sample_scores
 from postprocess.wording import some
 from vidom.clip_store import ClipStore, read_info
 from vidom.command import Parser, log, run
@@ -63,9 +64,11 @@ def score(
     `NAME_summary.json`. `labels` is a file of class names, one a line, by default those of the clip store;
     `num_classes` is needed for BIN outputs where neither is known.
 
+    The views of a sample that are files of their own are averaged as their clip store says.
+
     The file's bytes depend on scores, labels and class names only, not on batch size, file format, order or
     place. Raises UsageError for an unknown threshold or contradicting class counts, BadData as
-    `find_outputs`, `check_coverage` and `gather` do, and when a label is no class.
+    `find_outputs`, `check_coverage`, `gather` and `sample_scores` do, and when a label is no class.
     """
     thresholds = thresholds or {}
     _check_thresholds(thresholds)
@@ -84,6 +87,8 @@ def score(
     check_coverage(matches, wanted, store)
     _check_labels(wanted, classes, info_path)
     scores = gather(matches, wanted, classes=classes)
+    if store is not None and store.header.average_clips:
+        scores = sample_scores(scores, store.header.average_clips)
     metrics = evaluate(scores, np.array([wanted[index] for index in sorted(wanted)], dtype=np.int64))
     target = Path(output) if output is not None else metrics_path(result_path)
     provenance = {
@@ -156,6 +161,9 @@ def _remarks(
     remarks = []
     if padding := sum(match.padding for match in matches):
         remarks.append(f"{padding} rows of padding were left out.")
+    if store is not None and store.header.average_clips:
+        kind = {"prob": "probabilities", "score": "logits"}[store.header.average_clips]
+        remarks.append(f"The {kind} of each sample's {store.header.views_per_sample} views were averaged.")
     if store is not None and store.skipped:
         remarks.append(
             f"{len(store.skipped)} samples could not be read when the store was packed and are not counted: "
