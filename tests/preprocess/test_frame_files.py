@@ -113,7 +113,7 @@ def test_a_sliver_that_resizing_would_blow_up_is_refused(tmp_path: Path) -> None
 
 def test_frames_of_two_sizes_are_refused(folder: Path) -> None:
     (folder / "img_00004.jpg").write_bytes(jpeg(np.zeros((40, 48, 3), np.uint8)))
-    with pytest.raises(BadData, match="Frame 4 of .* measures 48x40 pixels, the first one 48x32"):
+    with pytest.raises(BadData, match="Frame 4 of .* measures 48x40, the frames before it 48x32"):
         make_sample(RawFrames(folder, 4), PLAN)
 
 
