@@ -9,13 +9,17 @@ mmaction2's order.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vidom.errors import UsageError
+from networks.arguments import require
 
 __all__ = ["I3D"]
+
+_require = partial(require, network="I3D")
 
 _Size = tuple[int, int, int]
 """Frames, height, width."""
@@ -181,10 +185,3 @@ def _is_inflated(stage: int, index: int) -> bool:
     if stage == 0:
         return True
     return index % 2 == (1 if stage == 3 else 0)
-
-
-def _require(value: object, condition: bool, *, name: str, wanted: str) -> None:
-    if not condition:
-        raise UsageError(
-            f"The I3D network takes {name} {wanted}, but found {value!r}. Correct it in the recipe."
-        )

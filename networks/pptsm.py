@@ -9,14 +9,18 @@ has Paddle's keys in Paddle's order, but for what `networks.pptsm_weights` trans
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from networks.arguments import require
 from networks.shift import paddle_temporal_shift
-from vidom.errors import UsageError
 
 __all__ = ["PPTSM"]
+
+_require = partial(require, network="PP-TSM")
 
 # depth: bottleneck blocks per stage.
 _LAYOUTS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -184,10 +188,3 @@ class PPTSM(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         nn.init.normal_(self.head.fc.weight, std=0.01)
         nn.init.zeros_(self.head.fc.bias)
-
-
-def _require(value: object, condition: bool, *, name: str, wanted: str) -> None:
-    if not condition:
-        raise UsageError(
-            f"The PP-TSM network takes {name} {wanted}, but found {value!r}. Correct it in the recipe."
-        )

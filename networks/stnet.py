@@ -8,14 +8,18 @@ giving logits.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from networks.arguments import require
 from networks.same_pool import max_pool_same_upper
-from vidom.errors import UsageError
 
 __all__ = ["StNet"]
+
+_require = partial(require, network="StNet")
 
 _BLOCKS = (3, 4, 6, 3)
 _EXPANSION = 4
@@ -172,10 +176,3 @@ def _stage(inputs: int, width: int, *, count: int, stride: int) -> nn.Sequential
     first = Bottleneck(inputs, width, stride=stride, project=True)
     rest = (Bottleneck(width * _EXPANSION, width, stride=1, project=False) for _ in range(1, count))
     return nn.Sequential(first, *rest)
-
-
-def _require(value: object, condition: bool, *, name: str, wanted: str) -> None:
-    if not condition:
-        raise UsageError(
-            f"The StNet network takes {name} {wanted}, but found {value!r}. Correct it in the recipe."
-        )

@@ -8,15 +8,18 @@ Module names are chosen so that `state_dict()` has mmaction2's keys in mmaction2
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from networks.arguments import require
 from networks.shift import temporal_shift
-from vidom.errors import UsageError
 
 __all__ = ["TSM"]
+
+_require = partial(require, network="TSM")
 
 # depth: blocks per stage, and whether a block is a bottleneck (1x1, 3x3, 1x1) or basic (3x3, 3x3).
 _LAYOUTS = {
@@ -218,10 +221,3 @@ class TSM(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.normal_(self.cls_head.fc_cls.weight, std=0.001)
         nn.init.zeros_(self.cls_head.fc_cls.bias)
-
-
-def _require(value: object, condition: bool, *, name: str, wanted: str) -> None:
-    if not condition:
-        raise UsageError(
-            f"The TSM network takes {name} {wanted}, but found {value!r}. Correct it in the recipe."
-        )
