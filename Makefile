@@ -14,6 +14,7 @@ DTYPE   ?= float32
 OUTFMT  ?= NPY
 LOOP    ?= 20
 VIDEO   ?=
+FILE    ?=
 SET     ?=
 SOC     ?=
 DRY_RUN ?=
@@ -34,7 +35,7 @@ ON    := --engine $(ENGINE) --device $(DEVICE) $(if $(PROVIDER),--provider $(PRO
 RUNS  := --model $(if $(filter ascend,$(ENGINE)),$(OM),$(FINAL)) $(ON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock doctor demo demo-train test lint format preprocess export om verify infer score bench predict clean distclean
+.PHONY: help setup lock doctor demo demo-train test lint format preprocess export om verify infer score bench predict data-drift models inspect clean distclean
 
 help: ## show this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
@@ -50,7 +51,8 @@ help: ## show this text
 	  DTYPE     "float32, or uint8: a quarter of the bytes, normalised in the graph ($(DTYPE))" \
 	  OUTFMT    "NPY, BIN or TXT ($(OUTFMT))" \
 	  LOOP      "repeats of the pure-performance loop ($(LOOP))" \
-	  VIDEO     "one video file, for predict" \
+	  VIDEO     "one video file, for predict and data-drift" \
+	  FILE      "a checkpoint file, for inspect" \
 	  SET       "recipe overrides, e.g. SET='head.average_clips=prob'" \
 	  SOC       "chip for om, e.g. 310P3; npu-smi tells it where there is a card" \
 	  DRY_RUN   "1: om prints ATC's command and writes commands.sh, nothing else" \
@@ -129,6 +131,15 @@ endif
 
 predict: $(READY) ## top-5 classes with names for one VIDEO
 	$(RUN) -m infer.predict $(FROM) --model $(FINAL) --video "$(VIDEO)"
+
+data-drift: $(READY) ## what another decoder or resizer changes for one VIDEO: pixels, and scores if the model is built
+	$(RUN) -m infer.drift $(FROM) --video "$(VIDEO)" $(if $(wildcard $(FINAL)),--model $(FINAL))
+
+models: $(READY) ## the recipes, their published accuracy and where their weights are
+	$(RUN) -m vidom.models
+
+inspect: $(READY) ## what a checkpoint FILE holds (.pth .pdparams .pdiparams .ckpt .mindir), and which recipes it fits
+	$(RUN) -m networks inspect "$(or $(FILE),$(CKPT))"
 
 clean: ## remove what was built and computed, keep .venv
 	rm -rf om_models/build run .pytest_cache .mypy_cache .ruff_cache

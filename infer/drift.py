@@ -12,21 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from infer.engine import OnnxRuntimeEngine
+from infer.one_video import Scores, sample_scores
 from preprocess.alternatives import ALTERNATIVES, alternative, alternatives_to
-from preprocess.frames import FrameSource
-from preprocess.pixels import Dtype, Table
+from preprocess.pixels import Table
 from preprocess.samples import make_sample
 from preprocess.video import VideoFile
 from vidom.command import Parser, run
-from vidom.errors import UsageError
 from vidom.recipe import Recipe, load_recipe
 
 __all__ = ["Drift", "PixelDrift", "ScoreDrift", "drift", "main"]
-
-Scores = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -74,34 +70,16 @@ def drift(
     engine = None if model is None else OnnxRuntimeEngine(model, batch_size=1)
     usual = VideoFile(video)
     pixels = make_sample(usual, recipe.views, dtype="uint8").tensor
-    scores = None if engine is None else _scores(engine, usual, recipe)
+    scores = None if engine is None else sample_scores(engine, usual, recipe)
     drifts = []
     for name in others or alternatives_to(recipe.views):
         source = alternative(name, video, recipe.views)
         changed = _pixel_drift(pixels, make_sample(source, recipe.views, dtype="uint8").tensor)
         moved = None
         if engine is not None and scores is not None:
-            moved = _score_drift(scores, _scores(engine, source, recipe))
+            moved = _score_drift(scores, sample_scores(engine, source, recipe))
         drifts.append(Drift(name, source.total_frames, usual.total_frames, changed, moved))
     return tuple(drifts)
-
-
-def _scores(engine: OnnxRuntimeEngine, source: FrameSource, recipe: Recipe) -> Scores:
-    (spec,) = engine.inputs
-    if spec.shape[1:] != recipe.views.sample_shape or spec.dtype not in (np.float32, np.uint8):
-        raise UsageError(
-            f"{engine.path} takes {spec}, but a sample of the recipe {recipe.name} has the shape "
-            f"{recipe.views.sample_shape} ({recipe.views.arithmetic}). Use the model's own recipe."
-        )
-    dtype: Dtype = "uint8" if spec.dtype == np.uint8 else "float32"
-    sample = make_sample(source, recipe.views, dtype=dtype).tensor
-    scores = np.asarray(engine.run([np.broadcast_to(sample, spec.shape)])[0][0], np.float32)
-    if scores.shape != (recipe.dataset.num_classes,):
-        raise UsageError(
-            f"{engine.path} gives a sample {scores.shape} scores, the recipe {recipe.name} has "
-            f"{recipe.dataset.num_classes} classes. Use the model's own recipe."
-        )
-    return scores
 
 
 def _pixel_drift(usual: Table, other: Table) -> PixelDrift:

@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from infer.engine import OnnxRuntimeEngine
-from preprocess.pixels import Dtype
-from preprocess.samples import make_sample
+from infer.one_video import sample_scores
 from preprocess.video import VideoFile
 from vidom.command import Parser, run
-from vidom.errors import UsageError
 from vidom.recipe import Recipe, load_recipe
 
 __all__ = ["Prediction", "main", "predict"]
@@ -36,21 +34,8 @@ def predict(*, recipe: Recipe, model: Path, video: Path, top: int = 5) -> tuple[
     video or model.
     """
     engine = OnnxRuntimeEngine(model, batch_size=1)
-    (spec,) = engine.inputs
-    if spec.shape[1:] != recipe.views.sample_shape or spec.dtype not in (np.float32, np.uint8):
-        raise UsageError(
-            f"{model} takes {spec}, but a sample of the recipe {recipe.name} has the shape "
-            f"{recipe.views.sample_shape} ({recipe.views.arithmetic}). Use the model's own recipe."
-        )
-    dtype: Dtype = "uint8" if spec.dtype == np.uint8 else "float32"
-    sample = make_sample(VideoFile(video), recipe.views, dtype=dtype).tensor
-    scores = engine.run([np.broadcast_to(sample, spec.shape)])[0][0]
     names = recipe.labels()
-    if len(names) != len(scores):
-        raise UsageError(
-            f"{model} tells {len(scores)} classes apart, the recipe {recipe.name} has {len(names)}. "
-            "Use the model's own recipe."
-        )
+    scores = sample_scores(engine, VideoFile(video), recipe)
     best = np.argsort(-scores, kind="stable")[:top]
     return tuple(Prediction(int(index), names[index], float(scores[index])) for index in best)
 

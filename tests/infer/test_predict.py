@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from export.to_onnx import build_deployable, to_onnx
+from infer.predict import main, predict
+from preprocess.samples import make_sample
+from preprocess.video import VideoFile
+from vidom.errors import BadData, UsageError
+from vidom.recipe import Recipe, load_recipe
+
+
+@pytest.fixture
+def recipe(tiny_recipe: Path, tmp_path: Path) -> Recipe:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"class {number}" for number in range(7)))
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny_recipe.read_text().replace("labels/tiny.txt", str(labels)))
+    return load_recipe(str(path))
+
+
+@pytest.fixture
+def video(tmp_path: Path, fixtures: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for file in sorted((fixtures / "synth" / "big_640x361").glob("*.jpg")):
+            picture = cv2.resize(cv2.imread(str(file)), (320, 240))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_the_classes_are_those_that_torch_ranks_first(recipe: Recipe, video: Path, tmp_path: Path):
+    deployable, _ = build_deployable(recipe, "seeded:0")
+    sample = make_sample(VideoFile(video), recipe.views).tensor
+    with torch.no_grad():
+        scores = deployable(torch.from_numpy(sample[None]))[0].numpy()
+    order = np.argsort(-scores)[:3]
+    for batch_size, dtype in ((1, "float32"), (3, "uint8")):
+        model = to_onnx(
+            recipe=recipe,
+            checkpoint="seeded:0",
+            output=tmp_path / f"{dtype}.onnx",
+            batch_size=batch_size,
+            input_dtype=dtype,
+        )
+        found = predict(recipe=recipe, model=model, video=video, top=3)
+        assert [one.class_id for one in found] == order.tolist()
+        assert [one.name for one in found] == [f"class {number}" for number in order]
+        np.testing.assert_allclose([one.score for one in found], scores[order], atol=1e-6)
+
+
+def test_another_recipe_and_no_video_are_refused(recipe: Recipe, video: Path, tmp_path: Path):
+    model = to_onnx(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match="Use the model's own recipe"):
+        main(["--recipe", "tsm_demo", "--model", str(model), "--video", str(video)])
+    with pytest.raises(BadData, match="cannot be decoded as a video"):
+        predict(recipe=recipe, model=model, video=tmp_path / "labels.txt")
