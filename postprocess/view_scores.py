@@ -28,9 +28,10 @@ def sample_scores(means: FloatArray, average_clips: str) -> FloatArray:
         )
     if average_clips == "prob":
         return means
-    exponentials: npt.NDArray[np.float64] = np.exp(means.astype(np.float64) - means.max(axis=1, keepdims=True))
-    exponentials /= exponentials.sum(axis=1, keepdims=True)
-    return exponentials.astype(np.float32)
+    logits = means.astype(np.float64)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores: FloatArray = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+    return scores
 
 
 def _are_probabilities(rows: FloatArray) -> bool:

@@ -52,6 +52,29 @@ def test_a_true_export_passes_at_several_batch_sizes_and_says_so_in_its_record(
     assert read_record(path)["made_from"]["recipe"] == "tiny"
 
 
+@pytest.mark.parametrize(
+    ("largest", "sizes", "left_out"), [(1, {1}, "2 and 3"), (2, {1, 2}, "3"), (3, {1, 2, 3}, "")]
+)
+def test_batches_that_need_too_much_memory_are_left_out_but_never_batch_1(
+    largest: int,
+    sizes: set[int],
+    left_out: str,
+    tiny_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    sample_bytes = 4 * 24 * 3 * 32 * 32
+    # Below one sample, too, as with thirty views of I3D.
+    limit = sample_bytes // 2 if largest == 1 else largest * sample_bytes
+    monkeypatch.setattr("export.verify.LARGEST_BATCH_BYTES", limit)
+    path = built(tiny_recipe, tmp_path, batch_size=3)
+    parities = verify(recipe=load_recipe(str(tiny_recipe)), checkpoint=CHECKPOINT, models=[path])
+    assert {parity.batch_size for parity in parities} == sizes
+    told = capsys.readouterr().err
+    assert ("too much memory" in told) == bool(left_out) and f"batch {left_out}" in told + "batch "
+
+
 def test_a_changed_weight_fails_with_exit_code_1(
     tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

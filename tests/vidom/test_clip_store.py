@@ -89,6 +89,17 @@ def test_a_float_store_keeps_its_values(tmp_path: Path):
     np.testing.assert_array_equal(store.read(store.files[0]), values[None], strict=True)
 
 
+def test_a_manifest_without_words_about_views_is_of_whole_samples(tmp_path: Path):
+    store = finished(tmp_path)
+    document = json.loads((tmp_path / "manifest.json").read_text())
+    for key in ("views_per_sample", "average_clips"):
+        del document[key]
+    for entry in document["files"]:
+        del entry["view"]
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    assert ClipStore.open(tmp_path) == store
+
+
 def test_stopped_anywhere_and_resumed_it_has_the_same_bytes(tmp_path: Path):
     finished(tmp_path / "whole")
     for done in range(5):
