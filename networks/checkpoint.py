@@ -37,6 +37,7 @@ PlainValue = str | int | float | bool | None
 Shape = tuple[int, ...]
 
 _ROWS_SHOWN = 20
+_KEY_SHOWN = 120
 _HEADS = ("cls_head.fc_cls", "head.fc", "fc")
 _CLASSIFIERS = tuple(f"{head}.{leaf}" for head in _HEADS for leaf in ("weight", "bias"))
 
@@ -168,7 +169,7 @@ def _is_class_count(row: Difference) -> bool:
 
 
 def _table(rows: Sequence[Difference]) -> str:
-    shown = [(row.key, _shape(row.wanted), _shape(row.found)) for row in rows[:_ROWS_SHOWN]]
+    shown = [(_printable(row.key), _shape(row.wanted), _shape(row.found)) for row in rows[:_ROWS_SHOWN]]
     lines = [("key", "expected", "found"), *shown]
     widths = [max(len(line[column]) for line in lines) for column in range(2)]
     text = [f"  {key:<{widths[0]}}  {wanted:<{widths[1]}}  {found}" for key, wanted, found in lines]
@@ -179,3 +180,8 @@ def _table(rows: Sequence[Difference]) -> str:
 
 def _shape(shape: Shape | None) -> str:
     return "-" if shape is None else str(list(shape))
+
+
+def _printable(key: str) -> str:
+    # A key comes from a file that may be hostile: it may neither flood the terminal nor steer it.
+    return "".join(letter if letter.isprintable() else "?" for letter in key[:_KEY_SHOWN])

@@ -525,3 +525,11 @@ def test_a_long_table_is_cut(state: dict[str, Tensor]) -> None:
     lines = str(caught.value).split("\n")
     assert len(lines) == 1 + 1 + 20 + 1
     assert lines[-1] == f"  and {2 * len(state) - counters - 20} more"
+
+
+def test_hostile_keys_neither_flood_nor_steer_the_terminal():
+    network = torch.nn.Linear(1, 1)
+    with pytest.raises(BadData) as error:
+        load_state(network, {"\x1b[2J" + "k" * 100_000: torch.zeros(1)}, source="the file")
+    assert "\x1b" not in str(error.value)
+    assert len(str(error.value)) < 2000
