@@ -1,17 +1,24 @@
-"""Frames per second of extraction against plain OpenCV, interleaved: `python -m benchmarks.extraction`."""
+"""How fast videos become frames, against plain OpenCV: `python -m benchmarks.extraction`.
+
+Per core counts the CPU time of one process on one core: for each video the ways take turns, and each video's
+shortest time counts, so that what others do on the machine counts little. Two workers are measured by the clock,
+and need a machine that does nothing else.
+"""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -20,22 +27,23 @@ import numpy as np
 from preprocess.decoding import Decoder, decoder_version
 from preprocess.extraction import ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.workers import each_finished
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import BadData, ExitCode, Lacking, UsageError
 from vidom.files import write_json
 
 __all__ = ["ExtractionRow", "ExtractionTable", "extraction", "main"]
 
-_PER_CORE, _TWO_WORKERS = 1.0, 1.8
+_PLAIN, _DEFAULT, _TWO_WORKERS = "plain cv2", "opencv", "opencv, 2 workers"
+_BARS = {_DEFAULT: 1.0, _TWO_WORKERS: 1.8}
 _SUFFIXES = (".webm", ".mp4", ".avi")
 
 
 @dataclass(frozen=True)
 class ExtractionRow:
-    """The best of the rounds of one way of extracting, and how it compares with plain OpenCV on one core."""
+    """One way of extracting: frames in a second, how many times plain OpenCV that is, and what it should be."""
 
     way: str
-    cores: int
+    clock: str
     frames_per_second: float
     ratio: float
     bar: float | None
@@ -59,27 +67,19 @@ class ExtractionTable:
     def text(self) -> str:
         """The table in Markdown."""
         lines = [
-            f"{self.videos} videos, {self.frames} frames, best of {self.rounds} interleaved rounds",
+            f"{self.videos} videos, {self.frames} frames, shortest of {self.rounds} interleaved rounds",
             "",
-            "| way | cores | frames/s | times plain | bar |",
-            "|---|--:|--:|--:|--:|",
+            "| way | clock | frames/s | times plain | bar |",
+            "|---|---|--:|--:|--:|",
         ]
         for row in self.rows:
             bar = "" if row.bar is None else f"{row.bar:.1f}"
-            lines.append(
-                f"| {row.way} | {row.cores} | {row.frames_per_second:.0f} | {row.ratio:.2f} | {bar} |"
-            )
+            cells = (row.way, row.clock, f"{row.frames_per_second:.0f}", f"{row.ratio:.3f}", bar)
+            lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class _Way:
-    """`seconds` extracts the videos into a folder, after a warm-up, and returns what that took."""
-
-    name: str
-    cores: int
-    seconds: Callable[[Sequence[Path], Path], float]
-    bar: float | None = None
+Extract = Callable[[Path, Path], object]
 
 
 def extraction(
@@ -87,9 +87,8 @@ def extraction(
 ) -> ExtractionTable:
     """Return how fast videos become frames: plain `cv2.VideoCapture` + `imwrite`, and ours with one and two workers.
 
-    Each round runs every way once, in a process of its own that is held to as many cores as the way has; the
-    shortest time counts. `videos` is a folder of videos, drawn ones in Something-Something's size if left out;
-    `work` where frames go for the moment. Raises Lacking with fewer than two cores, UsageError without videos.
+    `videos` is a folder of videos, drawn ones in Something-Something's size if left out; `work` where frames go
+    for the moment. Raises Lacking with fewer than two cores, UsageError without videos.
     """
     if rounds < 1:
         raise UsageError(f"--rounds must be at least 1, found {rounds}.")
@@ -99,55 +98,89 @@ def extraction(
     with tempfile.TemporaryDirectory(dir=work) as folder:
         paths = _videos(videos) if videos else _drawn_videos(Path(folder) / "videos")
         frames = sum(_frame_count(path) for path in paths)
-        best: dict[str, float] = {}
-        for number in range(1, rounds + 1):
-            for way in _WAYS:
-                seconds = _in_own_process(way, paths, Path(folder) / "frames", cores[: way.cores])
-                best[way.name] = min(best.get(way.name, seconds), seconds)
-                log(f"round {number} of {rounds}: {way.name}: {seconds:.2f} s")
-    plain = best[_WAYS[0].name]
-    rows = tuple(
-        ExtractionRow(way.name, way.cores, frames / best[way.name], plain / best[way.name], way.bar)
-        for way in _WAYS
-    )
+        scratch = Path(folder) / "frames"
+        per_core = _in_own_process(_per_core, cores[:1], paths, scratch, rounds)
+        clock: dict[str, float] = {}
+        for _ in range(rounds):
+            clock = _shortest(clock, _in_own_process(_plain_pass, cores[:1], paths, scratch))
+            clock = _shortest(clock, _in_own_process(_two_worker_pass, cores[:2], paths, scratch))
+    rows = (*_rows(per_core, "CPU", frames), *_rows(clock, "wall", frames))
     table = ExtractionTable(len(paths), frames, rounds, rows)
     if output:
         write_json(output, asdict(table) | {"decoders": [decoder_version("pyav"), decoder_version("opencv")]})
     return table
 
 
-def _in_own_process(way: _Way, paths: Sequence[Path], folder: Path, cores: Sequence[int]) -> float:
+def _rows(seconds: dict[str, float], clock: str, frames: int) -> Iterator[ExtractionRow]:
+    for way, spent in seconds.items():
+        yield ExtractionRow(way, clock, frames / spent, seconds[_PLAIN] / spent, _BARS.get(way))
+
+
+def _shortest(best: dict[str, float], found: dict[str, float]) -> dict[str, float]:
+    return best | {way: min(seconds, best.get(way, seconds)) for way, seconds in found.items()}
+
+
+def _in_own_process(
+    measure: Callable[..., dict[str, float]], cores: Sequence[int], *arguments: Any
+) -> dict[str, float]:
+    """Return what `measure` returns in a fresh process that, with its workers, is held to these cores."""
     context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(way, paths, folder, cores, sender))
-    process.start()
-    sender.close()
-    seconds = float(receiver.recv())
-    process.join()
-    return seconds
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_hold, initargs=(cores,)) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
-def _measure(
-    way: _Way, paths: Sequence[Path], folder: Path, cores: Sequence[int], result: Connection
-) -> None:
-    # Before anything counts the cores; the workers inherit it.
+def _hold(cores: Sequence[int]) -> None:
+    # Before anything counts the cores.
     os.sched_setaffinity(0, cores)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    result.send(way.seconds(paths, folder))
-    shutil.rmtree(folder)
 
 
-def _plain_seconds(paths: Sequence[Path], folder: Path) -> float:
-    _plain(paths[0], folder / "warm")
+def _per_core(paths: Sequence[Path], scratch: Path, rounds: int) -> dict[str, float]:
+    ways: dict[str, Extract] = {
+        _PLAIN: _plain,
+        _DEFAULT: partial(_ours, decoder="opencv"),
+        "pyav": partial(_ours, decoder="pyav"),
+    }
+    best: dict[str, list[float]] = {way: [math.inf] * len(paths) for way in ways}
+    for _ in range(rounds + 1):
+        for number, path in enumerate(paths):
+            for way, extract in ways.items():
+                start = time.process_time()
+                extract(path, scratch / way)
+                best[way][number] = min(best[way][number], time.process_time() - start)
+                shutil.rmtree(scratch)
+    return {way: sum(seconds) for way, seconds in best.items()}
+
+
+def _plain_pass(paths: Sequence[Path], scratch: Path) -> dict[str, float]:
+    _plain(paths[0], scratch / "warm")
     start = time.perf_counter()
     for number, path in enumerate(paths):
-        _plain(path, folder / str(number))
-    return time.perf_counter() - start
+        _plain(path, scratch / str(number))
+    seconds = time.perf_counter() - start
+    shutil.rmtree(scratch)
+    return {_PLAIN: seconds}
+
+
+def _two_worker_pass(paths: Sequence[Path], scratch: Path) -> dict[str, float]:
+    """Measure all videos; the clock starts when the workers have finished some first ones."""
+    warm = 4
+    jobs = [
+        ExtractionJob(str(number), path, scratch / str(number), ExtractionSettings())
+        for number, path in enumerate([*[paths[0]] * warm, *paths])
+    ]
+    start = 0.0
+    for count, result in enumerate(each_finished(extract_frames, jobs, workers=2), 1):
+        if result.reason:
+            raise BadData(result.reason)
+        if count == warm:
+            start = time.perf_counter()
+    seconds = time.perf_counter() - start
+    shutil.rmtree(scratch)
+    return {_TWO_WORKERS: seconds}
 
 
 def _plain(path: Path, folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     capture = cv2.VideoCapture(str(path))
     number = 0
     while True:
@@ -155,32 +188,13 @@ def _plain(path: Path, folder: Path) -> None:
         if not more:
             return
         number += 1
-        cv2.imwrite(str(folder / f"img_{number:05d}.jpg"), frame)
+        cv2.imwrite(f"{folder}/img_{number:05d}.jpg", frame)
 
 
-def _our_seconds(paths: Sequence[Path], folder: Path, *, decoder: Decoder, workers: int) -> float:
-    """Return the seconds for all videos; the clock starts when every worker has finished some first ones."""
-    settings = ExtractionSettings(decoder=decoder)
-    warm = 2 * workers
-    jobs = [
-        ExtractionJob(str(number), path, folder / str(number), settings)
-        for number, path in enumerate([*[paths[0]] * warm, *paths])
-    ]
-    start = 0.0
-    for count, result in enumerate(each_finished(extract_frames, jobs, workers=workers), 1):
-        if result.reason:
-            raise BadData(result.reason)
-        if count == warm:
-            start = time.perf_counter()
-    return time.perf_counter() - start
-
-
-_WAYS = (
-    _Way("cv2.VideoCapture + imwrite", 1, _plain_seconds),
-    _Way("PyAV, 1 worker", 1, partial(_our_seconds, decoder="pyav", workers=1), _PER_CORE),
-    _Way("OpenCV, 1 worker", 1, partial(_our_seconds, decoder="opencv", workers=1), _PER_CORE),
-    _Way("PyAV, 2 workers", 2, partial(_our_seconds, decoder="pyav", workers=2), _TWO_WORKERS),
-)
+def _ours(path: Path, folder: Path, *, decoder: Decoder) -> None:
+    result = extract_frames(ExtractionJob("", path, folder, ExtractionSettings(decoder=decoder)))
+    if result.reason:
+        raise BadData(result.reason)
 
 
 def _videos(folder: Path) -> tuple[Path, ...]:
@@ -226,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Read the command line, measure, print the table; 1 if a way misses its bar."""
     parser = Parser(description="Measure extraction of frames against plain OpenCV.")
     parser.add_argument("--videos", type=Path, help="folder of videos; drawn ones if left out")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each way is measured")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each way takes its turn")
     parser.add_argument("--output", type=Path, help="JSON file for the table")
     parser.add_argument("--work", type=Path, help="folder for frames in between; a temporary one if left out")
     table = extraction(**vars(parser.parse_args(argv)))

