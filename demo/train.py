@@ -15,7 +15,7 @@ from demo.examples import Examples, draw_examples
 from demo.motion import GENERATOR_VERSION
 from demo.symmetries import scatter
 from networks.build import build_network
-from networks.checkpoint import PlainValue, save_mmaction2
+from networks.checkpoints.checkpoint import PlainValue, save_mmaction2
 from vidom.command import Parser, log, run
 from vidom.errors import UsageError
 from vidom.progress import progress

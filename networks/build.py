@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from networks.checkpoint import Checkpoint, load_state, read_mmaction2
+from networks.checkpoints.checkpoint import Checkpoint, load_state, read_mmaction2
+from networks.checkpoints.mindspore_weights import read_mindspore, xception_is_depthwise
+from networks.checkpoints.pptsm_weights import read_pptsm
 from networks.i3d import I3D
-from networks.mindspore_weights import read_mindspore, xception_is_depthwise
 from networks.pptsm import PPTSM
-from networks.pptsm_weights import read_pptsm
 from networks.seeded import seeded_state_dict
 from networks.stnet import StNet
 from networks.tsm import TSM

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from networks.any_file import read_any
-from networks.checkpoint import Difference, PlainValue, Shape, shapes_of
+from networks.checkpoints.any_file import read_any
+from networks.checkpoints.checkpoint import Difference, PlainValue, Shape, shapes_of
 from networks.recognise import Fit, Recognised, count_elements, fit, prefixes, recognise
 from vidom.files import human_bytes
 from vidom.recipe import Recipe

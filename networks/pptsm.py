@@ -4,7 +4,7 @@ The network of PaddleVideo (`paddlevideo/modeling/backbones/resnet_tweaks_tsm.py
 differs from TSM in all that a checkpoint does not show: leaky ReLU, a stem of three 3x3 convolutions
 (ResNet-C), shortcuts that average before they project (ResNet-D), the other direction of the shift and, in
 the head, the mean over the segments before the classifier. Module names are chosen so that `state_dict()`
-has Paddle's keys in Paddle's order, but for what `networks.pptsm_weights` translates.
+has Paddle's keys in Paddle's order, but for what `networks.checkpoints.pptsm_weights` translates.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import torch
 
 from networks.build import build_network
-from networks.checkpoint import Difference, Shape, differences, shapes_of
+from networks.checkpoints.checkpoint import Difference, Shape, differences, shapes_of
 from vidom.errors import UsageError
 from vidom.network_sections import I3dSection, PptsmSection, TsmSection
 from vidom.recipe import Recipe

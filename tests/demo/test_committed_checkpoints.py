@@ -12,7 +12,7 @@ from demo.examples import Examples, draw_examples
 from demo.motion import GENERATOR_VERSION
 from demo.train import predict
 from networks.build import load_network
-from networks.checkpoint import read_mmaction2
+from networks.checkpoints.checkpoint import read_mmaction2
 from vidom.recipe import load_recipe
 
 CHECKPOINTS = Path(__file__).parents[2] / "demo" / "checkpoints"

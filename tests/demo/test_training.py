@@ -14,7 +14,7 @@ from demo.motion import MOTIONS, label_names
 from demo.symmetries import SYMMETRIES, scatter
 from demo.train import Settings, fit, main, predict, train
 from networks.build import build_network, load_network
-from networks.checkpoint import read_mmaction2
+from networks.checkpoints.checkpoint import read_mmaction2
 from preprocess.samples import make_sample
 from vidom.errors import UsageError
 from vidom.recipe import load_recipe

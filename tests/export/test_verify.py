@@ -11,7 +11,7 @@ from export.parity import Tolerance, compare, render
 from export.record import read_record
 from export.to_onnx import build_deployable, to_onnx
 from export.verify import main, verify
-from networks.checkpoint import save_mmaction2
+from networks.checkpoints.checkpoint import save_mmaction2
 from vidom.errors import BadData, JudgementFailed
 from vidom.recipe import load_recipe
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from networks.pptsm_weights import from_paddle, paddle_key
+from networks.checkpoints.pptsm_weights import from_paddle, paddle_key
 
 CLASSIFIER = "head.fc.weight"
 

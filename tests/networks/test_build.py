@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from networks.build import build_network, load_network
-from networks.checkpoint import save_mmaction2
+from networks.checkpoints.checkpoint import save_mmaction2
 from networks.seeded import seeded_state_dict
 from vidom.errors import BadData, UsageError
 from vidom.files import sha256_file

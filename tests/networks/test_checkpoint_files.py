@@ -22,8 +22,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import networks.inert_pickle
-from networks.checkpoint import load_state, read_mmaction2, save_mmaction2
+import networks.checkpoints.inert_pickle
+from networks.checkpoints.checkpoint import load_state, read_mmaction2, save_mmaction2
 from networks.tsm import TSM
 from vidom.errors import BadData, ExitCode, UsageError
 
@@ -291,7 +291,7 @@ def test_a_pickle_that_would_exhaust_its_reader_does_not(tmp_path: Path, attack:
 
 
 def test_a_pickle_of_endless_operations_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks.inert_pickle, "_MAX_OPERATIONS", 1000)
+    monkeypatch.setattr(networks.checkpoints.inert_pickle, "_MAX_OPERATIONS", 1000)
     path = tmp_path / "long.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + b"}0" * 1000 + b"}.")

@@ -25,7 +25,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.checkpoint import load_state, read_mmaction2, save_mmaction2
+from networks.checkpoints.checkpoint import load_state, read_mmaction2, save_mmaction2
 from networks.i3d import I3D
 from networks.seeded import seeded_state_dict
 from networks.tsm import TSM

@@ -15,10 +15,10 @@ import torch
 from mindspore_bytes import checkpoint, entry, field, mindir, parameter, varint, with_crc
 from stnet_truths import mindspore_name, reference_weights
 
-from networks.checkpoint import load_state
-from networks.mindir import is_mindir, read_mindir
-from networks.mindspore_ckpt import read_ckpt
-from networks.mindspore_weights import mindspore_key, read_mindspore, xception_is_depthwise
+from networks.checkpoints.checkpoint import load_state
+from networks.checkpoints.mindir import is_mindir, read_mindir
+from networks.checkpoints.mindspore_ckpt import read_ckpt
+from networks.checkpoints.mindspore_weights import mindspore_key, read_mindspore, xception_is_depthwise
 from networks.stnet import StNet
 from vidom.errors import BadData, UsageError
 

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from paddle_fill import paddle_array, recorded_clips
 from torch import Tensor, nn
 
-from networks.checkpoint import Checkpoint, load_state
-from networks.pdiparams import read_pdiparams
-from networks.pdparams import read_pdparams
+from networks.checkpoints.checkpoint import Checkpoint, load_state
+from networks.checkpoints.pdiparams import read_pdiparams
+from networks.checkpoints.pdparams import read_pdparams
+from networks.checkpoints.pptsm_weights import from_paddle, read_pptsm
 from networks.pptsm import PPTSM, Backbone, Head
-from networks.pptsm_weights import from_paddle, read_pptsm
 from vidom.errors import BadData, UsageError
 
 NAME_TABLE = "StructuredToParameterName@@"

@@ -22,8 +22,8 @@ from paddle_fill import fill, recorded_clips
 from torch import Tensor, nn
 
 import networks.pptsm
+from networks.checkpoints.pptsm_weights import from_paddle, paddle_key
 from networks.pptsm import PPTSM, Backbone
-from networks.pptsm_weights import from_paddle, paddle_key
 from networks.seeded import seeded_state_dict
 from networks.shift import paddle_temporal_shift
 from vidom.errors import UsageError

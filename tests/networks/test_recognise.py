@@ -17,11 +17,11 @@ from mindspore_bytes import mindir, parameter
 from torch import nn
 
 from networks.__main__ import main
-from networks.any_file import read_any
 from networks.build import build_network
-from networks.checkpoint import Shape, save_mmaction2, shapes_of
+from networks.checkpoints.any_file import read_any
+from networks.checkpoints.checkpoint import Shape, save_mmaction2, shapes_of
+from networks.checkpoints.mindspore_weights import mindspore_key
 from networks.inspection import inspect_checkpoint
-from networks.mindspore_weights import mindspore_key
 from networks.recognise import count_elements, fit, recognise
 from vidom.errors import BadData, UsageError
 from vidom.recipe import load_recipe

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import networks.stnet
-from networks.mindspore_weights import mindspore_key
+from networks.checkpoints.mindspore_weights import mindspore_key
 from networks.same_pool import max_pool_same_upper
 from networks.seeded import seeded_state_dict
 from networks.stnet import StNet

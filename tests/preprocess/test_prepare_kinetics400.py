@@ -223,3 +223,26 @@ def test_rows_that_are_none_are_refused(miniature: Path, tmp_path: Path, text: s
     (miniature / "annotations" / "kinetics_val.csv").write_text(text)
     with pytest.raises(BadData, match=message):
         prepare(dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5)
+
+
+def test_real_clips_get_the_labels_and_frames_that_mindspore_saw(shared: Path, tmp_path: Path) -> None:
+    data = shared / "data" / "stnet"
+    src, out = tmp_path / "src", tmp_path / "out"
+    src.mkdir()
+    (src / "kinetics-400_train.csv").symlink_to(data / "kinetics-400_train.csv")
+    (src / "train").symlink_to(data / "mp4")
+    (split,) = prepare(dataset="kinetics400", src=src, out=out, short_side=0, packs=True)
+    assert (out / "label_map.txt").read_text() == (
+        data / "label_map_k400_mmaction2.txt"
+    ).read_text().rstrip() + "\n"
+    info = json.loads((shared / "fixtures" / "mindspore" / "pkl_info.json").read_text())
+    seen = {Path(entry.name).name: (entry.label, frames) for entry, frames in split.entries}
+    truth = {
+        name: (facts["label"], facts["cv2_decoded"])
+        for name, facts in info.items()
+        if isinstance(facts, dict) and "cv2_decoded" in facts
+    }
+    assert len(truth) >= 12
+    assert {name: seen[name] for name in truth} == truth
+    # video2pkl.py wrote an empty pack for this one: there is a space in its folder's name.
+    assert read_frame_pack(out / "packs" / "train" / "space0320240_000009_000019.pkl").label == 1

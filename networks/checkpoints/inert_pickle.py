@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from networks.pickle_names import names_data
+from networks.checkpoints.pickle_names import names_data
 from vidom.errors import BadData
 
 __all__ = ["ByteStream", "Call", "Global", "Pickled", "Stored", "read_pickle"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.inert_pickle import Call, Global
+from networks.checkpoints.inert_pickle import Call, Global
 from vidom.errors import BadData
 
 __all__ = ["ARRAY_NAMES", "ArrayRecord", "array_record"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from networks.inert_pickle import Call, Global, Stored
+from networks.checkpoints.inert_pickle import Call, Global, Stored
 from vidom.errors import BadData
 
 __all__ = ["TensorRecord", "element_type", "tensor_record"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.protobuf_wire import Value
+from networks.checkpoints.protobuf_wire import Value
 from vidom.errors import BadData, UsageError
 
 __all__ = ["MAX_DIMS", "Array", "array_of", "open_mapped", "refusal", "sizes_in"]

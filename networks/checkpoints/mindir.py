@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from networks.mindspore_file import Array, array_of, open_mapped, refusal, sizes_in
-from networks.protobuf_wire import Value, fields, grouped, number_in, text_in, view_in
+from networks.checkpoints.mindspore_file import Array, array_of, open_mapped, refusal, sizes_in
+from networks.checkpoints.protobuf_wire import Value, fields, grouped, number_in, text_in, view_in
 from vidom.errors import BadData
 
 __all__ = ["is_mindir", "read_mindir"]

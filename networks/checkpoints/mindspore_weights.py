@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from networks.checkpoint import Checkpoint, PlainValue
-from networks.mindir import is_mindir, read_mindir
-from networks.mindspore_ckpt import read_ckpt
-from networks.mindspore_file import Array
+from networks.checkpoints.checkpoint import Checkpoint, PlainValue
+from networks.checkpoints.mindir import is_mindir, read_mindir
+from networks.checkpoints.mindspore_ckpt import read_ckpt
+from networks.checkpoints.mindspore_file import Array
 from vidom.errors import BadData
 from vidom.files import sha256_file
 

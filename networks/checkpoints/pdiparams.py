@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.checkpoint import Checkpoint
-from networks.inert_pickle import read_pickle
-from networks.pdparams import is_weight_name, paddle_tensor
-from networks.protobuf_wire import grouped, number_in
+from networks.checkpoints.checkpoint import Checkpoint
+from networks.checkpoints.inert_pickle import read_pickle
+from networks.checkpoints.pdparams import is_weight_name, paddle_tensor
+from networks.checkpoints.protobuf_wire import grouped, number_in
 from vidom.errors import BadData, UsageError
 from vidom.files import sha256_file
 

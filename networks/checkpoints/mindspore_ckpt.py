@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from networks.mindspore_file import MAX_DIMS, Array, array_of, open_mapped, refusal, sizes_in
-from networks.protobuf_wire import fields, grouped, text_in, view_in
+from networks.checkpoints.mindspore_file import MAX_DIMS, Array, array_of, open_mapped, refusal, sizes_in
+from networks.checkpoints.protobuf_wire import fields, grouped, text_in, view_in
 
 __all__ = ["read_ckpt"]
 

@@ -21,8 +21,8 @@ from typing import IO, Any
 
 from torch import Tensor
 
-from networks.inert_pickle import Global, Pickled, Stored, read_pickle
-from networks.tensor_record import element_type, tensor_record
+from networks.checkpoints.inert_pickle import Global, Pickled, Stored, read_pickle
+from networks.checkpoints.tensor_record import element_type, tensor_record
 from vidom.errors import BadData, UsageError
 
 __all__ = ["TorchFile", "read_torch_file"]

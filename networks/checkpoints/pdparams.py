@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from networks.array_record import ARRAY_NAMES, array_record
-from networks.checkpoint import Checkpoint, PlainValue
-from networks.inert_pickle import Call, read_pickle
+from networks.checkpoints.array_record import ARRAY_NAMES, array_record
+from networks.checkpoints.checkpoint import Checkpoint, PlainValue
+from networks.checkpoints.inert_pickle import Call, read_pickle
 from vidom.errors import BadData, UsageError
 from vidom.files import sha256_file
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from networks.checkpoint import Checkpoint
-from networks.pdiparams import read_pdiparams
-from networks.pdparams import read_pdparams
+from networks.checkpoints.checkpoint import Checkpoint
+from networks.checkpoints.pdiparams import read_pdiparams
+from networks.checkpoints.pdparams import read_pdparams
 
 __all__ = ["from_paddle", "paddle_key", "read_pptsm"]
 

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from networks.checkpoint import Checkpoint, read_mmaction2
-from networks.mindir import is_mindir
-from networks.mindspore_file import open_mapped
-from networks.mindspore_weights import read_mindspore
-from networks.pdiparams import read_pdiparams
-from networks.pptsm_weights import from_paddle, read_pptsm
-from networks.protobuf_wire import fields, grouped, text_in
-from networks.torch_file import read_torch_file
+from networks.checkpoints.checkpoint import Checkpoint, read_mmaction2
+from networks.checkpoints.mindir import is_mindir
+from networks.checkpoints.mindspore_file import open_mapped
+from networks.checkpoints.mindspore_weights import read_mindspore
+from networks.checkpoints.pdiparams import read_pdiparams
+from networks.checkpoints.pptsm_weights import from_paddle, read_pptsm
+from networks.checkpoints.protobuf_wire import fields, grouped, text_in
+from networks.checkpoints.torch_file import read_torch_file
 from vidom.errors import BadData, UsageError
 
 __all__ = ["AnyCheckpoint", "Framework", "read_any"]

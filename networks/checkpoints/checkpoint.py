@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from networks.torch_file import TorchFile, read_torch_file
+from networks.checkpoints.torch_file import TorchFile, read_torch_file
 from vidom.command import log
 from vidom.errors import BadData
 from vidom.files import atomic_path, sha256_file
