@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -60,7 +61,8 @@ def unpack_videos(parts: Sequence[Path], folder: Path, *, wanted: set[str], suff
 
 def _check_room(folder: Path, total: int, suffix: str) -> None:
     # Videos are compressed already: the archive is about as large as what is in it.
-    there = sum(path.stat().st_size for path in folder.glob(f"*{suffix}"))
+    with os.scandir(folder) as entries:
+        there = sum(entry.stat().st_size for entry in entries if entry.name.endswith(suffix))
     free = free_bytes(folder)
     if total - there > free:
         raise Lacking(

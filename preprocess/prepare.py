@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from preprocess.decoding import Decoder
 from preprocess.extraction import Extracted, ExtractionJob, ExtractionSettings
@@ -31,7 +32,7 @@ from vidom.errors import BadData, UsageError
 from vidom.files import write_json
 from vidom.progress import progress
 
-__all__ = ["DATA_SETS", "main", "prepare"]
+__all__ = ["DATA_SETS", "DataSetName", "main", "prepare"]
 
 # A pack writes each byte of a frame as one or two; one and a half on average.
 _WITH_PACKS = 2.5
@@ -47,7 +48,9 @@ class _Habits:
     on_bad: OnBad = "fail"
 
 
-DATA_SETS = {
+DataSetName = Literal["sthv2", "ucf101", "ucf101_66", "kinetics400", "folder"]
+
+DATA_SETS: dict[DataSetName, _Habits] = {
     "sthv2": _Habits(locate_sthv2, num_classes=174),
     "ucf101": _Habits(locate_ucf101, num_classes=101),
     "ucf101_66": _Habits(locate_ucf101_66, num_classes=66),
@@ -59,7 +62,7 @@ DATA_SETS = {
 
 def prepare(
     *,
-    dataset: str,
+    dataset: DataSetName,
     src: Path,
     out: Path,
     class_list: Path | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,7 +106,7 @@ def _entry(entry: Any, numbers: dict[str, int], path: Path) -> Entry:
 
 def _video_root(source: Source, wanted: set[str]) -> Path:
     for folder in _VIDEO_FOLDERS:
-        if next((source.src / folder).glob("*.webm"), None):
+        if _holds_videos(source.src / folder):
             return source.src / folder
     parts = archive_parts(source.src, ARCHIVE)
     if not parts:
@@ -115,6 +116,14 @@ def _video_root(source: Source, wanted: set[str]) -> Path:
         )
     unpack_videos(parts, source.out / "videos", wanted=wanted, suffix=".webm")
     return source.out / "videos"
+
+
+def _holds_videos(folder: Path) -> bool:
+    """Return whether a video is there; the folder may have 220,000 entries, of which the first one is enough."""
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        return any(entry.name.endswith(".webm") for entry in entries)
 
 
 def _located(entries: dict[str, int], video_root: Path) -> Iterator[Entry]:
