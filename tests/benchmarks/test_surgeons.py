@@ -1,0 +1,110 @@
+"""The comparison of surgeons: with auto-optimizer itself on a small graph, with a stand-in where it must fail."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import pytest
+from surgeon_venv import surgeon_python
+
+# Graphs and the stand-in for auto-optimizer belong to the tests of the room that operates.
+sys.path.append(str(Path(__file__).parents[1] / "export"))
+from surgeon_standin import StandIn
+from surgery_graphs import shift_graph
+
+from benchmarks import surgeons_rows
+from benchmarks.surgeons import main, surgeons
+from vidom.errors import Lacking, UsageError
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    path = tmp_path / "tsm.onnx"
+    ir.save(shift_graph(batch=1, views=1, segments=4, channels=8, classes=5), path)
+    return path
+
+
+def test_both_surgeons_on_a_small_tsm(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    surgeon_python()
+    monkeypatch.delenv("SURGEON_PYTHON", raising=False)
+    folder = exported.with_name("out")
+    assert main(["--model", str(exported), "--output_dir", str(folder), "--rounds", "3"]) == 0
+    text = (folder / "surgeons.md").read_text()
+    assert capsys.readouterr().out == text
+    assert "No NPU took part" in text
+    assert "ait-surgeon 0.1.1" in text
+    head, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert [head.count(name) for name in ("ops", "Slice", "Concat", "Sub", "Pad", "MatMul")] == [1] * 5 + [0]
+    files = ["../tsm.onnx"] * 2 + ["auto_optimizer.onnx", "vidom.onnx", "both.onnx"]
+    document = json.loads((folder / "surgeons.json").read_text())
+    for file, row, graph in zip(files, rows, document["graphs"], strict=False):
+        counts = Counter(node.op_type for node in onnx.load(folder / file).graph.node)
+        assert row[0] == graph["name"]
+        assert [int(row[head.index(name)]) for name in ("Slice", "Sub")] == [counts["Slice"], counts["Sub"]]
+        assert int(row[head.index("ops")]) == counts.total() == graph["ops"]
+        assert graph["passed"] is True
+        first = document["graphs"][0]["seconds_as_written"]
+        assert graph["ratio_as_written"] == pytest.approx(graph["seconds_as_written"] / first)
+        assert row[head.index("time as written")] == f"{graph['ratio_as_written']:.3f}"
+    assert len(rows) == len(document["graphs"]) == 6
+    assert rows[0][head.index("time")] == "1.000"
+    assert document["npu_used"] is False
+
+
+def test_a_graph_that_means_something_else_is_not_timed(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "stand_in"
+    folder.mkdir()
+    monkeypatch.setenv("SURGEON_PYTHON", str(folder / "python"))
+    StandIn(folder).behaves("other meaning")
+    assert main(["--model", str(exported), "--output_dir", str(tmp_path / "out"), "--rounds", "1"]) == 1
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    failed = [row.split(" | ")[0].strip("| ") for row in rows if "FAILED: logits" in row]
+    assert len(failed) == 3
+    assert all("auto-optimizer" in name for name in failed)
+    assert [row.count("not run") for row in rows if "FAILED" in row] == [2, 2, 2]
+
+
+class Clock:
+    """A session whose runs take the seconds it is given, on a clock that only it moves."""
+
+    now = 0.0
+
+    def __init__(self, name: str, seconds: list[float], turns: list[str]) -> None:
+        self.name, self.seconds, self.turns = name, iter(seconds), turns
+
+    def run(self, names: None, sample: dict[str, Any]) -> None:
+        self.turns.append(self.name)
+        Clock.now += next(self.seconds)
+
+
+def test_graphs_run_in_turn_and_the_fastest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[str] = []
+    seconds = {"a": [0.5, 4, 3, 0.5, 8, 7], "b": [9, 2, 6, 9, 5, 1]}
+    sessions = {name: Clock(name, given, turns) for name, given in seconds.items()}
+    monkeypatch.setattr(surgeons_rows, "_session", lambda path, level, threads: sessions[path.name])
+    monkeypatch.setattr("time.perf_counter", lambda: Clock.now)
+    found = surgeons_rows.measured_times([Path("a"), None, Path("b")], {}, rounds=2, threads=1)
+    assert turns == ["a", "b"] * 6
+    # The first run of each, fast or slow, is left out.
+    assert found == [(3, 7), (None, None), (2, 1)]
+
+
+def test_orders_that_cannot_be_followed(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="--rounds"):
+        surgeons(model=exported, output_dir=tmp_path, rounds=0)
+    monkeypatch.setenv("SURGEON_PYTHON", str(tmp_path / "nowhere"))
+    with pytest.raises(Lacking, match="make surgeon"):
+        surgeons(model=exported, output_dir=tmp_path)
+    assert not (tmp_path / "vidom.onnx").exists()
