@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import resource
 from pathlib import Path
@@ -110,6 +111,15 @@ def test_a_constant_rate_of_uneven_real_footage(shared: Path, fps: float) -> Non
     frames = list(decode(video, decoder="pyav", fps=fps))
     assert len(frames) == len(truth)
     assert all(np.array_equal(one, other) for one, other in zip(frames, truth, strict=True))
+
+
+def test_the_rate_that_video2pkl_had_from_ffmpeg(shared: Path) -> None:
+    name = "vfr00320x240_000010_000020"
+    info = json.loads((shared / "fixtures" / "mindspore" / "pkl_info.json").read_text())[name]
+    video = shared / "data" / "stnet" / "mp4" / "bartending" / f"{name}.mp4"
+    assert sum(1 for _ in decode(video, decoder="opencv")) == info["cv2_decoded"] == 60
+    # 25 is what the stream says of itself and what ffmpeg took.
+    assert sum(1 for _ in decode(video, decoder="pyav", fps=25)) == info["frames"] == 75
 
 
 def test_a_gap_in_time_does_not_fill_the_disk(tmp_path: Path) -> None:

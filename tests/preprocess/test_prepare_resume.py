@@ -44,7 +44,8 @@ def command(source: Path, out: str, workers: int) -> list[str]:
 
 
 def jpegs(folder: Path) -> int:
-    return len(list(folder.glob("rawframes_val/*/*/*.jpg")))
+    # Unlike glob, walk does not mind that folders are renamed meanwhile.
+    return sum(name.endswith(".jpg") for _, _, names in os.walk(folder) for name in names)
 
 
 def descendants(pid: int) -> set[int]:
