@@ -143,6 +143,8 @@ def _present(data: DataSet, src: Path, on_bad: OnBad) -> tuple[Split, ...]:
     present = []
     for split in data.splits:
         missing = [entry.name for entry in split.entries if entry.video is None]
+        if not split.entries:
+            continue
         if len(missing) == len(split.entries):
             log(f"{split.title}: none of its {len(missing):,} videos is in {split.video_root}; left out.")
             continue
