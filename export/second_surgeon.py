@@ -27,7 +27,7 @@ from vidom.outside_run import Ended, Job, run_streamed
 __all__ = ["Operation", "find_surgeon", "operate"]
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
-_BRIDGE = Path(__file__).with_name("surgeon_bridge.py")
+_BRIDGE = Path(__file__).resolve().with_name("surgeon_bridge.py")
 _MENTIONED_LINES = 3
 
 
@@ -80,7 +80,8 @@ def operate(
         given, written, report = folder / "given.onnx", folder / "written.onnx", folder / "report.json"
         given.write_bytes(model_bytes(model))
         words = [str(interpreter), str(_BRIDGE), str(given), str(written), str(report), *knowledges]
-        job = Job(words, log_file=log_file)
+        # Some knowledges leave files in the working folder.
+        job = Job(words, log_file=log_file, folder=folder)
         (ended,) = run_streamed([job], tell=_nothing, time_limit=time_limit, environ=_environment())
         _check_end(ended, interpreter, log_file)
         applied, versions = _read_report(report, knowledges, log_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -17,10 +18,25 @@ OFFLINE = re.compile(
 )
 
 
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run make in the repository as a user would, without what a make around these tests hands down."""
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKEFLAGS", "MFLAGS"))
+    }
+    return subprocess.run(
+        ["make", *words],
+        cwd=REPOSITORY,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+
+
 @cache
 def _made() -> subprocess.CompletedProcess[str]:
-    command = ["make", "surgeon", f"PYTHON={sys.executable}"]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=500)
+    return make("surgeon", f"PYTHON={sys.executable}")
 
 
 def surgeon_python() -> Path:

@@ -17,7 +17,7 @@ here = Path(__file__).parent
 behaviour = here.joinpath("behaviour").read_text()
 bridge, given, written, report, *knowledges = sys.argv[1:]
 here.joinpath("seen.json").write_text(
-    json.dumps(dict(bridge=bridge, knowledges=knowledges, environ=dict(os.environ), pid=os.getpid()))
+    json.dumps(dict(bridge=bridge, knowledges=knowledges, environ=dict(os.environ), pid=os.getpid(), cwd=os.getcwd()))
 )
 
 def tell(applied):

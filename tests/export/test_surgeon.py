@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from surgeon_venv import REPOSITORY, surgeon_python
+from surgeon_venv import REPOSITORY, make, surgeon_python
 from surgery_graphs import graph, noise, ops, run, shift_graph, skeleton
 
 from export.knowledges import KNOWLEDGES
@@ -164,8 +164,7 @@ def test_make_refuses_a_newer_python(surgeon: Path, tmp_path: Path) -> None:
         f"exec {sys.executable} -c 'import sys; sys.version_info = (3, 12, 1); exec(sys.argv[1])' \"$2\"\n"
     )
     newer.chmod(0o755)
-    command = ["make", "--always-make", "surgeon", f"PYTHON={newer}"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = make("--always-make", "surgeon", f"PYTHON={newer}")
     assert done.returncode
     assert "3.12.1 (stand-in)" in done.stderr
     assert "Error 3" in done.stderr

@@ -120,7 +120,7 @@ def test_another_meaning_is_found_out(
     assert not exported.with_name("new.onnx").exists()
 
 
-def test_it_gets_the_knowledges_in_order_and_none_of_our_environment(
+def test_it_gets_the_knowledges_in_order_in_a_folder_that_goes_and_none_of_our_paths(
     standin: StandIn,
     exported: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -131,6 +131,7 @@ def test_it_gets_the_knowledges_in_order_and_none_of_our_environment(
     seen = standin.seen()
     assert seen["knowledges"] == [SLICES, "KnowledgeTypeCast"]
     assert Path(seen["bridge"]).is_file()
+    assert not Path(seen["cwd"]).exists()
     assert "PYTHONPATH" not in seen["environ"]
     assert seen["environ"]["PYTHONHASHSEED"] == "0"
 
