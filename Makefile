@@ -10,6 +10,10 @@ DEVICE  ?= 0
 PROVIDER ?=
 BATCHES ?=
 OUT     ?= run/$(MODEL)
+DATASET ?=
+SRC     ?=
+LABELS  ?=
+DATA_ARGS ?=
 DTYPE   ?= float32
 OUTFMT  ?= NPY
 LOOP    ?= 20
@@ -35,7 +39,7 @@ ON    := --engine $(ENGINE) --device $(DEVICE) $(if $(PROVIDER),--provider $(PRO
 RUNS  := --model $(if $(filter ascend,$(ENGINE)),$(OM),$(FINAL)) $(ON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock doctor demo demo-train test lint format preprocess export om verify infer score bench predict data-drift models inspect clean distclean
+.PHONY: help setup lock doctor demo demo-train test lint format data data-audit preprocess export om verify infer score bench predict data-drift models inspect clean distclean
 
 help: ## show this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
@@ -47,6 +51,10 @@ help: ## show this text
 	  CKPT      "checkpoint file, or seeded:0 for deterministic stand-in weights" \
 	  DATA_ROOT "folder of the videos or frame folders that ANN names" \
 	  ANN       "annotation list: 'dir frames label' or 'video label' a line" \
+	  DATASET   "sthv2, ucf101, ucf101_66, kinetics400 or folder, for data" \
+	  SRC       "folder of what was downloaded, for data; it is never written to" \
+	  DATA_ARGS "further options of preprocess/prepare.py, e.g. '--on_bad skip --fps 25'" \
+	  LABELS    "file of class names, for data-audit" \
 	  OUT       "where the clip store and the results go ($(OUT))" \
 	  DTYPE     "float32, or uint8: a quarter of the bytes, normalised in the graph ($(DTYPE))" \
 	  OUTFMT    "NPY, BIN or TXT ($(OUTFMT))" \
@@ -97,6 +105,13 @@ lint: $(READY) ## ruff and mypy
 format: $(READY) ## let ruff format and repair what it can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+data: $(READY) ## DATASET=sthv2|ucf101|ucf101_66|kinetics400|folder SRC -> frames, lists and label files in OUT
+	$(RUN) preprocess/prepare.py --dataset "$(DATASET)" --src "$(SRC)" --out "$(OUT)" $(DATA_ARGS)
+
+data-audit: $(READY) ## open every sample of ANN below DATA_ROOT; report in OUT/audit.json, exit 1 if there are faults
+	$(RUN) preprocess/audit.py --ann_file "$(ANN)" --data_root "$(DATA_ROOT)" $(if $(LABELS),--labels "$(LABELS)") \
+	  --report "$(OUT)/audit.json"
 
 preprocess: $(READY) ## DATA_ROOT + ANN -> clip store of tensors
 	$(RUN) preprocess/pack.py $(FROM) --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" --output_dir "$(STORE)" --dtype $(DTYPE)
