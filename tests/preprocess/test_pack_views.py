@@ -1,0 +1,183 @@
+"""Stores of single views: the bytes of whole samples, in the memory of about one view, killed or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from view_recipes import FRAMES, NAMES, VIEWS, packed, write_list, write_recipes
+
+from export.to_onnx import main as to_onnx
+from infer.inputs import natural_key
+from preprocess.clips import read_clips
+from preprocess.frames import RawFrames
+from preprocess.pack import pack
+from vidom.clip_store import ClipStore
+from vidom.errors import BadData, UsageError
+from vidom.recipe import load_recipe
+
+
+@pytest.fixture(scope="module")
+def recipes(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_recipes(tmp_path_factory.mktemp("recipes"), tiny_recipe.read_text())
+
+
+@pytest.fixture(scope="module")
+def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_list(tmp_path_factory.mktemp("lists") / "list.txt")
+
+
+@pytest.mark.parametrize("arch", ["tsm", "i3d"])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_files_are_the_views_of_the_whole_sample_in_its_order(
+    arch: str, dtype: str, recipes: dict[str, Path], annotations: Path, tmp_path: Path
+):
+    recipe = load_recipe(str(recipes[arch]))
+    whole = packed(recipe, annotations, tmp_path / "whole", dtype=dtype)
+    parts = packed(recipe, annotations, tmp_path / "parts", dtype=dtype, per_view=True)
+    shape = {"tsm": (4, 3, 32, 32), "i3d": (1, 3, 8, 32, 32)}[arch]
+    assert parts.header.shape == recipe.one_view().views.sample_shape == shape
+    assert (parts.header.views_per_sample, parts.header.average_clips) == (VIEWS, recipe.head.average_clips)
+    assert parts.header.sample_bytes == whole.header.sample_bytes == VIEWS * parts.header.file_bytes
+    assert parts.samples == whole.samples
+    info = [(store.folder / "tiny.info").read_text() for store in (whole, parts)]
+    assert info[0] == info[1]
+
+    # Sorted as ais_bench sorts, the files are sample after sample, view after view.
+    names = sorted((path.name for path in (parts.folder / "clips").iterdir()), key=natural_key)
+    assert names == [clip_file.name for clip_file in parts.files]
+    assert [(f.samples, f.view) for f in parts.files] == [
+        ((index,), view) for index in range(len(NAMES)) for view in range(VIEWS)
+    ]
+    assert names[:2] == ["000000v00.bin", "000000v01.bin"]
+    for sample, clip_file in enumerate(whole.files):
+        views = np.concatenate([parts.read(part) for part in parts.files if part.samples == (sample,)])
+        np.testing.assert_array_equal(views.reshape(whole.header.shape), whole.read(clip_file)[0])
+
+
+def test_thirty_clips_of_pptsm_are_those_of_the_whole_sample(annotations: Path, tmp_path: Path):
+    recipe = load_recipe("pptsm_k400_dense", ["views.short_side=40", "views.crop_size=32"])
+    whole = packed(recipe, annotations, tmp_path / "whole", limit=2)
+    parts = packed(recipe, annotations, tmp_path / "parts", limit=2, per_view=True)
+    assert (parts.header.views_per_sample, parts.header.shape) == (30, (8, 3, 32, 32))
+    views = np.concatenate([parts.read(clip_file) for clip_file in parts.files])
+    samples = np.concatenate([whole.read(clip_file) for clip_file in whole.files])
+    np.testing.assert_array_equal(views.reshape(samples.shape), samples)
+
+
+def test_packing_holds_about_one_view(recipes: dict[str, Path], tmp_path: Path):
+    many = ["views.num_segments=10", "views.clip_len=16", "views.short_side=64", "views.crop_size=64"]
+    recipe = load_recipe(str(recipes["i3d"]), many)
+    ann = tmp_path / "one.txt"
+    ann.write_text("i3d_340x256 70 0\n")
+    crops = read_clips(RawFrames(FRAMES / "i3d_340x256", 70), recipe.views).pixels.nbytes
+    one_view = 4 * 3 * 16 * 64 * 64
+    peaks = {}
+    for per_view in (False, True):
+        tracemalloc.start()
+        packed(recipe, ann, tmp_path / str(per_view), per_view=per_view)
+        peaks[per_view] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[False] > 30 * one_view
+    # One view is held while the next is made; decoding and the rest take less than another two.
+    assert peaks[True] < crops + 4 * one_view
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pack_words(recipe: Path, root: Path, annotations: Path, output: Path) -> Sequence[str]:
+    words = ["-m", "preprocess.pack", "--per_view", "--recipe", str(recipe), "--data_root", str(root)]
+    return [
+        sys.executable,
+        *words,
+        "--ann_file",
+        str(annotations),
+        "--output_dir",
+        str(output),
+        "--workers",
+        "1",
+    ]
+
+
+def test_killed_and_started_again_it_ends_with_the_same_bytes(recipes: dict[str, Path], tmp_path: Path):
+    links, ann = tmp_path / "root", tmp_path / "list.txt"
+    links.mkdir()
+    for number in range(40):
+        (links / f"v{number}").symlink_to(FRAMES / "i3d_340x256")
+    ann.write_text("".join(f"v{number} 70 {number % 7}\n" for number in range(40)))
+    recipe = load_recipe(str(recipes["i3d"]))
+    pack(recipe=recipe, data_root=links, ann_file=ann, output_dir=tmp_path / "whole", per_view=True)
+    command = pack_words(recipes["i3d"], links, ann, tmp_path / "killed")
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    clips = tmp_path / "killed" / "clips"
+    # In the middle of a sample's views.
+    while process.poll() is None and len(list(clips.glob("*.bin"))) < 3 * VIEWS + 2:
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "manifest.json").exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f" {40 * VIEWS} files to write" not in done.stderr
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_a_lost_view_is_made_again_and_nothing_else(
+    recipes: dict[str, Path], annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = load_recipe(str(recipes["tsm"]))
+    store = packed(recipe, annotations, tmp_path / "s", per_view=True)
+    before = contents(store.folder)
+    (store.folder / "clips" / "000002v04.bin").unlink()
+    with pytest.raises(BadData, match=r"000002v04\.bin.*is missing"):
+        store.check_sizes()
+    capsys.readouterr()
+    packed(recipe, annotations, tmp_path / "s", per_view=True)
+    assert f"; {VIEWS} files to write" in capsys.readouterr().err
+    assert contents(store.folder) == before
+
+
+def test_what_contradicts_single_views_is_refused(
+    recipes: dict[str, Path], annotations: Path, tmp_path: Path
+):
+    recipe = load_recipe(str(recipes["tsm"]))
+    with pytest.raises(UsageError, match="contradicts --batch_size 4"):
+        packed(recipe, annotations, tmp_path / "a", per_view=True, batch_size=4)
+    single = ["views.crop=center", "views.twice_sample=false"]
+    with pytest.raises(UsageError, match="a single view already"):
+        packed(load_recipe(str(recipes["tsm"]), single), annotations, tmp_path / "b", per_view=True)
+    with pytest.raises(UsageError, match="a single view already"):
+        to_onnx(
+            ["--recipe", str(recipes["tsm"]), "--checkpoint", "seeded:0", "--per_view", "-o", "m.onnx"]
+            + [word for setting in single for word in ("--set", setting)]
+        )
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_a_manifest_that_lacks_a_view_is_damaged(recipes: dict[str, Path], annotations: Path, tmp_path: Path):
+    packed(load_recipe(str(recipes["tsm"])), annotations, tmp_path / "s", per_view=True)
+    whole = json.loads((tmp_path / "s" / "manifest.json").read_text())
+
+    def refused(**changed: object) -> None:
+        (tmp_path / "s" / "manifest.json").write_text(json.dumps({**whole, **changed}))
+        with pytest.raises(BadData, match="is damaged"):
+            ClipStore.open(tmp_path / "s")
+
+    refused(files=whole["files"][1:])
+    refused(files=[{**whole["files"][0], "view": 1}, *whole["files"][1:]])
+    refused(average_clips="median")
+    refused(average_clips="")
+    refused(views_per_sample=10**12)
+    refused(views_per_sample=0)
+    refused(samples_per_file=2)
