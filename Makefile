@@ -28,6 +28,7 @@ PYTHON  ?= python3
 VENV  := .venv
 RUN   := $(VENV)/bin/python
 READY := $(VENV)/.ready
+SURGEON := .venv-surgeon
 BUILD := om_models/build/$(MODEL)/bs$(BS)
 NAIVE := $(BUILD)/$(MODEL)_bs$(BS).onnx
 FINAL := $(BUILD)/$(MODEL)_new_bs$(BS).onnx
@@ -39,7 +40,7 @@ ON    := --engine $(ENGINE) --device $(DEVICE) $(if $(PROVIDER),--provider $(PRO
 RUNS  := --model $(if $(filter ascend,$(ENGINE)),$(OM),$(FINAL)) $(ON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock doctor demo demo-train test lint format data data-audit preprocess export om verify infer score bench predict data-drift models inspect clean distclean
+.PHONY: help setup surgeon lock doctor demo demo-train test lint format data data-audit preprocess export om verify infer score bench predict data-drift models inspect clean distclean
 
 help: ## show this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
@@ -79,6 +80,16 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+surgeon: $(SURGEON)/.ready ## make .venv-surgeon with auto-optimizer, for modify_onnx.py --with auto-optimizer
+
+$(SURGEON)/.ready: requirements-surgeon.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 8) <= sys.version_info < (3, 12) else 3)' || { \
+	  echo "auto-optimizer needs ONNX Runtime 1.15, which is there for Python 3.8 to 3.11; $(PYTHON) is $$($(PYTHON) -V 2>&1). Type: make surgeon PYTHON=python3.11" >&2; exit 3; }
+	$(PYTHON) -m venv --clear $(SURGEON)
+	$(SURGEON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-surgeon.lock
+	$(SURGEON)/bin/python export/surgeon_bridge.py
 	@touch $@
 
 lock: ## resolve requirements.lock anew for all Pythons and both processors (needs uv)
@@ -161,4 +172,4 @@ clean: ## remove what was built and computed, keep .venv
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv too
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(SURGEON)

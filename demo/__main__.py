@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.extract import extract
 from demo.generate import generate
 from export.modify_onnx import modify_onnx
 from export.parity import render
 from export.to_onnx import to_onnx
 from export.verify import verify
 from infer.bench import infer
+from infer.engine import usable_cores
 from infer.performance import InferenceResult
 from postprocess.metrics import Metrics
 from postprocess.score import score
 from preprocess.pack import pack
+from preprocess.prepare import prepare
 from vidom.clip_store import ClipStore
 from vidom.command import Parser, log, run
 from vidom.errors import JudgementFailed
@@ -50,8 +51,15 @@ def demo(*, output_dir: Path) -> DemoResult:
     began = time.monotonic()
     _say(1, "Draw videos and extract their frames")
     data = generate(output_dir=output_dir / "data")
-    extract(data_root=data.root)
     recipe = load_recipe("tsm_demo")
+    prepare(
+        dataset="sthv2",
+        src=data.root,
+        out=data.root,
+        num_classes=recipe.dataset.num_classes,
+        decoder="pyav",
+        workers=usable_cores(),
+    )
     _say(2, "Pack them into a clip store")
     store = pack(
         recipe=recipe,

@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 
 from demo.drawing import draw_frames
-from demo.extract import extract
 from demo.generate import generate, main, scene_of
 from demo.layout import Layout
 from demo.motion import MOTIONS, label_names
 from preprocess.annotations import read_annotations
+from preprocess.prepare import prepare
 from preprocess.video import VideoFile
-from vidom.errors import BadData, UsageError
+from vidom.errors import UsageError
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """One validation clip of each class, extracted."""
     root = tmp_path_factory.mktemp("dataset")
-    generate(output_dir=root, validation_clips=1, workers=1)
-    return extract(data_root=root, workers=1)
+    made = generate(output_dir=root, validation_clips=1, workers=1)
+    prepare(dataset="sthv2", src=root, out=root, num_classes=12, decoder="pyav")
+    return made
 
 
 def test_annotations_have_the_official_form(dataset: Layout) -> None:
@@ -87,17 +88,6 @@ def test_the_same_seed_gives_the_same_bytes_also_after_a_kill(dataset: Layout, t
         assert (tmp_path / name).read_bytes() == (dataset.root / name).read_bytes()
 
 
-def test_extraction_continues_and_gives_the_same_bytes(dataset: Layout, tmp_path: Path) -> None:
-    generate(output_dir=tmp_path, validation_clips=1, workers=1)
-    unfinished = tmp_path / "rawframes" / "200002.part"
-    unfinished.mkdir(parents=True)
-    (unfinished / "img_00001.jpg").write_bytes(b"half")
-    extract(data_root=tmp_path, workers=1)
-    assert not unfinished.exists()
-    for path in dataset.frames("200002").iterdir():
-        assert (tmp_path / "rawframes" / "200002" / path.name).read_bytes() == path.read_bytes()
-
-
 def test_another_seed_or_size_in_the_same_folder_is_refused(dataset: Layout) -> None:
     for change in ({"seed": 1}, {"validation_clips": 2}):
         with pytest.raises(UsageError, match="Delete the folder"):
@@ -119,16 +109,6 @@ def test_several_processes_give_the_same_files(dataset: Layout, tmp_path: Path) 
     assert (tmp_path / "videos/200011.webm").read_bytes() == dataset.video("200011").read_bytes()
 
 
-def test_nonsense_is_refused(tmp_path: Path, dataset: Layout) -> None:
+def test_nonsense_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 0"):
         generate(output_dir=tmp_path, validation_clips=-1)
-    with pytest.raises(BadData, match="annotations"):
-        extract(data_root=tmp_path, workers=1)
-    broken = Layout(tmp_path)
-    broken.labels.parent.mkdir()
-    broken.labels.write_text(dataset.labels.read_text())
-    for split in ("train", "validation"):
-        entry = {"id": "../1", "template": MOTIONS[0].template}
-        broken.annotation(split).write_text(json.dumps([entry]))
-    with pytest.raises(BadData, match="no plain name"):
-        extract(data_root=tmp_path, workers=1)
