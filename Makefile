@@ -9,7 +9,8 @@ ENGINE  ?= auto
 DEVICE  ?= 0
 PROVIDER ?=
 BATCHES ?=
-OUT     ?= run/$(MODEL)
+VIEWS   ?= all
+OUT     ?= run/$(MODEL)$(TAG)
 DATASET ?=
 SRC     ?=
 LABELS  ?=
@@ -29,7 +30,9 @@ VENV  := .venv
 RUN   := $(VENV)/bin/python
 READY := $(VENV)/.ready
 SURGEON := .venv-surgeon
-BUILD := om_models/build/$(MODEL)/bs$(BS)
+PER_VIEW := $(if $(filter one,$(VIEWS)),--per_view)
+TAG   := $(if $(PER_VIEW),_views)
+BUILD := om_models/build/$(MODEL)$(TAG)/bs$(BS)
 NAIVE := $(BUILD)/$(MODEL)_bs$(BS).onnx
 FINAL := $(BUILD)/$(MODEL)_new_bs$(BS).onnx
 OM    := $(FINAL:.onnx=.om)
@@ -58,6 +61,7 @@ help: ## show this text
 	  LABELS    "file of class names, for data-audit" \
 	  OUT       "where the clip store and the results go ($(OUT))" \
 	  DTYPE     "float32, or uint8: a quarter of the bytes, normalised in the graph ($(DTYPE))" \
+	  VIEWS     "one: a file and a model row for each view, averaged by score; for samples too large for one tensor" \
 	  OUTFMT    "NPY, BIN or TXT ($(OUTFMT))" \
 	  LOOP      "repeats of the pure-performance loop ($(LOOP))" \
 	  VIDEO     "one video file, for predict and data-drift" \
@@ -125,12 +129,12 @@ data-audit: $(READY) ## open every sample of ANN below DATA_ROOT; report in OUT/
 	  --report "$(OUT)/audit.json"
 
 preprocess: $(READY) ## DATA_ROOT + ANN -> clip store of tensors
-	$(RUN) preprocess/pack.py $(FROM) --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" --output_dir "$(STORE)" --dtype $(DTYPE)
+	$(RUN) preprocess/pack.py $(FROM) $(PER_VIEW) --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" --output_dir "$(STORE)" --dtype $(DTYPE)
 
 export: $(READY) ## CKPT -> ONNX with softmax -> graph surgery -> proof that all agree
-	$(RUN) export/to_onnx.py $(FROM) $(INPUT) --checkpoint "$(CKPT)" --batch_size $(BS) --output $(NAIVE)
+	$(RUN) export/to_onnx.py $(FROM) $(PER_VIEW) $(INPUT) --checkpoint "$(CKPT)" --batch_size $(BS) --output $(NAIVE)
 	$(RUN) export/modify_onnx.py -m1 $(NAIVE) -m2 $(FINAL) -bs $(BS)
-	$(RUN) export/verify.py $(FROM) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
+	$(RUN) export/verify.py $(FROM) $(PER_VIEW) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
 	@if command -v atc > /dev/null; then $(MAKE) --no-print-directory om; else \
 	  echo "No .om was made, since atc is not on PATH; make doctor says what to install, make om DRY_RUN=1 writes its command."; fi
 
@@ -139,7 +143,7 @@ om: $(READY) ## ONNX -> .om with ATC (SOC=310P3, else what npu-smi shows; DRY_RU
 	  $(if $(SOC)$(DRY_RUN),--soc_version $(or $(SOC),Ascend310P3)) $(if $(DRY_RUN),--dry_run)
 
 verify: $(READY) ## compare torch, ONNX and modified ONNX once more
-	$(RUN) export/verify.py $(FROM) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
+	$(RUN) export/verify.py $(FROM) $(PER_VIEW) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
 
 infer: $(READY) ## run the model over the clip store
 	$(RUN) -m infer $(RUNS) --input $(STORE)/clips --output $(OUT)/result --output_dirname bs$(BS) --outfmt $(OUTFMT)

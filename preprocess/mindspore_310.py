@@ -27,10 +27,12 @@ def lay_out(*, store: Path, output_dir: Path) -> Path:
     store of several samples a file or of uint8, which the guide does not know, BadData for a damaged store.
     """
     opened = ClipStore.open(store)
-    if opened.header.samples_per_file != 1 or opened.header.dtype != "float32":
+    header = opened.header
+    if (header.samples_per_file, header.views_per_sample, header.dtype) != (1, 1, "float32"):
         raise UsageError(
-            f"The 310 guide takes files of one float32 sample, but {store} has {opened.header.samples_per_file} "
-            f"{opened.header.dtype} sample(s) a file. Pack it with --batch_size 1 --dtype float32."
+            f"The 310 guide takes files of one float32 sample, but {store} has {header.samples_per_file} "
+            f"{header.dtype} sample(s) of {header.views_per_sample} view(s) a file. Pack it with --batch_size 1 "
+            "--dtype float32 and without --per_view."
         )
     opened.check_sizes()
     for index, clip_file in enumerate(opened.files):

@@ -58,6 +58,9 @@ class ViewPlan(BaseModel):
             )
         if self.layout == "NCHW" and self.clip_len != 1:
             raise ValueError(f"layout NCHW takes one frame from each segment, found clip_len {self.clip_len}")
+        if self.layout == "NCTHW" and self.twice_sample:
+            # The original halves the clips of a video shorter than one clip, so that samples differ in size.
+            raise ValueError("layout NCTHW does not go with twice_sample")
         if self.layout in ("stacked", "planes") and (self.crops, self.phases) != (1, 1):
             raise ValueError(
                 f"layout {self.layout} is one view, found {self.phases} phase(s) x {self.crops} crop(s)"
