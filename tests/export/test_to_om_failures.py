@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,11 @@ def test_a_worker_that_outlives_atc_holds_nothing_up(atc: StandIn, build: Path) 
 def test_an_interruption_stops_atc(atc: StandIn, build: Path, number: signal.Signals) -> None:
     atc.behave("hang")
     words: Sequence[str] = [sys.executable, str(REPOSITORY / "export" / "to_om.py"), *arguments(build)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # A shell starts its background jobs, and so perhaps these tests, with interruptions ignored.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed
+    )
     deadline = time.monotonic() + 60
     while not (atc.folder / "worker.txt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
