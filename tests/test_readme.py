@@ -56,7 +56,9 @@ def test_the_lines_that_need_the_users_files_name_real_targets_and_variables():
 
 
 def test_the_plain_commands_take_the_options_that_the_table_shows():
-    commands = re.findall(r"`python ((?:-m )?[^\s`-][^\s`]*) ([^`]*)`", (ROOT / PAGES[0]).read_text(encoding="utf-8"))
+    commands = re.findall(
+        r"`python ((?:-m )?[^\s`-][^\s`]*) ([^`]*)`", (ROOT / PAGES[0]).read_text(encoding="utf-8")
+    )
     assert len(commands) >= 7
     for program, words in commands:
         help_text = subprocess.run(
