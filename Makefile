@@ -104,7 +104,7 @@ doctor: ## what hardware and tools are here, and which stages they allow (NEED="
 	$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m vidom.doctor $(if $(NEED),--need $(NEED))
 
 demo: $(READY) ## the whole pipeline on generated videos: a real accuracy number without any download
-	$(RUN) -m demo --output_dir run/demo
+	$(RUN) -m demo --output_dir run/tsm_demo
 
 demo-train: $(READY) ## train the demo's TSM and its control anew, minutes on two cores
 	$(RUN) -m demo.train

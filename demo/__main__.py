@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Take a small TSM and its control through the whole pipeline on generated videos."
     )
     parser.add_argument(
-        "--output_dir", type=Path, default=Path("run/demo"), help="where everything is written"
+        "--output_dir", type=Path, default=Path("run/tsm_demo"), help="where everything is written"
     )
     options = parser.parse_args(argv)
     result = demo(output_dir=options.output_dir)
