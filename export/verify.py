@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from export.deployable import Deployable, InputDtype
 from export.parity import Parity, Tolerance, compare, render
@@ -140,7 +141,7 @@ def _at_batch(path: Path, batch_size: int) -> onnx.ModelProto:
 def _load(path: Path, recipe: Recipe) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
-    except Exception as error:  # protobuf raises its own family of errors
+    except (DecodeError, OSError) as error:
         raise BadData(f"{path} is not an ONNX model ({error}). Export it again.") from None
     found = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)[1:]
     if found != recipe.views.sample_shape:
