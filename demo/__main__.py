@@ -13,7 +13,6 @@ from export.parity import render
 from export.to_onnx import to_onnx
 from export.verify import verify
 from infer.bench import infer
-from infer.engine import usable_cores
 from infer.performance import InferenceResult
 from postprocess.metrics import Metrics
 from postprocess.score import score
@@ -22,6 +21,7 @@ from preprocess.prepare import prepare
 from vidom.clip_store import ClipStore
 from vidom.command import Parser, log, run
 from vidom.errors import JudgementFailed
+from vidom.machine import usable_cores
 from vidom.recipe import Recipe, load_recipe
 
 __all__ = ["DemoResult", "demo", "main"]

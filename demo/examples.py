@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from preprocess.frames import decode_jpeg
 from preprocess.pixels import Image
 from preprocess.samples import make_sample
 from preprocess.sampling import uniform_train
+from vidom.machine import usable_cores
 from vidom.views import ViewPlan
 
 __all__ = ["DrawnClip", "Examples", "draw_examples"]
@@ -71,7 +71,7 @@ def draw_examples(
     """
     jobs = [_Job(split, index, seed, plan) for index in range(clips_per_class * len(MOTIONS))]
     clips = np.empty((len(jobs), *plan.sample_shape), np.uint8)
-    drawn = each(_draw, jobs, workers=workers or os.cpu_count() or 1, label=f"draw {split}")
+    drawn = each(_draw, jobs, workers=workers or usable_cores(), label=f"draw {split}")
     for place, clip in zip(clips, drawn, strict=True):
         place[:] = clip
     return Examples(clips, np.arange(len(jobs)) % len(MOTIONS))

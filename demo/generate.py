@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +19,7 @@ from demo.parallel import each
 from vidom.command import Parser, log, run
 from vidom.errors import Lacking, UsageError
 from vidom.files import atomic_path, read_json, write_json
+from vidom.machine import usable_cores
 
 __all__ = ["generate", "main", "scene_of", "write_video"]
 
@@ -65,7 +65,7 @@ def generate(
     ]
     missing = [job for job in jobs if not job.path.exists()]
     log(f"{len(jobs)} clips of {len(MOTIONS)} classes in {output_dir}, {len(missing)} of them to be drawn.")
-    for _ in each(_write_clip, missing, workers=workers or os.cpu_count() or 1, label="generate"):
+    for _ in each(_write_clip, missing, workers=workers or usable_cores(), label="generate"):
         pass
     _annotate(layout, counts, seed)
     return layout

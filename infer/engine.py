@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from infer.providers import CPU, GRAPH_ASSIGNMENT, check_used, installed_provider, nodes_by_provider
 from infer.tensors import Array, TensorSpec
 from vidom.errors import BadData, Lacking, UsageError
+from vidom.machine import usable_cores
 
-__all__ = ["OnnxRuntimeEngine", "usable_cores"]
+__all__ = ["OnnxRuntimeEngine"]
 
 _SAME_NAME = ["float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
 _DTYPES = {"float": "float32", "double": "float64", **{name: name for name in _SAME_NAME}}
@@ -125,13 +125,6 @@ class OnnxRuntimeEngine:
             )
         shape = tuple(dim if _is_fixed(dim) else sizes.get(dim, -1) for dim in node.shape)
         return TensorSpec(node.name, shape, np.dtype(_DTYPES[kind]))
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _load(path: Path, threads: int, provider: str) -> Any:

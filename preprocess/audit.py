@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from preprocess.workers import each_finished
 from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import write_json
+from vidom.machine import usable_cores
 from vidom.progress import progress
 
 __all__ = ["Audit", "audit", "main"]
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> ExitCode:
     parser.add_argument("--labels", type=Path, help="class names, one a line, that labels are held against")
     parser.add_argument("--report", type=Path, help="JSON file for all that is found")
     parser.add_argument("--min_frames", type=int, default=8, help="warn of videos with fewer frames")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that decode")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
     result = audit(**vars(parser.parse_args(argv)))
     print(result.summary)
     return ExitCode.JUDGEMENT_FAILED if result.faults else ExitCode.DONE

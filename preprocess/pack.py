@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from vidom.clip_store_writer import ClipStoreWriter
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, Lacking, UsageError
 from vidom.files import free_bytes, human_bytes
+from vidom.machine import usable_cores
 from vidom.progress import progress
 from vidom.recipe import Recipe, load_recipe
 
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "uint8"), default="float32", help="uint8: a quarter of the bytes"
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that decode")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
     parser.add_argument("--limit", type=int, help="only the first samples of the list")
     parser.add_argument(
         "--on_bad", choices=("fail", "skip"), default="fail", help="what an unreadable video does"

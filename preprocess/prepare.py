@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from preprocess.workers import each_finished
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, UsageError
 from vidom.files import write_json
+from vidom.machine import usable_cores
 from vidom.progress import progress
 
 __all__ = ["DATA_SETS", "DataSetName", "main", "prepare"]
@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--decoder", choices=("opencv", "pyav"), help="what decodes; opencv, with --fps pyav, if left out"
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that decode")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
     parser.add_argument(
         "--on_bad",
         choices=("fail", "skip"),

@@ -7,7 +7,6 @@ from enum import IntEnum
 __all__ = [
     "BadData",
     "ExitCode",
-    "Interrupted",
     "JudgementFailed",
     "Lacking",
     "OutsideToolFailed",
@@ -65,9 +64,3 @@ class OutsideToolFailed(UserError):
     """A program that is not ours was started and failed."""
 
     exit_code = ExitCode.OUTSIDE_TOOL_FAILED
-
-
-class Interrupted(UserError):
-    """The user stopped the work."""
-
-    exit_code = ExitCode.INTERRUPTED

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vidom.files import free_bytes
 
-__all__ = ["Machine", "look_at_machine"]
+__all__ = ["Machine", "look_at_machine", "usable_cores"]
 
 _PROCESSOR_KEYS = ("model name", "Model Name", "Hardware", "cpu model")
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -31,17 +31,23 @@ class Machine:
 
 def look_at_machine(folder: Path) -> Machine:
     """Return the machine as the operating system describes it; the disk is the one that holds `folder`."""
-    cores = os.cpu_count() or 1
     return Machine(
         processor=_processor(),
         architecture=platform.machine(),
-        cores=cores,
-        cores_usable=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores,
+        cores=os.cpu_count() or 1,
+        cores_usable=usable_cores(),
         memory_bytes=_memory_bytes(),
         disk_folder=str(folder),
         disk_free_bytes=free_bytes(folder),
         umask=_umask(),
     )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _processor() -> str:

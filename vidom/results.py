@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidom.errors import BadData
-from vidom.files import read_json, write_bytes, write_text
+from vidom.files import read_json, write_text
 
 __all__ = [
     "OUTPUT_FORMATS",
@@ -31,7 +31,6 @@ __all__ = [
     "read_summary",
     "summary_path",
     "time_statistics",
-    "write_output",
     "write_summary",
 ]
 
@@ -75,11 +74,6 @@ def encode_output(array: Array, outfmt: OutputFormat) -> bytes:
     rows = array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
     pattern = "%f " if np.issubdtype(array.dtype, np.floating) else "%d "
     return "".join((pattern * row.size) % tuple(row.tolist()) + "\n" for row in rows).encode()
-
-
-def write_output(path: Path, array: Array, outfmt: OutputFormat) -> None:
-    """`path` holds the array in that format."""
-    write_bytes(path, encode_output(array, outfmt))
 
 
 def read_output(path: Path | str, *, classes: int | None = None) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vidom.errors import BadData
+from vidom.files import write_bytes
 from vidom.results import (
     ResultFile,
     encode_output,
@@ -17,7 +18,6 @@ from vidom.results import (
     read_summary,
     summary_path,
     time_statistics,
-    write_output,
     write_summary,
 )
 
@@ -46,7 +46,7 @@ def test_text_is_what_savetxt_makes_of_each_row(array: np.ndarray):
 @PARAMETERS
 def test_bin_and_npy_are_numpy_s_own(array: np.ndarray, tmp_path: Path):
     assert encode_output(array, "BIN") == array.tobytes()
-    write_output(tmp_path / "a_0.npy", array, "NPY")
+    write_bytes(tmp_path / "a_0.npy", encode_output(array, "NPY"))
     np.testing.assert_array_equal(np.load(tmp_path / "a_0.npy"), array, strict=True)
 
 
@@ -72,7 +72,7 @@ def test_rows_are_read_whatever_leads_them(tmp_path: Path):
         array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
         for outfmt in ("BIN", "NPY", "TXT"):
             path = tmp_path / f"a_0.{outfmt.lower()}"
-            write_output(path, array, outfmt)
+            write_bytes(path, encode_output(array, outfmt))
             np.testing.assert_array_equal(read_output(path, classes=3), array.reshape(-1, 3))
     np.save(tmp_path / "scalar.npy", np.float32(4))
     assert read_output(tmp_path / "scalar.npy").tolist() == [[4.0]]
