@@ -29,6 +29,7 @@ PYTHON  ?= python3
 VENV  := .venv
 RUN   := $(VENV)/bin/python
 READY := $(VENV)/.ready
+EXTRAS := $(VENV)/.extras
 SURGEON := .venv-surgeon
 PER_VIEW := $(if $(filter one,$(VIEWS)),--per_view)
 TAG   := $(if $(PER_VIEW),_views)
@@ -43,7 +44,7 @@ ON    := --engine $(ENGINE) --device $(DEVICE) $(if $(PROVIDER),--provider $(PRO
 RUNS  := --model $(if $(filter ascend,$(ENGINE)),$(OM),$(FINAL)) $(ON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup surgeon lock doctor demo demo-train test lint format data data-audit preprocess export om verify infer score bench predict data-drift models inspect clean distclean
+.PHONY: help setup extras surgeon lock doctor demo demo-train test lint format data data-audit preprocess export om verify infer score bench predict data-drift models inspect clean distclean
 
 help: ## show this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
@@ -86,6 +87,12 @@ $(READY): requirements.lock pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+extras: $(EXTRAS) ## add the optional packages to .venv: OpenVINO (a second CPU engine) and Ray (many machines)
+
+$(EXTRAS): $(READY) requirements-extras.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r requirements-extras.lock
+	@touch $@
+
 surgeon: $(SURGEON)/.ready ## make .venv-surgeon with auto-optimizer, for modify_onnx.py --with auto-optimizer
 
 $(SURGEON)/.ready: requirements-surgeon.lock
@@ -96,9 +103,11 @@ $(SURGEON)/.ready: requirements-surgeon.lock
 	$(SURGEON)/bin/python export/surgeon_bridge.py
 	@touch $@
 
-lock: ## resolve requirements.lock anew for all Pythons and both processors (needs uv)
+lock: ## resolve requirements.lock and requirements-extras.lock anew for all Pythons and both processors (needs uv)
 	uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --extra dev \
 	  pyproject.toml | grep -vE '^(nvidia|cuda|triton)' > requirements.lock
+	uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --extra dev --extra openvino --extra ray \
+	  --constraint requirements.lock pyproject.toml | grep -vE '^(nvidia|cuda|triton)' | grep -vxFf requirements.lock > requirements-extras.lock
 
 doctor: ## what hardware and tools are here, and which stages they allow (NEED="om score" exits 3 if impossible)
 	$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m vidom.doctor $(if $(NEED),--need $(NEED))
@@ -109,7 +118,7 @@ demo: $(READY) ## the whole pipeline on generated videos: a real accuracy number
 demo-train: $(READY) ## train the demo's TSM and its control anew, minutes on two cores
 	$(RUN) -m demo.train
 
-test: $(READY) ## run all tests
+test: $(READY) $(EXTRAS) ## run all tests
 	$(RUN) -m pytest
 
 lint: $(READY) ## ruff and mypy
