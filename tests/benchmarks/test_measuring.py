@@ -1,0 +1,136 @@
+"""The measuring itself: turns, settings, memory and the report that tells of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.memory import peak_rss, peak_rss_of
+from benchmarks.report import Bar, Report, Table, markdown_table, write_report
+from benchmarks.rotation import rotate
+from benchmarks.settings import FAIR_SETTINGS, machine_state
+from vidom.errors import Lacking, OutsideToolFailed, UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_ways_take_turns_and_the_fastest_counted_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, turns = 0.0, []
+    seconds = {"a": iter([1, 5, 4]), "b": iter([9, 2, 3])}
+
+    def way(name: str) -> None:
+        nonlocal now
+        turns.append(name)
+        now += next(seconds[name])
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    # The first run of `a`, faster than all others, warms up only.
+    assert rotate({"a": lambda: way("a"), "b": lambda: way("b")}, rounds=2) == {"a": 4, "b": 2}
+    assert turns == ["a", "b"] * 3
+    with pytest.raises(UsageError, match="--rounds"):
+        rotate({}, rounds=0)
+
+
+@pytest.mark.parametrize(
+    ("found", "at_least", "met"),
+    [
+        (2.0, True, True),
+        (1.99, True, False),
+        (2.0, False, True),
+        (2.01, False, False),
+        (math.nan, True, False),
+    ],
+)
+def test_a_bar_is_met_at_its_number_and_beyond(found: float, at_least: bool, met: bool) -> None:
+    bar = Bar("speed", found, 2.0, at_least=at_least)
+    assert bar.met is met
+    assert bar.line.startswith("PASSED speed" if met else "FAILED speed")
+    assert f"wanted {'≥' if at_least else '≤'} 2" in bar.line
+
+
+def report_with(*bars: Bar) -> Report:
+    table = Table("Times", ("way", "s", "n"), [("a|b", 1.23456, 10), ("none", None, 123456)], "Seconds.")
+    return Report("speed", "How fast?", [table], bars, {"processor": "a chip"})
+
+
+def test_a_report_is_markdown_json_and_a_picture(tmp_path: Path) -> None:
+    report = report_with(Bar("ratio", 2.5, 2.0), Bar("memory", 3.0, 2.0, at_least=False))
+    write_report(report, tmp_path, plot=lambda figure: figure.subplots().plot([1, 2]))
+    text = (tmp_path / "speed.md").read_text()
+    assert "| a/b | 1.235 | 10 |" in text and "| none | – | 123456 |" in text
+    assert text.index("PASSED ratio") < text.index("FAILED memory") < text.index("processor a chip")
+    document = json.loads((tmp_path / "speed.json").read_text())
+    assert document["tables"][0]["rows"] == [["a|b", 1.23456, 10], ["none", None, 123456]]
+    assert [bar["met"] for bar in document["bars"]] == [True, False]
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+    assert report.exit_code == 1 and report_with(Bar("ratio", 2.5, 2.0)).exit_code == 0
+
+
+def test_without_matplotlib_the_table_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.report.find_spec", lambda name: None)
+    with pytest.raises(Lacking, match="pip install matplotlib"):
+        write_report(report_with(), tmp_path, plot=lambda figure: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["speed.json", "speed.md"]
+
+
+def test_a_row_with_a_cell_too_few_is_a_fault() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        markdown_table(("a", "b"), [(1,)])
+
+
+def test_a_command_starts_anew_under_the_settings_and_keeps_those_that_are_set(tmp_path: Path) -> None:
+    script = tmp_path / "command.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "from benchmarks.settings import under_fair_settings\n"
+        "print('started')\n"
+        "sys.stdout.flush()\n"
+        "under_fair_settings()\n"
+        "print(json.dumps([sys.argv[1:], dict(os.environ)]))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in FAIR_SETTINGS}
+    environment |= {"OMP_WAIT_POLICY": "ACTIVE", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), "--rounds", "3"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    *starts, found = done.stdout.splitlines()
+    words, settings = json.loads(found)
+    assert starts == ["started"] * 2 and words == ["--rounds", "3"]
+    assert {name: settings[name] for name in FAIR_SETTINGS} == {**FAIR_SETTINGS, "OMP_WAIT_POLICY": "ACTIVE"}
+
+
+def test_the_machine_is_told_without_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.delenv("MALLOC_TOP_PAD_", raising=False)
+    state = machine_state()
+    assert state["usable cores"] == len(os.sched_getaffinity(0))
+    assert (state["OMP_WAIT_POLICY"], state["MALLOC_TOP_PAD_"]) == ("PASSIVE", "not set")
+    assert state["numpy"] and state["torch"] and state["onnxruntime"]
+
+
+def take(megabytes: int, fate: str) -> None:
+    if fate == "fails":
+        raise ValueError("no luck")
+    bytearray(megabytes << 20)  # zeroed, so touched
+
+
+def test_memory_is_that_of_the_work_and_not_of_the_one_who_asks() -> None:
+    ballast = b"x" * (300 << 20)
+    command = [sys.executable, "-c", "bytes([1]) * (100 << 20)"]
+    assert 100 << 20 < peak_rss(command) < 180 << 20
+    assert len(ballast) == 300 << 20
+    with pytest.raises(OutsideToolFailed, match="no such thing"):
+        peak_rss([sys.executable, "-c", "raise SystemExit('no such thing')"])
+
+
+def test_a_function_is_called_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(ROOT)]))
+    small, large = (peak_rss_of(take, size, "lives") for size in (1, 101))
+    assert large - small == pytest.approx(100 << 20, rel=0.15)
+    with pytest.raises(OutsideToolFailed, match="no luck"):
+        peak_rss_of(take, 1, "fails")
