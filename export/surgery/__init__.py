@@ -17,6 +17,7 @@ from export.surgery.census import Census, census, census_table
 from export.surgery.contract import AVERAGES, AverageClips, Options, Pass
 from export.surgery.eliminate_dead import eliminate_dead
 from export.surgery.fold_constants import fold_constants, share_duplicates
+from export.surgery.fold_scale import fold_scale
 from export.surgery.merge_slices import merge_slices
 from export.surgery.model_file import load_model, model_bytes
 from export.surgery.set_batch import set_batch
@@ -39,6 +40,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("set-batch", "write the batch size into the input and into every Reshape", set_batch),
     Pass("fold-constants", "compute what follows from constants and static shapes", fold_constants),
     Pass("share-duplicates", "compute equal nodes once, keep equal weights once", share_duplicates),
+    Pass("fold-scale", "subtract the mean of pixels, scale them in the first convolution", fold_scale),
     Pass("zero-blanks", "turn zeros computed as x - x into constants", zero_blanks),
     Pass("pad-blanks", "turn zero blocks joined by Concat into Pad", pad_blanks),
     Pass("merge-slices", "cut once where consecutive Slices cut one after the other", merge_slices),
