@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from postprocess.matching import Match
 from postprocess.outputs import Output
+from postprocess.scored import check_finite
 from postprocess.wording import some
 from vidom.errors import BadData, UsageError
 from vidom.progress import progress
 from vidom.results import read_output
 
-__all__ = ["gather", "peek", "remarks_on"]
+__all__ = ["gather", "peek"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -68,13 +69,7 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
     # A value beyond float32 becomes infinite as well.
     with np.errstate(over="ignore"):
         scores = (sums / len({match.view for match in matches})).astype(np.float32)
-    indices = sorted(labels)
-    unsound = [indices[row] for row in np.unique(np.nonzero(~np.isfinite(scores))[0])]
-    if unsound:
-        raise BadData(
-            f"{len(unsound)} samples have a score that is NaN or infinite: {some(unsound)}. The model overflowed "
-            "or its input was damaged; such a sample is neither right nor wrong, so no accuracy is given."
-        )
+    check_finite(scores, sorted(labels))
     return scores
 
 
@@ -87,20 +82,3 @@ def _fault(rows: Array, match: Match, classes: int) -> str | None:
     if rows.shape[0] not in (expected, expected + match.padding):
         return f"{rows.shape[0]} rows instead of {expected + match.padding}"
     return None
-
-
-def remarks_on(scores: FloatArray) -> tuple[str, ...]:
-    """Return what is odd about the scores although an accuracy can be computed from them."""
-    remarks = []
-    if len(scores) > 1 and (scores == scores[0]).all():
-        remarks.append(
-            "Warning: all samples have exactly the same scores. The model does not see its input; the accuracy "
-            "says nothing."
-        )
-    sums = scores.sum(axis=1, dtype=np.float64)
-    if scores.min() < 0 or abs(sums - 1).max() > 0.01:
-        remarks.append(
-            f"The scores are no probabilities (rows sum to {sums.min():.4g} .. {sums.max():.4g}); top-1 and "
-            "top-5 need only their order."
-        )
-    return tuple(remarks)

@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from postprocess.gather import gather, peek, remarks_on
+from postprocess.gather import gather, peek
 from postprocess.matching import Match, check_coverage, find_store, in_order, match_by_number, match_by_store
-from postprocess.metrics import Metrics, evaluate
-from postprocess.metrics_file import write_metrics
+from postprocess.metrics import Metrics
 from postprocess.outputs import find_outputs, metrics_path
-from postprocess.permutation import permutation_remark
+from postprocess.scored import check_labels, write_scored
 from postprocess.view_scores import sample_scores
 from postprocess.wording import some
 from vidom.clip_store import ClipStore, read_info
 from vidom.command import Parser, log, run
-from vidom.errors import BadData, JudgementFailed, UsageError
-from vidom.files import read_lines, sha256_file, write_text
+from vidom.errors import JudgementFailed, UsageError
+from vidom.files import read_lines, write_text
 from vidom.mindspore_310 import Accuracy, accuracy_line
 
 __all__ = ["Scores", "main", "score"]
@@ -85,23 +81,18 @@ def score(
         matches = match_by_store(outputs, store)
     classes = columns if classes is None else classes
     check_coverage(matches, wanted, store)
-    _check_labels(wanted, classes, info_path)
+    check_labels(wanted, classes, info_path)
     scores = gather(matches, wanted, classes=classes)
     if store is not None and store.header.average_clips:
         scores = sample_scores(scores, store.header.average_clips)
-    metrics = evaluate(scores, np.array([wanted[index] for index in sorted(wanted)], dtype=np.int64))
     target = Path(output) if output is not None else metrics_path(result_path)
-    provenance = {
-        "info_sha256": sha256_file(info_path),
-        "outputs_sha256": hashlib.sha256(scores.astype("<f4").tobytes()).hexdigest(),
-    }
-    write_metrics(target, metrics, names=names, provenance=provenance)
+    scored = write_scored(target, scores, wanted, names=names)
     return Scores(
-        metrics=metrics,
+        metrics=scored.metrics,
         names=names,
         metrics_path=target,
-        remarks=(*_remarks(matches, store, metrics, names), *remarks_on(scores)),
-        missed=_missed(metrics, thresholds),
+        remarks=(*_remarks(matches, store), *scored.remarks),
+        missed=_missed(scored.metrics, thresholds),
     )
 
 
@@ -132,16 +123,6 @@ def _classes(
     return names, next(iter(known.values()), None)
 
 
-def _check_labels(labels: Mapping[int, int], classes: int, info_path: Path | str) -> None:
-    beyond = [index for index in sorted(labels) if labels[index] >= classes]
-    if beyond:
-        raise BadData(
-            f"{len(beyond)} samples of {info_path} have a label that is not one of the model's {classes} classes "
-            f"(0 .. {classes - 1}; the largest label is {max(labels.values())}): {some(beyond)}. Model and list "
-            "belong to different data sets, or the labels start at 1."
-        )
-
-
 def _missed(metrics: Metrics, thresholds: Mapping[str, float]) -> tuple[str, ...]:
     reached = {
         "top1": metrics.top1.value,
@@ -155,9 +136,7 @@ def _missed(metrics: Metrics, thresholds: Mapping[str, float]) -> tuple[str, ...
     )
 
 
-def _remarks(
-    matches: Sequence[Match], store: ClipStore | None, metrics: Metrics, names: Sequence[str]
-) -> list[str]:
+def _remarks(matches: Sequence[Match], store: ClipStore | None) -> list[str]:
     remarks = []
     if padding := sum(match.padding for match in matches):
         remarks.append(f"{padding} rows of padding were left out.")
@@ -169,13 +148,6 @@ def _remarks(
             f"{len(store.skipped)} samples could not be read when the store was packed and are not counted: "
             f"{some(f'{skip.index} ({skip.id})' for skip in store.skipped)}."
         )
-    if any(metrics.ties):
-        remarks.append(
-            f"Equal scores decided top-1 of {metrics.ties[0]} and top-5 of {metrics.ties[1]} samples; the lower "
-            "class came first. NPY and BIN keep the digits that TXT rounds away."
-        )
-    if moved := permutation_remark(metrics.confusion, names):
-        remarks.append(moved)
     return remarks
 
 

@@ -104,9 +104,9 @@ def test_scores_are_those_of_whole_samples(
 ):
     one = built(arch, averaging)
     seen: list[np.ndarray] = []
-    evaluate = sys.modules["postprocess.score"].evaluate
+    evaluate = sys.modules["postprocess.scored"].evaluate
     monkeypatch.setattr(
-        "postprocess.score.evaluate", lambda scores, labels: seen.append(scores) or evaluate(scores, labels)
+        "postprocess.scored.evaluate", lambda scores, labels: seen.append(scores) or evaluate(scores, labels)
     )
     metrics = []
     for batch_size in (1, 4):

@@ -1,0 +1,99 @@
+"""The metrics of scores that lie in memory, written down: the one way from numbers to `metrics.json`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from postprocess.metrics import Metrics, evaluate
+from postprocess.metrics_file import write_metrics
+from postprocess.permutation import permutation_remark
+from postprocess.wording import some
+from vidom.errors import BadData
+
+__all__ = ["Scored", "check_finite", "check_labels", "write_scored"]
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The metrics of a set of samples, and what a reader should know beside the numbers."""
+
+    metrics: Metrics
+    remarks: tuple[str, ...]
+
+
+def write_scored(
+    path: Path, scores: FloatArray, labels: Mapping[int, int], *, names: Sequence[str]
+) -> Scored:
+    """`path` holds the metrics of the scores [samples, classes], whose rows are the labelled samples by index.
+
+    `names` may be empty. The bytes depend on scores, labels and class names only: the provenance is the SHA-256
+    of the `index label` lines by ascending index, which are the bytes of a clip store's `.info` list, and that of
+    the scores as little-endian float32. Raises BadData as `check_finite` does.
+    """
+    indices = sorted(labels)
+    check_finite(scores, indices)
+    metrics = evaluate(scores, np.array([labels[index] for index in indices], dtype=np.int64))
+    lines = "".join(f"{index} {labels[index]}\n" for index in indices)
+    provenance = {
+        "labels_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "outputs_sha256": hashlib.sha256(scores.astype("<f4").tobytes()).hexdigest(),
+    }
+    write_metrics(path, metrics, names=names, provenance=provenance)
+    return Scored(metrics, (*_remarks_on_metrics(metrics, names), *_remarks_on_scores(scores)))
+
+
+def check_finite(scores: FloatArray, indices: Sequence[int]) -> None:
+    """All scores are numbers, else BadData names the samples, whose rows are in the order of `indices`."""
+    unsound = [indices[row] for row in np.unique(np.nonzero(~np.isfinite(scores))[0])]
+    if unsound:
+        raise BadData(
+            f"{len(unsound)} samples have a score that is NaN or infinite: {some(unsound)}. The model overflowed "
+            "or its input was damaged; such a sample is neither right nor wrong, so no accuracy is given."
+        )
+
+
+def check_labels(labels: Mapping[int, int], classes: int, source: Path | str) -> None:
+    """Every label is one of the classes, else BadData names the samples of the list `source`."""
+    beyond = [index for index in sorted(labels) if labels[index] >= classes]
+    if beyond:
+        raise BadData(
+            f"{len(beyond)} samples of {source} have a label that is not one of the model's {classes} classes "
+            f"(0 .. {classes - 1}; the largest label is {max(labels.values())}): {some(beyond)}. Model and list "
+            "belong to different data sets, or the labels start at 1."
+        )
+
+
+def _remarks_on_metrics(metrics: Metrics, names: Sequence[str]) -> list[str]:
+    remarks = []
+    if any(metrics.ties):
+        remarks.append(
+            f"Equal scores decided top-1 of {metrics.ties[0]} and top-5 of {metrics.ties[1]} samples; the lower "
+            "class came first. NPY and BIN keep the digits that TXT rounds away."
+        )
+    if moved := permutation_remark(metrics.confusion, names):
+        remarks.append(moved)
+    return remarks
+
+
+def _remarks_on_scores(scores: FloatArray) -> list[str]:
+    remarks = []
+    if len(scores) > 1 and (scores == scores[0]).all():
+        remarks.append(
+            "Warning: all samples have exactly the same scores. The model does not see its input; the accuracy "
+            "says nothing."
+        )
+    sums = scores.sum(axis=1, dtype=np.float64)
+    if scores.min() < 0 or abs(sums - 1).max() > 0.01:
+        remarks.append(
+            f"The scores are no probabilities (rows sum to {sums.min():.4g} .. {sums.max():.4g}); top-1 and "
+            "top-5 need only their order."
+        )
+    return remarks
