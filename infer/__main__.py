@@ -1,13 +1,16 @@
-"""`python -m infer`: ais_bench's command, run by ais_bench on an NPU or by ONNX Runtime."""
+"""`python -m infer`: ais_bench's command, run by ais_bench on an NPU, by ONNX Runtime or by OpenVINO."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
 from infer.bench import infer
+from infer.engine import PRECISIONS
 from infer.options import ENGINES
+from infer.precision_check import DEFAULT_SAMPLES
 from infer.reading import PURE_DATA_TYPES
 from vidom.command import Parser, run
 from vidom.errors import UsageError
@@ -48,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         engine=options.engine,
         device=options.device,
         provider=options.provider,
+        precision=options.precision,
+        check=options.check,
         time_limit=options.time_limit,
         args=[sys.argv[0], *(sys.argv[1:] if argv is None else argv)],
     )
@@ -71,6 +76,18 @@ def _parser() -> Parser:
     add("--warmup_count", type=int, default=1, help="executions before the clock runs")
     add("--device", "-d", default="0", help="NPU number, or several as 0,1 to share out the files")
     add("--provider", help="ONNX Runtime's execution provider, e.g. CUDA; without it the CPU")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="of --engine openvino: f32 (default), or bf16 on processors that have it",
+    )
+    add(
+        "--check",
+        type=_samples,
+        default=DEFAULT_SAMPLES,
+        metavar="N|all",
+        help="samples that a run in bf16 computes in f32 too, to tell what differs",
+    )
     add("--time_limit", type=float, help="seconds after which ais_bench is stopped; none if not given")
     add("--batchsize", "--batch_size", type=int, help="batch in the throughput figure (default: the model's)")
     add(
@@ -98,6 +115,14 @@ def _boolean(text: str) -> bool:
     if text.lower() not in _YES + _NO:
         raise argparse.ArgumentTypeError(f"expected one of {', '.join(_YES + _NO)}, found {text!r}")
     return text.lower() in _YES
+
+
+def _samples(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return "all"
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a number or all, found {text!r}")
+    return int(text)
 
 
 def _refuse_npu_options(options: argparse.Namespace) -> None:

@@ -6,11 +6,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from infer.choice import choose_engine
+from infer.engine import Precision
+from infer.in_process import run_in_process
 from infer.inputs import InputArgument
+from infer.on_ascend import run_ascend
 from infer.options import EngineName, Options, parse_devices
 from infer.performance import InferenceResult
+from infer.precision_check import DEFAULT_SAMPLES
 from infer.reading import PureDataType
 from vidom.results import OutputFormat
 
@@ -35,6 +40,8 @@ def infer(
     engine: EngineName = "auto",
     device: str = "0",
     provider: str | None = None,
+    precision: Precision | None = None,
+    check: int | Literal["all"] = DEFAULT_SAMPLES,
     threads: int | None = None,
     time_limit: float | None = None,
     args: Sequence[str] | None = None,
@@ -48,8 +55,9 @@ def infer(
 
     `engine` auto takes the NPU when it, ais_bench and an .om are here, else ONNX Runtime. `device` is one NPU or
     several (`0,1`), among which the files are shared out; `provider` an execution provider of ONNX Runtime;
-    `time_limit` the seconds after which ais_bench is stopped. `args` is the command that the summary records
-    (default: this process's), `say` takes the lines of the result.
+    `time_limit` the seconds after which ais_bench is stopped. `precision` is OpenVINO's; after a run in bf16, `check`
+    samples of its input, or all, are computed in f32 too, and what differs is told and stands in the summary. `args`
+    is the command that the summary records (default: this process's), `say` takes the lines of the result.
 
     Raises UsageError, BadData or Lacking before anything is run wherever that can be known, OutsideToolFailed
     when ais_bench fails.
@@ -71,17 +79,14 @@ def infer(
         devices=parse_devices(device),
         threads=threads,
         provider=provider,
+        precision=precision,
+        checked=None if check == "all" else check,
         time_limit=time_limit,
     )
     options.check()
     choice = choose_engine(options.model, engine)
     say(f"[INFO] engine {choice.engine}: {choice.reason}")
     options = replace(options, model=choice.model)
-    # Each engine needs what the other may do without: onnxruntime here, an NPU there.
     if choice.engine == "ascend":
-        from infer.on_ascend import run_ascend
-
         return run_ascend(options, say=say)
-    from infer.on_onnxruntime import run_onnxruntime
-
-    return run_onnxruntime(options, args=sys.argv if args is None else args, say=say)
+    return run_in_process(options, choice.engine, args=sys.argv if args is None else args, say=say)

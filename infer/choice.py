@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from infer.engine import LOCAL_ENGINES, LocalEngine
 from infer.options import ENGINES, EngineName
 from vidom.ais_bench_probe import probe_ais_bench
 from vidom.errors import Lacking, UsageError, UserError
@@ -21,7 +22,7 @@ _BUILD_RECORD = "build.json"
 class Choice:
     """The engine, the model it is given and the reason, a phrase."""
 
-    engine: Literal["onnxruntime", "ascend"]
+    engine: LocalEngine | Literal["ascend"]
     model: Path
     reason: str
 
@@ -35,13 +36,13 @@ def choose_engine(model: Path, asked: EngineName) -> Choice:
     if asked not in ENGINES:
         raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, found {asked!r}.")
     offline = model.suffix.lower() == ".om"
-    if asked == "onnxruntime":
+    if asked in LOCAL_ENGINES:
         if offline:
             raise UsageError(
-                f"{model} is an offline model, which --engine onnxruntime can not run. Give the .onnx file that it "
+                f"{model} is an offline model, which --engine {asked} can not run. Give the .onnx file that it "
                 "was built from, or --engine ascend."
             )
-        return Choice("onnxruntime", model, "asked for")
+        return Choice(asked, model, "asked for")
     if asked == "ascend":
         if not offline:
             raise UsageError(

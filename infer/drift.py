@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.engine import OnnxRuntimeEngine
+from infer.engine import open_engine
 from infer.one_video import Scores, sample_scores
 from preprocess.alternatives import ALTERNATIVES, alternative, alternatives_to
 from preprocess.pixels import Table
@@ -67,7 +67,7 @@ def drift(
     too. Memory is that of two samples. Raises UsageError for an unknown name and a model that takes other samples,
     BadData for an unreadable video or model.
     """
-    engine = None if model is None else OnnxRuntimeEngine(model, batch_size=1)
+    engine = None if model is None else open_engine(model, batch_size=1)
     usual = VideoFile(video)
     pixels = make_sample(usual, recipe.views, dtype="uint8").tensor
     scores = None if engine is None else sample_scores(engine, usual, recipe)

@@ -41,9 +41,10 @@ def run_ascend(options: Options, *, say: Callable[[str], None]) -> InferenceResu
     before ais_bench is started wherever that can be known, OutsideToolFailed when it fails or its results are not
     whole; what it wrote until then is kept.
     """
-    if options.threads or options.provider:
+    if options.threads or options.provider or options.precision:
         raise UsageError(
-            "--provider and threads are ONNX Runtime's; leave them out, or use --engine onnxruntime."
+            "--provider and threads are ONNX Runtime's, --precision is OpenVINO's; an .om has the precision that it "
+            "was built with. Leave them out, or use --engine onnxruntime or openvino."
         )
     bench = _working_ais_bench()
     if not options.model.is_file():

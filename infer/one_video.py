@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from infer.engine import OnnxRuntimeEngine
+from infer.engine import Engine
 from preprocess.frames import FrameSource
 from preprocess.pixels import Dtype
 from preprocess.samples import make_sample
@@ -17,7 +17,7 @@ __all__ = ["Scores", "sample_scores"]
 Scores = npt.NDArray[np.float32]
 
 
-def sample_scores(engine: OnnxRuntimeEngine, source: FrameSource, recipe: Recipe) -> Scores:
+def sample_scores(engine: Engine, source: FrameSource, recipe: Recipe) -> Scores:
     """Return the engine's scores of the video, shape (classes,), after the recipe's whole view plan.
 
     A model built for a larger batch is fed copies. Raises UsageError when the model takes other samples than

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
+from infer.engine import PRECISIONS, Precision
 from infer.inputs import InputArgument
+from infer.precision_check import DEFAULT_SAMPLES
 from infer.reading import PURE_DATA_TYPES, PureDataType
 from vidom.errors import UsageError
 from vidom.results import OUTPUT_FORMATS, OutputFormat
 
 __all__ = ["ENGINES", "EngineName", "Options", "parse_devices"]
 
-EngineName = Literal["auto", "onnxruntime", "ascend"]
-ENGINES: tuple[EngineName, ...] = ("auto", "onnxruntime", "ascend")
+EngineName = Literal["auto", "onnxruntime", "openvino", "ascend"]
+ENGINES: tuple[EngineName, ...] = ("auto", "onnxruntime", "openvino", "ascend")
 LARGEST_DEVICE = 255
 _LEAST = {
     "loop": 1,
@@ -23,6 +25,7 @@ _LEAST = {
     "batchsize": 1,
     "dymBatch": 1,
     "threads": 1,
+    "check": 1,
 }
 
 
@@ -30,7 +33,8 @@ _LEAST = {
 class Options:
     """One run as it was asked for; the fields are ais_bench's options, those of one engine only among them.
 
-    `threads` and `provider` are ONNX Runtime's, `time_limit` (in s) is for the process of ais_bench.
+    `threads` are those of an engine in this process, `provider` is ONNX Runtime's, `precision` OpenVINO's; of a run
+    in bf16 `checked` samples, None for all, are computed in float32 too; `time_limit` (in s) is for ais_bench.
     """
 
     model: Path
@@ -49,6 +53,8 @@ class Options:
     devices: tuple[int, ...] = (0,)
     threads: int | None = None
     provider: str | None = None
+    precision: Precision | None = None
+    checked: int | None = DEFAULT_SAMPLES
     time_limit: float | None = None
 
     def check(self) -> None:
@@ -60,6 +66,7 @@ class Options:
         for name, word, choices in (
             ("outfmt", self.outfmt, OUTPUT_FORMATS),
             ("pure_data_type", self.pure_data_type, PURE_DATA_TYPES),
+            ("precision", self.precision or PRECISIONS[0], PRECISIONS),
         ):
             if word not in choices:
                 raise UsageError(f"--{name} must be one of {', '.join(choices)}, found {word!r}.")
@@ -73,6 +80,7 @@ class Options:
             "batchsize": self.batchsize,
             "dymBatch": self.dym_batch,
             "threads": self.threads,
+            "check": self.checked,
         }
         for name, value in counts.items():
             if value is not None and value < _LEAST[name]:

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from infer.engine import Engine
 from infer.inputs import BatchPlan
 from infer.journal import BatchRecord, RunJournal
+from infer.precision_check import PrecisionCheck
 from infer.tensors import TensorSpec
 from vidom.results import time_statistics
-
-if TYPE_CHECKING:
-    from infer.engine import OnnxRuntimeEngine
 
 __all__ = ["InferenceResult", "measured", "own_lines", "packing_line", "session_text", "summary_lines"]
 
@@ -28,7 +26,7 @@ class InferenceResult:
     `samples` are real ones, each run `loop` times, and `seconds` is the wall time of their batches from the first
     byte read to the last one written, whichever process ran them; loading and warm-up are not in it. `resumed`
     counts the batches that an earlier, killed run had finished. Times that ais_bench only told the mean of are
-    an empty tuple. `device` and `engine_version` are words for a reader.
+    an empty tuple. `device` and `engine_version` are words for a reader. `precision_check` belongs to bf16.
     """
 
     summary: Path | None
@@ -45,6 +43,7 @@ class InferenceResult:
     compute_ms: tuple[float, ...]
     h2d_ms: tuple[float, ...]
     d2h_ms: tuple[float, ...]
+    precision_check: PrecisionCheck | None = None
 
     @property
     def samples_per_second(self) -> float:
@@ -53,7 +52,7 @@ class InferenceResult:
 
 
 def measured(
-    engine: OnnxRuntimeEngine,
+    engine: Engine,
     records: Sequence[BatchRecord],
     plan: BatchPlan,
     journal: RunJournal | None,
@@ -81,7 +80,7 @@ def measured(
     )
 
 
-def session_text(engine: OnnxRuntimeEngine) -> str:
+def session_text(engine: Engine) -> str:
     """Return what ais_bench's --debug tells of the model: name, shape, dtype and bytes of each tensor."""
     parts = ["[DEBUG] session info:"]
     for kind, specs in (("input", engine.inputs), ("output", engine.outputs)):
@@ -116,18 +115,15 @@ def summary_lines(result: InferenceResult, *, everything: bool) -> list[str]:
     ]
 
 
-def own_lines(result: InferenceResult, engine: OnnxRuntimeEngine) -> list[str]:
+def own_lines(result: InferenceResult, engine: Engine) -> list[str]:
     """Return what ais_bench does not say: which device it really was, and the rate from file to file."""
-    used = (
-        "no NPU was used, whatever NPU_compute_time is called"
-        if engine.provider == "CPUExecutionProvider"
-        else f"what is called NPU_compute_time is that of {engine.provider}, copies to its device included"
-    )
     lines = [
-        f"[INFO] device: {engine.device} {engine.version}, {engine.threads} threads; {used}",
+        f"[INFO] device: {engine.device} {engine.version}, {engine.threads} threads; {engine.clock}",
         f"[INFO] end to end: {result.samples} samples, {result.padded_rows} padded rows, loop {result.loop}, "
         f"{result.seconds:.3f} s: {result.samples_per_second:.2f} samples/s",
     ]
+    if result.precision_check:
+        lines.append(f"[INFO] {result.precision_check.text}")
     if result.resumed:
         lines.append(f"[INFO] {result.resumed} batches had been finished by an earlier run")
     if result.summary:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from infer.engine import OnnxRuntimeEngine
+from infer.engine import Engine
 from infer.inputs import BatchPlan
 from infer.journal import BatchRecord, RunJournal
 from infer.reading import ReadBatch
@@ -30,7 +30,7 @@ class Execution:
     axis: int
 
 
-def warm_up(engine: OnnxRuntimeEngine, read: ReadBatch, count: int) -> None:
+def warm_up(engine: Engine, read: ReadBatch, count: int) -> None:
     """The first batch was run `count` times and its outputs thrown away, as ais_bench warms up."""
     arrays = read(0)
     for _ in range(count):
@@ -38,7 +38,7 @@ def warm_up(engine: OnnxRuntimeEngine, read: ReadBatch, count: int) -> None:
 
 
 def run_batches(
-    engine: OnnxRuntimeEngine,
+    engine: Engine,
     plan: BatchPlan,
     read: ReadBatch,
     journal: RunJournal | None,
@@ -96,7 +96,7 @@ class _Times:
     d2h_ms: float
 
 
-def _timed_run(engine: OnnxRuntimeEngine, arrays: Sequence[Array], loop: int) -> tuple[list[Array], _Times]:
+def _timed_run(engine: Engine, arrays: Sequence[Array], loop: int) -> tuple[list[Array], _Times]:
     ticks = [time.perf_counter()]
     feeds = engine.upload(arrays)
     ticks.append(time.perf_counter())

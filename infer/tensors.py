@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "TensorSpec"]
+from vidom.errors import UsageError
+
+__all__ = ["Array", "TensorSpec", "check_arrays"]
 
 Array = npt.NDArray[Any]
 
@@ -33,3 +37,13 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.dtype} of shape {'×'.join(map(str, self.shape)) or '()'}"
+
+
+def check_arrays(model: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> None:
+    """The arrays are what the inputs of `model` take, one for each, else UsageError names the first that is not."""
+    if len(arrays) != len(specs):
+        raise UsageError(f"{model} takes {len(specs)} inputs, found {len(arrays)} arrays.")
+    for spec, array in zip(specs, arrays, strict=True):
+        found = TensorSpec(spec.name, array.shape, array.dtype)
+        if found != spec:
+            raise UsageError(f"The input {spec.name!r} of {model} takes {spec}, found {found}.")

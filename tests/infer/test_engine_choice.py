@@ -68,7 +68,7 @@ def test_an_om_without_an_npu_is_lacking_and_the_wrong_engine_is_refused(ready: 
         choose_engine(Path("m.om"), "onnxruntime")
     with pytest.raises(UsageError, match=r"--engine ascend runs offline models, and m\.onnx is none"):
         choose_engine(Path("m.onnx"), "ascend")
-    with pytest.raises(UsageError, match="auto, onnxruntime, ascend"):
+    with pytest.raises(UsageError, match="auto, onnxruntime, openvino, ascend"):
         choose_engine(Path("m.onnx"), "tpu")  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx_models import rows_of, write_rows
 
-from infer.engine import TensorSpec
+from infer.tensors import TensorSpec
 from infer.inputs import natural_key, plan_batches
 from infer.reading import BatchReader
 from vidom.clip_store import ClipFile, Sample, StoreHeader

@@ -14,7 +14,7 @@ import pytest
 from onnx_models import WEIGHTS, linear, rows_of, two_outputs, write_rows
 
 from infer.bench import infer
-from infer.engine import OnnxRuntimeEngine
+from infer.onnxruntime_engine import OnnxRuntimeEngine
 from infer.journal import RunJournal
 from infer.performance import InferenceResult
 from vidom.errors import BadData, UsageError

@@ -1,4 +1,4 @@
-"""Inference with ONNX Runtime over files, or without any: as ais_bench packs, executes and writes.
+"""Inference by an engine of this process over files, or without any: as ais_bench packs, executes and writes.
 
 A killed run, started again with the same command, continues with the first batch that is not finished and
 ends with the same outputs. One batch at a time is in memory.
@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from infer.engine import OnnxRuntimeEngine
+from infer.engine import Engine, LocalEngine, open_engine
 from infer.inputs import BatchPlan, InputArgument, plan_batches, pure_plan
 from infer.journal import RunJournal
 from infer.options import Options
 from infer.performance import InferenceResult, measured, own_lines, packing_line, session_text, summary_lines
+from infer.precision_check import PrecisionCheck, check_precision
 from infer.reading import BatchReader, PureDataType, ReadBatch, pure_arrays
 from infer.running import Execution, output_names, run_batches, warm_up
 from vidom.command import log
@@ -25,17 +26,19 @@ from vidom.errors import UsageError
 from vidom.files import sha256_file
 from vidom.results import OutputFormat, ResultFile, output_stem, write_summary
 
-__all__ = ["run_onnxruntime"]
+__all__ = ["run_in_process"]
 
 
-def run_onnxruntime(options: Options, *, args: Sequence[str], say: Callable[[str], None]) -> InferenceResult:
+def run_in_process(
+    options: Options, name: LocalEngine, *, args: Sequence[str], say: Callable[[str], None]
+) -> InferenceResult:
     """Every input file has its outputs in `{output}/{output_dirname}`; the summary lies beside that folder.
 
     `args` is the command that the summary records, `say` takes the lines of the result. Raises UsageError,
     BadData or Lacking before anything is run wherever that can be known.
     """
     _check_devices(options)
-    engine = _open_engine(options)
+    engine = _open_engine(options, name)
     say(f"[INFO] load model {options.model} success")
     say(f"[INFO] try get model batchsize:{engine.inputs[0].rows}")
     if options.debug:
@@ -56,6 +59,8 @@ def run_onnxruntime(options: Options, *, args: Sequence[str], say: Callable[[str
     records = run_batches(engine, plan, read, journal, how)
     batch_size = options.batchsize or engine.inputs[0].rows
     result = measured(engine, records, plan, journal, loop=options.loop, batch_size=batch_size)
+    if options.precision == "bf16":
+        result = replace(result, precision_check=_checked(engine, options, plan, read))
     if journal:
         files = _result_files(journal.prefix, plan, len(engine.outputs), options.outfmt)
         _write_summary(journal.summary, files, result, made_with, args)
@@ -65,12 +70,14 @@ def run_onnxruntime(options: Options, *, args: Sequence[str], say: Callable[[str
     return result
 
 
-def _open_engine(options: Options) -> OnnxRuntimeEngine:
-    engine = OnnxRuntimeEngine(
+def _open_engine(options: Options, name: LocalEngine) -> Engine:
+    engine = open_engine(
         options.model,
+        engine=name,
         batch_size=options.dym_batch or options.batchsize,
         threads=options.threads,
         provider=options.provider,
+        precision=options.precision,
     )
     if options.dym_batch and not engine.dynamic_batch:
         raise UsageError(
@@ -83,24 +90,32 @@ def _open_engine(options: Options) -> OnnxRuntimeEngine:
 def _check_devices(options: Options) -> None:
     if len(options.devices) > 1:
         raise UsageError(
-            f"--device {','.join(map(str, options.devices))} names several devices, but ONNX Runtime runs in one "
+            f"--device {','.join(map(str, options.devices))} names several devices, but this engine runs in one "
             "process; several are for --engine ascend."
         )
     if options.devices != (0,):
-        log(
-            f"--device {options.devices[0]} makes no difference: ONNX Runtime's device is that of --provider, by "
-            "default the CPU."
-        )
+        log(f"--device {options.devices[0]} makes no difference: it numbers NPUs, and none is used.")
     if options.time_limit is not None:
         raise UsageError(
-            "--time_limit stops ais_bench, for --engine ascend. A run of ONNX Runtime may be stopped at any time "
-            "and, started again, continues."
+            "--time_limit stops ais_bench, for --engine ascend. A run in this process may be stopped at any time and, "
+            "started again, continues."
         )
 
 
-def _plan(
-    engine: OnnxRuntimeEngine, argument: InputArgument | None, kind: PureDataType
-) -> tuple[BatchPlan, ReadBatch]:
+def _checked(engine: Engine, options: Options, plan: BatchPlan, read: ReadBatch) -> PrecisionCheck:
+    log("Computing samples in f32 too, to tell what bf16 changes.")
+    reference = open_engine(
+        engine.path,
+        engine="openvino",
+        batch_size=engine.inputs[0].rows,
+        threads=engine.threads,
+        precision="f32",
+    )
+    axis = options.output_batchsize_axis
+    return check_precision(engine, reference, plan, read, axis=axis, samples=options.checked)
+
+
+def _plan(engine: Engine, argument: InputArgument | None, kind: PureDataType) -> tuple[BatchPlan, ReadBatch]:
     if argument is None:
         arrays = pure_arrays(engine.inputs, kind)
         return pure_plan(engine.inputs), lambda _number: arrays
@@ -108,12 +123,12 @@ def _plan(
     return plan, BatchReader(plan, engine.inputs).read
 
 
-def _made_with(engine: OnnxRuntimeEngine) -> dict[str, Any]:
+def _made_with(engine: Engine) -> dict[str, Any]:
     return {
         "engine": engine.name,
         "engine_version": engine.version,
         "device": engine.device,
-        "providers": engine.nodes or {engine.provider: None},
+        **engine.facts,
         "threads": engine.threads,
         "batch_size": engine.inputs[0].rows,
         "model_sha256": sha256_file(engine.path),
@@ -156,5 +171,6 @@ def _write_summary(
             "end_to_end_seconds": result.seconds,
             "samples_per_second": result.samples_per_second,
             "resumed": result.resumed,
+            **(result.precision_check.facts if result.precision_check else {}),
         },
     )

@@ -1,0 +1,144 @@
+"""The ONNX Runtime engine: a built model, loaded once and run on arrays, on the CPU or another provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from infer.engine import check_model_file, first_line, needed_batch_size, refuse_open_axes
+from infer.providers import CPU, GRAPH_ASSIGNMENT, check_used, installed_provider, nodes_by_provider
+from infer.tensors import Array, TensorSpec, check_arrays
+from vidom.errors import BadData, Lacking
+from vidom.machine import usable_cores
+
+__all__ = ["OnnxRuntimeEngine"]
+
+_SAME_NAME = ["float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
+_DTYPES = {"float": "float32", "double": "float64", **{name: name for name in _SAME_NAME}}
+_RUNTIME_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+class OnnxRuntimeEngine:
+    """A model loaded into ONNX Runtime with all graph optimisations, run by `provider`, the CPU's by default.
+
+    `run` is `upload`, `execute` and `download` in a row; they are public so that each can be timed. Tensors stay
+    in the host's memory: what another provider copies to its device counts as execution. A symbolic batch axis
+    is set to `batch_size`; a model with a fixed batch does not look at it. `threads` defaults to the cores this
+    process may use.
+
+    Raises BadData when the file is absent, damaged or not a model ONNX Runtime can run, UsageError when a
+    symbolic axis has no size, Lacking for an `.om` and for a provider that is not installed or takes no part.
+    """
+
+    name = "onnxruntime"
+    version: str = onnxruntime.__version__
+
+    def __init__(
+        self,
+        model_path: Path | str,
+        *,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        provider: str | None = None,
+    ) -> None:
+        self.path = Path(model_path)
+        self.threads = threads or usable_cores()
+        self.provider = installed_provider(provider) if provider else CPU
+        self._session = _load(self.path, self.threads, self.provider)
+        nodes = self._session.get_inputs()
+        symbols = {node.shape[0] for node in nodes if node.shape and not _is_fixed(node.shape[0])}
+        self.dynamic_batch = bool(symbols)
+        sizes = dict.fromkeys(symbols, needed_batch_size(self.path, batch_size)) if symbols else {}
+        self.inputs = tuple(self._spec(node, sizes) for node in nodes)
+        self.outputs = tuple(self._spec(node, sizes) for node in self._session.get_outputs())
+        refuse_open_axes(self.path, self.inputs)
+
+    @property
+    def device(self) -> str:
+        """What the summary calls the device, e.g. `CPU (ONNX Runtime)`."""
+        return f"{self.provider.removesuffix('ExecutionProvider')} (ONNX Runtime)"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How many nodes of the graph each provider runs, None where ONNX Runtime does not tell."""
+        return {"providers": dict(nodes_by_provider(self._session)) or {self.provider: None}}
+
+    @property
+    def clock(self) -> str:
+        """What the time called NPU_compute_time is."""
+        if self.provider == CPU:
+            return "no NPU was used, whatever NPU_compute_time is called"
+        return f"what is called NPU_compute_time is that of {self.provider}, copies to its device included"
+
+    def run(self, arrays: Sequence[Array]) -> list[Array]:
+        """Return the model's outputs for one array per input, in the model's order."""
+        return self.download(self.execute(self.upload(arrays)))
+
+    def upload(self, arrays: Sequence[Array]) -> dict[str, Any]:
+        """Return the arrays as contiguous tensors of the runtime; on the CPU they share the arrays' memory."""
+        check_arrays(self.path, self.inputs, arrays)
+        return {
+            spec.name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+            for spec, array in zip(self.inputs, arrays, strict=True)
+        }
+
+    def execute(self, feeds: dict[str, Any]) -> list[Any]:
+        """Return the runtime's output tensors for uploaded inputs."""
+        try:
+            values: list[Any] = self._session.run_with_ort_values([spec.name for spec in self.outputs], feeds)
+        except _RUNTIME_ERRORS as error:
+            raise BadData(f"ONNX Runtime fails while it runs {self.path}: {first_line(error)}") from None
+        return values
+
+    def download(self, values: Sequence[Any]) -> list[Array]:
+        """Return output tensors as arrays."""
+        return [value.numpy() for value in values]
+
+    def _spec(self, node: Any, sizes: dict[Any, Any]) -> TensorSpec:
+        kind = node.type.removeprefix("tensor(").removesuffix(")")
+        if kind not in _DTYPES:
+            raise BadData(
+                f"{node.name!r} of {self.path} is a {node.type}; only tensors of numbers are understood here."
+            )
+        shape = tuple(dim if _is_fixed(dim) else sizes.get(dim, -1) for dim in node.shape)
+        return TensorSpec(node.name, shape, np.dtype(_DTYPES[kind]))
+
+
+def _load(path: Path, threads: int, provider: str) -> Any:
+    check_model_file(path, "ONNX Runtime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    options.add_session_config_entry(GRAPH_ASSIGNMENT, "1")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
+    except ort_errors.EPFail as error:
+        raise Lacking(
+            f"{provider} could not start ({first_line(error)}). Install the driver and libraries that it needs, "
+            "or leave --provider out for the CPU."
+        ) from None
+    except _RUNTIME_ERRORS as error:
+        raise BadData(
+            f"{path} is not a model that ONNX Runtime {onnxruntime.__version__} can load with {provider} "
+            f"({first_line(error)}). It may have been cut short; export it again."
+        ) from None
+    check_used(session, provider, path)
+    return session
+
+
+def _is_fixed(dim: Any) -> bool:
+    return isinstance(dim, int) and dim > 0
