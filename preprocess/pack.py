@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import cv2
-
-from preprocess.annotations import Annotation, read_annotations
+from preprocess.annotations import Annotation
 from preprocess.pack_groups import Group, pack_group
-from preprocess.pack_lists import read_pack_annotations
 from preprocess.pixels import Dtype
+from preprocess.sample_list import decoder_name, list_digest, list_samples
 from preprocess.workers import each_finished
 from vidom.clip_store import ClipStore, Skipped, StoreHeader
 from vidom.clip_store_writer import ClipStoreWriter
@@ -54,10 +48,6 @@ def pack(
     "skip", UsageError when the folder holds a store made with other settings, and for `per_view` of samples that
     are a single view already.
     """
-    if not data_root.is_dir():
-        raise UsageError(
-            f"The data root {data_root} is not a folder. Pass the folder that {ann_file} is relative to."
-        )
     if batch_size < 1 or workers < 1 or (limit is not None and limit < 1):
         raise UsageError("--batch_size, --workers and --limit must be at least 1.")
     if per_view and batch_size > 1:
@@ -65,7 +55,7 @@ def pack(
             f"--per_view puts a single view into each file, which contradicts --batch_size {batch_size}. Leave "
             "--batch_size out: files of one view serve every batch size."
         )
-    annotations = _annotations(ann_file, data_root, recipe)[:limit]
+    annotations = list_samples(ann_file, data_root=data_root, recipe=recipe)[:limit]
     header = _header(recipe, annotations, batch_size=batch_size, per_view=per_view, dtype=dtype)
     writer = ClipStoreWriter(output_dir, header)
     groups = list(_unfinished(writer, annotations, data_root, recipe))
@@ -84,41 +74,22 @@ def pack(
     return ClipStore.open(output_dir)
 
 
-def _annotations(ann_file: Path, data_root: Path, recipe: Recipe) -> tuple[Annotation, ...]:
-    classes = recipe.dataset.num_classes
-    if ann_file.suffix == ".json":
-        # StNet's lists name packs that lie in a folder of the list's name, `val.json` those in `val`.
-        return read_pack_annotations(ann_file, data_root=data_root, folder=ann_file.stem, num_classes=classes)
-    return read_annotations(ann_file, num_classes=classes)
-
-
 def _header(
     recipe: Recipe, annotations: Sequence[Annotation], *, batch_size: int, per_view: bool, dtype: Dtype
 ) -> StoreHeader:
-    entries = json.dumps([asdict(annotation) for annotation in annotations]).encode()
     return StoreHeader(
         recipe=recipe.name,
         recipe_sha256=recipe.digest,
-        list_sha256=hashlib.sha256(entries).hexdigest(),
+        list_sha256=list_digest(annotations),
         dtype=dtype,
         shape=(recipe.one_view() if per_view else recipe).views.sample_shape,
         layout=recipe.views.layout,
         normalised=dtype == "float32",
         samples_per_file=batch_size,
-        decoder=_decoder(annotations[0], recipe),
+        decoder=decoder_name(annotations[0], recipe),
         views_per_sample=recipe.views.clips if per_view else 1,
         average_clips=recipe.head.average_clips if per_view else "",
     )
-
-
-def _decoder(annotation: Annotation, recipe: Recipe) -> str:
-    packed = annotation.path.endswith(".pkl")
-    if annotation.total_frames is None and not packed:
-        return f"PyAV {version('av')} on videos"
-    library = (
-        f"OpenCV {cv2.__version__}" if recipe.views.pipeline == "mmaction2" else f"Pillow {version('pillow')}"
-    )
-    return f"{library} on {'packs' if packed else 'frames'}"
 
 
 def _unfinished(

@@ -17,7 +17,7 @@ import cv2
 
 from vidom.errors import Lacking
 
-__all__ = ["each_finished"]
+__all__ = ["each_finished", "start_worker"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ def each_finished(
         return
     # A fresh interpreter for each worker: forking a process that has used OpenCV's threads can deadlock.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
         waiting = iter(jobs)
         running: set[Future[Result]] = {pool.submit(function, job) for job in islice(waiting, 2 * workers)}
         try:
@@ -55,7 +55,8 @@ def each_finished(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """This process decodes on one thread, leaves Ctrl-C to its parent and ends with it; for a worker's beginning."""
     cv2.setNumThreads(1)
     # Ctrl-C reaches the whole group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
