@@ -13,6 +13,7 @@ from postprocess.outputs import Output
 from postprocess.scored import check_finite
 from postprocess.wording import some
 from vidom.errors import BadData, UsageError
+from vidom.output_groups import read_outputs
 from vidom.progress import progress
 from vidom.results import read_output
 
@@ -21,13 +22,15 @@ __all__ = ["gather", "peek"]
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
+_FILES_AT_ONCE = 256
+
 
 def peek(output: Output, classes: int | None) -> tuple[int, int]:
     """Return how many rows and classes an output file holds.
 
     Raises UsageError for a `.bin` when the class count is unknown, BadData when the file is damaged.
     """
-    if classes is None and output.path.suffix.lower() == ".bin":
+    if classes is None and output.name.lower().endswith(".bin"):
         raise UsageError(
             f"{output.path} is raw numbers without a shape, and no clip store or label file says how many "
             "classes there are. Give --num_classes, or --labels with the file of class names."
@@ -41,7 +44,7 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
 
     float32 is what engines compute in, so that an NPY and a BIN of one run give the same array; of a TXT its
     six decimals are left. Rows of several views of a sample are averaged in float64, in the order of the views.
-    Memory is three such arrays and one file.
+    Memory is three such arrays and some hundred files.
 
     Raises BadData that names the files with another number of rows or columns or without numbers, and the
     samples with a NaN or infinite score. A file may lack its padding rows.
@@ -49,19 +52,26 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
     order = {index: position for position, index in enumerate(sorted(labels))}
     sums = np.zeros((len(order), classes))
     misshapen: list[str] = []
-    with progress(total=len(matches), unit="file", label="read scores") as bar:
-        for match in sorted(matches, key=lambda match: match.view):
-            rows = read_output(match.output.path, classes=classes)
-            if (fault := _fault(rows, match, classes)) is None:
-                # What becomes infinite or NaN here is refused below.
-                with np.errstate(over="ignore", invalid="ignore"):
-                    sums[[order[index] for index in match.samples]] += rows[: len(match.samples)]
-            else:
-                misshapen.append(f"{match.output.path.name} ({fault})")
-            bar.update()
+    by_view = sorted(matches, key=lambda match: match.view)
+    # What becomes infinite or NaN here is refused below.
+    with (
+        progress(total=len(matches), unit="file", label="read scores") as bar,
+        np.errstate(over="ignore", invalid="ignore"),
+    ):
+        for first in range(0, len(by_view), _FILES_AT_ONCE):
+            group = by_view[first : first + _FILES_AT_ONCE]
+            read = read_outputs([match.output.path for match in group], classes=classes)
+            for match, rows in zip(group, read, strict=True):
+                if (fault := _fault(rows, match, classes)) is None:
+                    # The rows beyond are padding.
+                    for index, row in zip(match.samples, rows, strict=False):
+                        sums[order[index]] += row
+                else:
+                    misshapen.append(f"{match.output.name} ({fault})")
+            bar.update(len(group))
     if misshapen:
         raise BadData(
-            f"{len(misshapen)} of the {len(matches)} output files in {matches[0].output.path.parent} do not hold "
+            f"{len(misshapen)} of the {len(matches)} output files in {matches[0].output.folder} do not hold "
             f"{classes} scores for each of their samples: {some(misshapen)}. If all of them have another number "
             "of classes, the labels are those of another data set; if they have several rows for one sample, "
             "those are its single views: export the model with --average_clips prob (or score)."

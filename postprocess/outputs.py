@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections import Counter
@@ -24,7 +25,13 @@ class Output:
 
     stem: str
     infile: str | None
-    path: Path
+    folder: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Where the file lies; a string, for there are tens of thousands of them."""
+        return f"{self.folder}/{self.name}"
 
 
 def find_outputs(result_path: Path | str) -> tuple[Output, ...]:
@@ -71,16 +78,16 @@ def _from_summary(summary: Path) -> tuple[Output, ...]:
             f"{some(twice)}. ais_bench cuts a name at its first dot: give the input files names without dots "
             "that differ, and run the inference again."
         )
-    folders = {posixpath.dirname(outfile): Path() for outfile in written}
-    for given in folders:
-        folders[given] = _locate(given, summary)
+    places = [posixpath.split(entry.outfiles[0]) for entry in entries]
+    folders = {given: str(_locate(given, summary)) for given in {folder for folder, _ in places}}
     outputs = tuple(
         Output(
             stem=output_stem(entry.infiles[0]) if entry.infiles else entry.key,
             infile=entry.infiles[0] if entry.infiles else None,
-            path=folders[posixpath.dirname(entry.outfiles[0])] / posixpath.basename(entry.outfiles[0]),
+            folder=folders[folder],
+            name=name,
         )
-        for entry in entries
+        for entry, (folder, name) in zip(entries, places, strict=True)
     )
     _check_present(outputs, summary)
     return outputs
@@ -97,18 +104,27 @@ def _locate(given: str, summary: Path) -> Path:
 
 
 def _check_present(outputs: Sequence[Output], summary: Path) -> None:
-    missing = [output.path for output in outputs if not output.path.is_file()]
+    present = {folder: _files_in(folder) for folder in {output.folder for output in outputs}}
+    missing = [output for output in outputs if output.name not in present[output.folder]]
     if missing:
         raise BadData(
             f"{len(missing)} of the {len(outputs)} output files that {summary} names are missing in "
-            f"{missing[0].parent}: {some(path.name for path in missing)}. Put them back beside the summary, or "
+            f"{missing[0].folder}: {some(output.name for output in missing)}. Put them back beside the summary, or "
             "run the inference again."
         )
 
 
+def _files_in(folder: str) -> set[str]:
+    """Return the names of the folder's files in one look, where asking for each takes as long as reading it."""
+    if not Path(folder).is_dir():
+        return set()
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if entry.is_file()}
+
+
 def _from_folder(folder: Path) -> tuple[Output, ...]:
     outputs = tuple(
-        Output(stem=match["stem"], infile=None, path=path)
+        Output(stem=match["stem"], infile=None, folder=str(folder), name=path.name)
         for path in sorted(folder.iterdir())
         if (match := _FIRST_OUTPUT.fullmatch(path.name))
     )

@@ -51,7 +51,7 @@ class ResultFile:
 
 def output_stem(infile: str | Path) -> str:
     """Return the part of the file's name before its first dot, which is all ais_bench keeps of it."""
-    return Path(infile).name.split(".")[0]
+    return str(infile).rstrip("/").rpartition("/")[2].partition(".")[0]
 
 
 def summary_path(output: Path, output_dirname: str) -> Path:
@@ -196,6 +196,6 @@ def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, An
 
 
 def _names(paths: Any) -> tuple[str, ...]:
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+    if not isinstance(paths, list) or not {str}.issuperset(map(type, paths)):
         raise TypeError("not a list of paths")
     return tuple(paths)
