@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from onnx_models import rows_of, write_rows
 
-from infer.tensors import TensorSpec
 from infer.inputs import natural_key, plan_batches
 from infer.reading import BatchReader
+from infer.tensors import TensorSpec
 from vidom.clip_store import ClipFile, Sample, StoreHeader
 from vidom.clip_store_writer import ClipStoreWriter
 from vidom.errors import BadData, UsageError

@@ -1,55 +1,27 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from killed_runs import FILES, contents, killed_in_the_middle
 from onnx_models import WEIGHTS, linear, rows_of, two_outputs, write_rows
 
 from infer.bench import infer
-from infer.onnxruntime_engine import OnnxRuntimeEngine
 from infer.journal import RunJournal
+from infer.onnxruntime_engine import OnnxRuntimeEngine
 from infer.performance import InferenceResult
 from vidom.errors import BadData, UsageError
 from vidom.results import read_summary
-
-FILES = 2000
 
 
 def run(model: Path, folder: Path, output: Path, **options: object) -> InferenceResult:
     return infer(
         model=model, input=folder, output=output, output_dirname="run", say=lambda _: None, **options
     )
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def killed_in_the_middle(model: Path, folder: Path, output: Path) -> None:
-    """Start the command and kill it once it has written some outputs."""
-    words = ["--model", model, "--input", folder, "--output", output, "--output_dirname", "run"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "infer", *map(str, words)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if (output / "run" / "video_20_0.bin").exists():
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, errors.decode()
-    assert (output / "run.journal.jsonl").exists() and not (output / "run_summary.json").exists()
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path):

@@ -58,6 +58,27 @@ def test_the_classes_are_those_that_torch_ranks_first(recipe: Recipe, video: Pat
         np.testing.assert_allclose([one.score for one in found], scores[order], atol=1e-6)
 
 
+def test_openvino_ranks_the_same_classes_and_bf16_tells_what_differs(
+    recipe: Recipe, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
+    model = to_onnx(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx")
+    wanted = predict(recipe=recipe, model=model, video=video, top=7)
+    found = predict(recipe=recipe, model=model, video=video, top=7, engine="openvino")
+    assert [one.class_id for one in found] == [one.class_id for one in wanted]
+    np.testing.assert_allclose([one.score for one in found], [one.score for one in wanted], atol=1e-5)
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16 instructions")
+    capsys.readouterr()
+    rough = predict(recipe=recipe, model=model, video=video, top=7, engine="openvino", precision="bf16")
+    same = "the same" if rough[0].class_id == wanted[0].class_id else "another"
+    scores = [{one.class_id: one.score for one in answer} for answer in (found, rough)]
+    largest = max(abs(scores[0][number] - scores[1][number]) for number in range(7))
+    told = capsys.readouterr().err
+    assert f"the first class is {same}," in told and f"largest difference {largest:.2e}." in told
+    assert largest > 0
+
+
 def test_another_recipe_and_no_video_are_refused(recipe: Recipe, video: Path, tmp_path: Path):
     model = to_onnx(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx")
     with pytest.raises(UsageError, match="Use the model's own recipe"):
