@@ -84,9 +84,9 @@ class OpenVinoEngine:
         return self.download(self.execute(self.upload(arrays)))
 
     def upload(self, arrays: Sequence[Array]) -> list[Any]:
-        """Return the arrays as contiguous tensors of the runtime, which share the arrays' memory."""
+        """Return the arrays as tensors of the runtime, which share the memory of contiguous, writeable ones."""
         check_arrays(self.path, self.inputs, arrays)
-        return [self._tensor(np.ascontiguousarray(array), shared_memory=True) for array in arrays]
+        return [self._tensor(np.require(array, requirements="CW"), shared_memory=True) for array in arrays]
 
     def execute(self, feeds: Sequence[Any]) -> list[Any]:
         """Return the runtime's output tensors for uploaded inputs; the next execution overwrites them."""

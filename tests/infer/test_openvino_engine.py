@@ -40,6 +40,8 @@ def test_it_computes_what_numpy_computes(tmp_path: Path):
     np.testing.assert_allclose(y, rows @ WEIGHTS, rtol=1e-6, atol=1e-6)
     (swapped,) = engine.run([np.asfortranarray(rows)])
     np.testing.assert_allclose(swapped, y, rtol=1e-6)
+    (copies,) = engine.run([np.broadcast_to(rows[:1], (5, 4))])  # which may not be written to
+    np.testing.assert_allclose(copies, np.repeat(y[:1], 5, axis=0), rtol=1e-6)
 
 
 def test_outputs_outlive_the_next_run(tmp_path: Path):
