@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from preprocess.crops import Box
 from preprocess.frames import FrameSource
 from preprocess.pipelines import crop_boxes, frame_positions, lookup_table, resized_frames
-from preprocess.pixels import Dtype, Table, split_planes, write_crop
+from preprocess.pixels import Dtype, Table, Tensor, split_planes, write_crop
 from vidom.views import ViewPlan
 
 __all__ = ["ClipCrops", "clip_views", "read_clips"]
@@ -49,11 +49,10 @@ def read_clips(source: FrameSource, plan: ViewPlan) -> ClipCrops:
     needed, slots = np.unique(positions, return_inverse=True)
     size = plan.crop_size
     pixels = np.empty((plan.crops, needed.size, 3, size, size), np.uint8)
-    as_it_is = lookup_table(plan, "uint8")
-    for slot, image in enumerate(resized_frames(source, needed.tolist(), plan)):
-        planes = split_planes(image, colour=plan.colour)
-        for target, box in zip(pixels, crop_boxes(image.shape[1], image.shape[0], plan), strict=True):
-            write_crop(planes, box, as_it_is, target[slot])
+    images = resized_frames(source, needed.tolist(), plan)
+    for slot, planes in enumerate(split_planes(images, colour=plan.colour)):
+        for target, box in zip(pixels, crop_boxes(planes.shape[2], planes.shape[1], plan), strict=True):
+            write_crop(planes, box, None, target[slot])
     return ClipCrops(
         pixels=pixels,
         slots=slots.reshape(-1, plan.one_view.frames_per_crop),
@@ -61,7 +60,7 @@ def read_clips(source: FrameSource, plan: ViewPlan) -> ClipCrops:
     )
 
 
-def clip_views(crops: ClipCrops, plan: ViewPlan, *, dtype: Dtype = "float32") -> Iterator[Table]:
+def clip_views(crops: ClipCrops, plan: ViewPlan, *, dtype: Dtype = "float32") -> Iterator[Tensor]:
     """Yield the views, crop after crop and within it clip after clip, as the sample's tensor has them.
 
     Each is [3, clip_len, crop_size, crop_size] in layout NCTHW, [num_segments, 3, crop_size, crop_size] in NCHW.
@@ -77,7 +76,7 @@ def clip_views(crops: ClipCrops, plan: ViewPlan, *, dtype: Dtype = "float32") ->
         yield out
 
 
-def _write_view(crops: ClipCrops, view: int, table: Table, frames: Table) -> None:
+def _write_view(crops: ClipCrops, view: int, table: Table | None, frames: Tensor) -> None:
     """`frames` [frames, 3, size, size] are those of the view."""
     crop, clip = divmod(view, len(crops.slots))
     whole = Box(0, 0, frames.shape[-1], frames.shape[-2])

@@ -57,13 +57,13 @@ def decode_jpeg(content: bytes, *, name: str) -> Image:
             f"{content[:4].hex(' ') or 'nothing'}. Extract the frames of this video again."
         )
     check_frame_size(*size, name=name)
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if picture is None:
         raise BadData(
             f"The frame {name} cannot be decoded: its {len(content)} bytes are cut short or damaged. Extract "
             "the frames of this video again."
         )
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture), np.uint8)
+    return np.asarray(picture, np.uint8)
 
 
 def check_frame_size(width: int, height: int, *, name: str) -> None:
@@ -120,19 +120,22 @@ class RawFrames:
 
     def _bytes(self, position: int) -> bytes:
         path = self._file(position)
-        if not self.folder.is_dir():
-            raise BadData(
-                f"The frame folder {self.folder} does not exist. Check --data_root and the list, or extract "
-                "the frames of this video."
-            )
         if not path.is_file():
-            raise BadData(
-                f"The frame {path} does not exist, though {self.total_frames} frames from number "
-                f"{self.first_index} on are announced for its folder. Extract the frames again or correct the list."
-            )
+            raise self._missing(path)
         size = path.stat().st_size
         if size > _MAX_JPEG_BYTES:
             raise BadData(
                 f"The frame {path} has {size} bytes, more than the {_MAX_JPEG_BYTES} that are read."
             )
         return path.read_bytes()
+
+    def _missing(self, path: Path) -> BadData:
+        if not self.folder.is_dir():
+            return BadData(
+                f"The frame folder {self.folder} does not exist. Check --data_root and the list, or extract "
+                "the frames of this video."
+            )
+        return BadData(
+            f"The frame {path} does not exist, though {self.total_frames} frames from number "
+            f"{self.first_index} on are announced for its folder. Extract the frames again or correct the list."
+        )

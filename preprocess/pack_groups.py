@@ -12,7 +12,7 @@ import numpy as np
 from preprocess.annotations import Annotation
 from preprocess.clips import clip_views, read_clips
 from preprocess.frames import FrameSource
-from preprocess.pixels import Dtype, Table
+from preprocess.pixels import Dtype, Tensor
 from preprocess.samples import make_sample, open_source
 from vidom.clip_store import ClipFile, Sample, Skipped, StoreHeader
 from vidom.errors import BadData
@@ -102,7 +102,7 @@ def _dtype(group: Group) -> Dtype:
 
 
 def _written(
-    path: Path, tensor: Table, samples: Sequence[Sample], *, padding: int = 0, view: int = 0
+    path: Path, tensor: Tensor, samples: Sequence[Sample], *, padding: int = 0, view: int = 0
 ) -> ClipFile:
     content = tensor.reshape(-1).view(np.uint8).data
     write_bytes(path, content)

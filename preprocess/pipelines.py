@@ -103,8 +103,10 @@ def crop_boxes(width: int, height: int, plan: ViewPlan) -> tuple[Box, ...]:
     return (center(width, height, size=plan.crop_size),)
 
 
-def lookup_table(plan: ViewPlan, dtype: Dtype) -> Table:
-    """Return [3, 256], what each pixel value of each channel becomes: normalised as float32, itself as uint8."""
-    if dtype == "uint8" or plan.pipeline == "mmaction2":
-        return pixel_table(mean=plan.mean, std=plan.std, dtype=dtype)
+def lookup_table(plan: ViewPlan, dtype: Dtype) -> Table | None:
+    """Return [3, 256], what each pixel value of each channel becomes, or None for uint8, where they stay."""
+    if dtype == "uint8":
+        return None
+    if plan.pipeline == "mmaction2":
+        return pixel_table(mean=plan.mean, std=plan.std)
     return unit_pixel_table(mean=plan.mean, std=plan.std)

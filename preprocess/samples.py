@@ -11,7 +11,7 @@ from preprocess.annotations import Annotation
 from preprocess.frame_pack import PackedFrames
 from preprocess.frames import FrameSource, RawFrames
 from preprocess.pipelines import crop_boxes, frame_positions, jpeg_decoder, lookup_table, resized_frames
-from preprocess.pixels import Dtype, Table, split_planes, write_crop
+from preprocess.pixels import Dtype, Tensor, split_planes, write_crop
 from preprocess.video import VideoFile
 from vidom.views import Pipeline, ViewPlan
 
@@ -26,7 +26,7 @@ class PreparedSample:
     their source numbers them.
     """
 
-    tensor: Table
+    tensor: Tensor
     frames: tuple[int, ...]
 
 
@@ -58,7 +58,7 @@ def open_source(
 
 
 def make_sample(
-    source: FrameSource, plan: ViewPlan, *, dtype: Dtype = "float32", out: Table | None = None
+    source: FrameSource, plan: ViewPlan, *, dtype: Dtype = "float32", out: Tensor | None = None
 ) -> PreparedSample:
     """Return the sample that the view plan makes of a video, bit for bit as the plan's pipeline does.
 
@@ -72,16 +72,16 @@ def make_sample(
     places = _places(tensor, plan)
     table = lookup_table(plan, dtype)
     needed = np.unique(positions)
-    for position, image in zip(needed, resized_frames(source, needed.tolist(), plan), strict=True):
-        planes = split_planes(image, colour=plan.colour)
+    images = resized_frames(source, needed.tolist(), plan)
+    for position, planes in zip(needed, split_planes(images, colour=plan.colour), strict=True):
         slots = np.flatnonzero(positions == position)
-        for frames, box in zip(places, crop_boxes(image.shape[1], image.shape[0], plan), strict=True):
+        for frames, box in zip(places, crop_boxes(planes.shape[2], planes.shape[1], plan), strict=True):
             for slot in slots:
                 write_crop(planes, box, table, frames[slot])
     return PreparedSample(tensor, tuple((positions + source.first_index).tolist()))
 
 
-def _tensor(plan: ViewPlan, dtype: Dtype, out: Table | None) -> Table:
+def _tensor(plan: ViewPlan, dtype: Dtype, out: Tensor | None) -> Tensor:
     if out is None:
         return np.empty(plan.sample_shape, dtype)
     if out.shape != plan.sample_shape or out.dtype != dtype or not out.flags.c_contiguous:
@@ -91,7 +91,7 @@ def _tensor(plan: ViewPlan, dtype: Dtype, out: Table | None) -> Table:
     return out
 
 
-def _places(tensor: Table, plan: ViewPlan) -> list[list[Table]]:
+def _places(tensor: Tensor, plan: ViewPlan) -> list[list[Tensor]]:
     """Return where each frame of each crop goes: [3, size, size] parts of the tensor, in the plan's order."""
     size = tensor.shape[-2:]
     if plan.layout == "NCTHW":

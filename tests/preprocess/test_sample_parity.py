@@ -30,7 +30,7 @@ THREE = ViewPlan(
     num_segments=8, twice_sample=True, short_side=256, crop="three", crop_size=256, mean=MEAN, std=STD
 )
 PLANS = {"tsm_k400": CENTRE, "tsm_sthv2": THREE}
-TABLE = pixel_table(mean=MEAN, std=STD, dtype="float32")
+TABLE = pixel_table(mean=MEAN, std=STD)
 Truth = dict[str, np.ndarray]
 
 
@@ -142,8 +142,8 @@ def test_normalisation_table(fixtures: Path) -> None:
 def clip_tensor(resized: list[np.ndarray], box: Box, size: int) -> np.ndarray:
     """Return the [3, T, H, W] tensor of one three-dimensional view."""
     frames = np.empty((len(resized), 3, size, size), np.float32)
-    for image, target in zip(resized, frames, strict=True):
-        write_crop(split_planes(image, colour="rgb"), box, TABLE, target)
+    for planes, target in zip(split_planes(resized, colour="rgb"), frames, strict=True):
+        write_crop(planes, box, TABLE, target)
     return frames.transpose(1, 0, 2, 3)
 
 
