@@ -15,7 +15,7 @@ from postprocess.gather import gather, peek
 from postprocess.matching import Match, check_coverage, find_store, in_order, match_by_number, match_by_store
 from postprocess.metrics import Metrics
 from postprocess.outputs import find_outputs, metrics_path
-from postprocess.scored import check_labels, write_scored
+from postprocess.scored import accuracy_remarks, accuracy_text, check_labels, write_scored
 from postprocess.view_scores import sample_scores
 from postprocess.wording import some
 from vidom.clip_store import ClipStore, read_info
@@ -175,13 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     options = vars(parser.parse_args(argv))
     scores = score(thresholds=dict(options.pop("threshold", ())), **options)
     metrics = scores.metrics
-    print(f"\ntop1_acc\t{metrics.top1.value:.4f}\n\ntop5_acc\t{metrics.top5.value:.4f}")
-    for name, share in (("top-1", metrics.top1), ("top-5", metrics.top5)):
-        log(
-            f"{name} {share.correct}/{share.n} = {share.value:.4f}, 95 % interval {share.low:.4f} .. {share.high:.4f}"
-        )
-    log(f"mean class accuracy {metrics.mean_class_accuracy:.4f}")
-    for remark in scores.remarks:
+    print(accuracy_text(metrics))
+    for remark in (*accuracy_remarks(metrics), *scores.remarks):
         log(remark)
     log(f"metrics written to {scores.metrics_path}")
     if str(options["info_path"]).endswith(".npy"):

@@ -16,7 +16,7 @@ from postprocess.permutation import permutation_remark
 from postprocess.wording import some
 from vidom.errors import BadData
 
-__all__ = ["Scored", "check_finite", "check_labels", "write_scored"]
+__all__ = ["Scored", "accuracy_remarks", "accuracy_text", "check_finite", "check_labels", "write_scored"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -48,6 +48,23 @@ def write_scored(
     }
     write_metrics(path, metrics, names=names, provenance=provenance)
     return Scored(metrics, (*_remarks_on_metrics(metrics, names), *_remarks_on_scores(scores)))
+
+
+def accuracy_text(metrics: Metrics) -> str:
+    """Return top-1 and top-5 as ModelZoo's TSM_postprocess.py prints them."""
+    return f"\ntop1_acc\t{metrics.top1.value:.4f}\n\ntop5_acc\t{metrics.top5.value:.4f}"
+
+
+def accuracy_remarks(metrics: Metrics) -> tuple[str, ...]:
+    """Return the accuracies with their counts and intervals, a line each."""
+    shares = (("top-1", metrics.top1), ("top-5", metrics.top5))
+    return (
+        *(
+            f"{name} {share.correct}/{share.n} = {share.value:.4f}, 95 % interval {share.low:.4f} .. {share.high:.4f}"
+            for name, share in shares
+        ),
+        f"mean class accuracy {metrics.mean_class_accuracy:.4f}",
+    )
 
 
 def check_finite(scores: FloatArray, indices: Sequence[int]) -> None:

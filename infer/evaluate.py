@@ -1,0 +1,191 @@
+"""Evaluate a model on a labelled list without storing a tensor: `python -m infer.evaluate --recipe tsm_sthv2 …`.
+
+Videos are decoded into batches while the engine computes, and only results are written:
+
+    OUTPUT_DIR/record.jsonl      a row of scores for each sample (see `infer.evaluate_record`)
+    OUTPUT_DIR/metrics.json      the metrics (see `postprocess.metrics_file`)
+    OUTPUT_DIR/evaluation.json   how they came about: engine, rates, what could not be read
+
+A run that was killed continues with the same command and ends with the same `metrics.json`, byte for byte, which is
+also the one that packing, inference and scoring give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infer.choice import choose_engine
+from infer.engine import PRECISIONS, Precision, open_engine
+from infer.evaluate_plan import OnBad, Plan, Ran, plan_evaluation
+from infer.evaluate_record import RECORD_NAME, read_header
+from infer.evaluate_result import METRICS_NAME, score_record
+from infer.evaluate_stream import run_streamed
+from infer.options import ENGINES, EngineName
+from postprocess.metrics import Metrics
+from postprocess.scored import Scored, accuracy_remarks, accuracy_text
+from vidom.clip_store import Skipped
+from vidom.command import Parser, log, run
+from vidom.errors import BadData, UsageError
+from vidom.files import write_json
+from vidom.machine import usable_cores
+from vidom.recipe import Recipe, load_recipe
+
+__all__ = ["Evaluation", "conclude", "evaluate", "main"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation: its metrics, what could not be read, what should be known, and what it took."""
+
+    metrics: Metrics
+    metrics_path: Path
+    skipped: tuple[Skipped, ...]
+    remarks: tuple[str, ...]
+    ran: Ran
+
+
+def evaluate(
+    *,
+    recipe: Recipe,
+    data_root: Path,
+    ann_file: Path,
+    model: Path,
+    output_dir: Path,
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
+    provider: str | None = None,
+    threads: int | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    on_bad: OnBad = "fail",
+) -> Evaluation:
+    """Return the metrics of the model on the list; they and the record of all scores are in `output_dir`.
+
+    Samples are made in the dtype of the model's input, whose batch has any size; `batch_size` is for a symbolic one.
+    `workers` processes decode (default: one per core) while the engine runs on `threads`. With `limit` only so many
+    samples are evaluated, drawn by class with `seed`. Raises UsageError when model and recipe do not fit or the
+    folder holds another evaluation, BadData at the first unreadable sample unless `on_bad` is "skip"; what was
+    computed is kept, and the same call continues with it.
+    """
+    workers = usable_cores() if workers is None else workers
+    if workers < 1 or (threads is not None and threads < 1):
+        raise UsageError("--workers and --threads must be at least 1.")
+    plan = plan_evaluation(recipe=recipe, data_root=data_root, ann_file=ann_file, limit=limit, seed=seed)
+    choice = choose_engine(model, engine)
+    log(f"engine {choice.engine}: {choice.reason}")
+    log(plan.remark)
+    if choice.engine == "ascend":
+        raise UsageError("--engine ascend reads files only.")
+    loaded = open_engine(
+        choice.model,
+        engine=choice.engine,
+        batch_size=batch_size,
+        threads=threads,
+        provider=provider,
+        precision=precision,
+    )
+    ran = run_streamed(plan, loaded, output_dir, workers=workers, on_bad=on_bad)
+    return conclude(plan, ran, output_dir)
+
+
+def conclude(plan: Plan, ran: Ran, output_dir: Path) -> Evaluation:
+    """The metrics of the record in `output_dir` are written beside it and returned.
+
+    Raises BadData when no sample could be read, or as `score_record` does.
+    """
+    entries = {job.index: job.annotation for job in plan.jobs}
+    skipped = tuple(
+        Skipped(index, entries[index].id, entries[index].path, ran.faults[index])
+        for index in sorted(ran.faults)
+    )
+    if len(skipped) == len(plan.jobs):
+        raise BadData(
+            f"None of the {len(skipped)} videos could be read. {skipped[0].id}: {skipped[0].reason}"
+        )
+    record, metrics = output_dir / RECORD_NAME, output_dir / METRICS_NAME
+    scored = score_record(record, plan.jobs, ran.faults, recipe=plan.recipe, output=metrics)
+    write_json(output_dir / "evaluation.json", _facts(record, scored, skipped, ran))
+    return Evaluation(scored.metrics, metrics, skipped, scored.remarks, ran)
+
+
+def _facts(record: Path, scored: Scored, skipped: Sequence[Skipped], ran: Ran) -> dict[str, Any]:
+    return {
+        **read_header(record),
+        "evaluated": scored.metrics.n,
+        "top1": scored.metrics.top1.value,
+        "top5": scored.metrics.top5.value,
+        "resumed": ran.resumed,
+        "seconds": ran.seconds,
+        "engine_seconds": ran.engine_seconds,
+        "peak_disk_bytes": ran.peak_disk_bytes,
+        "skipped": [{"index": one.index, "id": one.id, "reason": one.reason} for one in skipped],
+        "remarks": list(scored.remarks),
+    }
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m infer.evaluate", description="Evaluate a model on a labelled list of videos."
+    )
+    add = parser.add_argument
+    add("--recipe", required=True, help="name in om_models/ or path of a .yaml")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry")
+    add("--data_root", type=Path, required=True, help="folder that the list's paths are relative to")
+    add(
+        "--ann_file",
+        type=Path,
+        required=True,
+        help="`dir frames label` or `video label` a line; .json: packs",
+    )
+    add("--model", type=Path, required=True, help="the .onnx file, or for the NPU the .om")
+    add("--output_dir", type=Path, required=True, help="where record and metrics go")
+    add(
+        "--engine",
+        default="auto",
+        choices=ENGINES,
+        help="auto: the NPU if it, ais_bench and the .om are here",
+    )
+    add("--precision", choices=PRECISIONS, help="of --engine openvino")
+    add("--provider", help="ONNX Runtime's execution provider, e.g. CUDA; without it the CPU")
+    add("--threads", type=int, help="of the engine; one per core if not given")
+    add("--batch_size", type=int, help="for a model whose batch axis is symbolic")
+    add("--workers", type=int, help="processes that decode; one per core if not given")
+    add("--limit", type=int, help="only so many samples, each class with its share")
+    add("--seed", type=int, default=0, help="another seed draws other samples")
+    add("--on_bad", choices=("fail", "skip"), default="fail", help="what an unreadable video does")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, evaluate, and print top-1 and top-5."""
+    options = vars(_parser().parse_args(argv))
+    recipe = load_recipe(options.pop("recipe"), options.pop("set"))
+    found = evaluate(recipe=recipe, **options)
+    print(accuracy_text(found.metrics))
+    for line in (*_lines(found), *accuracy_remarks(found.metrics), *found.remarks):
+        log(line)
+    log(f"metrics written to {found.metrics_path}")
+
+
+def _lines(found: Evaluation) -> list[str]:
+    ran, lines = found.ran, []
+    if ran.resumed:
+        lines.append(f"{ran.resumed} samples had been finished by an earlier run.")
+    if ran.computed:
+        lines.append(
+            f"{ran.computed} samples in {ran.seconds:.1f} s: {ran.computed / ran.seconds:.2f} samples/s; the engine "
+            f"computed for {100 * ran.engine_seconds / ran.seconds:.0f} % of the time."
+        )
+    if found.skipped:
+        lines.append(f"{len(found.skipped)} videos could not be read and are not counted:")
+        lines += [f"  {one.index} {one.id}: {one.reason}" for one in found.skipped]
+    return lines
+
+
+if __name__ == "__main__":
+    run(main)

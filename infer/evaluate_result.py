@@ -1,0 +1,48 @@
+"""From the record of an evaluation to its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from infer.evaluate_jobs import Job
+from infer.evaluate_record import read_rows
+from postprocess.scored import Scored, write_scored
+from postprocess.wording import some
+from vidom.errors import BadData
+from vidom.recipe import Recipe
+
+__all__ = ["METRICS_NAME", "score_record"]
+
+METRICS_NAME = "metrics.json"
+
+
+def score_record(
+    record: Path, jobs: Sequence[Job], faults: Mapping[int, str], *, recipe: Recipe, output: Path
+) -> Scored:
+    """`output` holds the metrics of the jobs but for those in `faults`, by index, which could not be read.
+
+    The bytes are those that packing, inference and `postprocess.score` give for the same samples and scores.
+    Raises BadData unless the record has a row of the recipe's classes for each of the other jobs, with its label,
+    and no row of any further sample; and as `write_scored` does.
+    """
+    labels = {job.index: job.annotation.label for job in jobs if job.index not in faults}
+    place = {index: position for position, index in enumerate(sorted(labels))}
+    scores = np.empty((len(labels), recipe.dataset.num_classes), np.float32)
+    found, strange = set(), []
+    for row in read_rows(record):
+        if labels.get(row.index) == row.label and row.scores.shape == scores.shape[1:]:
+            scores[place[row.index]] = row.scores
+            found.add(row.index)
+        else:
+            strange.append(f"{row.index} ({row.id})")
+    missing = [f"{job.index} ({job.annotation.id})" for job in jobs if job.index in labels.keys() - found]
+    if strange or missing:
+        raise BadData(
+            f"The record {record} does not fit its list: {len(missing)} samples have no row ({some(missing)}), "
+            f"{len(strange)} rows belong to no sample, or to one of another label or class count ({some(strange)}). "
+            "Run the same command again; if that does not help, delete the record."
+        )
+    return write_scored(output, scores, labels, names=recipe.labels())
