@@ -55,7 +55,7 @@ def definitions(order: Order) -> list[str]:
     used = (
         "All measured numbers are of ais_bench on the NPU named."
         if order.engine == "ascend"
-        else "All measured numbers are of ONNX Runtime on the device named; no NPU took part."
+        else "All measured numbers are of the engine and the device named; no NPU took part."
     )
     texts = [
         used,
@@ -66,6 +66,11 @@ def definitions(order: Order) -> list[str]:
         f"reads for fps: {order.sample_bytes / 1e6:.2f} MB a sample times fps, what the disk must deliver for that fps "
         "to be reached.",
     ]
+    if order.precision == "bf16":
+        texts.append(
+            "flips: of rows computed in float32 too, those whose best class is another in bfloat16; rows of the store, "
+            "or of random bytes without one."
+        )
     if order.recipe.published:
         told = "; ".join(
             f"{entry.source} (average_clips {entry.average_clips}"
@@ -83,7 +88,7 @@ def _cells(order: Order, row: Row) -> list[str]:
     end_to_end = NO_STORE if row.samples_per_second is None else f"{row.samples_per_second:.2f}"
     cells = [
         row.chip,
-        row.engine,
+        row.engine if row.flips is None else "{}, flips {} of {}".format(row.engine, *row.flips),
         str(row.batch_size),
         row.dataset,
         NO_STORE if row.n is None else str(row.n),

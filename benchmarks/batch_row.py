@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from export.modify_onnx import modify_onnx
 from export.record import code_digest
 from export.to_onnx import to_onnx
 from infer.bench import infer
+from infer.engine import LocalEngine, Precision
 from infer.performance import InferenceResult
 from postprocess.metrics import Proportion
 from postprocess.score import score
@@ -25,6 +26,7 @@ from vidom.errors import BadData, JudgementFailed
 from vidom.files import read_json, sha256_file, write_json
 from vidom.machine import look_at_machine
 from vidom.recipe import Recipe
+from vidom.requirements import installed_version
 
 __all__ = ["Order", "Row", "measured_row"]
 
@@ -39,8 +41,9 @@ class Order:
     checkpoint: str
     input_dtype: InputDtype
     store: Path | None
-    engine: Literal["onnxruntime", "ascend"]
+    engine: LocalEngine | Literal["ascend"]
     provider: str | None
+    precision: Precision | None = None
     device: str
     soc_version: str | None
     loop: int
@@ -58,7 +61,8 @@ class Row:
 
     `top1` and `top5` are (accuracy, low, high) with the 95 % Wilson interval of `n` samples. `fps` is samples a second
     of execution alone, `samples_per_second` that from the first byte read to the last output written. What needs a
-    clip store is None without one.
+    clip store is None without one. `flips` are the top-1 flips of a run in bf16 and how many rows were computed in
+    float32 too to find them: rows of the store or, without one, of random bytes.
     """
 
     batch_size: int
@@ -71,6 +75,7 @@ class Row:
     fps: float
     samples_per_second: float | None
     padded_rows: int | None
+    flips: tuple[int, ...] | None = None
 
 
 def measured_row(order: Order, batch_size: int) -> Row:
@@ -101,8 +106,9 @@ def _key(order: Order, naive: Path) -> str:
     facts: Mapping[str, Any] = {
         "model": sha256_file(naive),
         "code": code_digest(),
-        "engine": [order.engine, order.provider, order.device, order.soc_version],
+        "engine": [order.engine, order.provider, order.precision, order.device, order.soc_version],
         "onnxruntime": onnxruntime.__version__,
+        "openvino": installed_version("openvino"),
         "threads": look_at_machine(order.output_dir).cores_usable,
         "store": sha256_file(order.store / "manifest.json") if order.store else None,
         "loop": order.loop,
@@ -122,10 +128,12 @@ def _read_rows(folder: Path) -> dict[str, Row]:
         ) from None
 
 
-def _row(*, top1: Sequence[float] | None, top5: Sequence[float] | None, **rest: Any) -> Row:
+def _row(**entry: Any) -> Row:
     """Return the row that JSON gave back, its lists as tuples."""
-    first, fifth = (None if share is None else tuple(share) for share in (top1, top5))
-    return Row(top1=first, top5=fifth, **rest)
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+    }
+    return Row(**values)
 
 
 def _built(order: Order, naive: Path, batch_size: int) -> Path:
@@ -135,7 +143,7 @@ def _built(order: Order, naive: Path, batch_size: int) -> Path:
         raise JudgementFailed(
             f"Surgery changed what {naive} computes, so nothing was measured:\n{done.equivalence.lines()}"
         )
-    if order.engine == "onnxruntime":
+    if order.engine != "ascend":
         return final
     # Only where ATC compiles is this part of export needed.
     from export.to_om import to_om
@@ -161,11 +169,14 @@ def _measure(order: Order, batch_size: int, model: Path) -> Row:
         )
         metrics = score(result_path=str(on_store.summary), info_path=_info(order.store)).metrics
         n, top1, top5 = metrics.n, _shares(metrics.top1), _shares(metrics.top5)
-    pure = _infer(order, model, loop=order.loop)
+    pure = _infer(
+        order, model, loop=order.loop, pure_data_type="random" if order.precision == "bf16" else "zero"
+    )
+    check = (on_store or pure).precision_check
     return Row(
         batch_size=batch_size,
         chip=_chip(pure),
-        engine=f"{pure.engine} {pure.engine_version}",
+        engine=" ".join(filter(None, (pure.engine, pure.engine_version, order.precision))),
         dataset=order.recipe.dataset.name,
         n=n,
         top1=top1,
@@ -173,12 +184,19 @@ def _measure(order: Order, batch_size: int, model: Path) -> Row:
         fps=pure.throughput,
         samples_per_second=on_store.samples_per_second if on_store else None,
         padded_rows=on_store.padded_rows if on_store else None,
+        flips=(check.top1_flips, check.rows) if check else None,
     )
 
 
 def _infer(order: Order, model: Path, **options: Any) -> InferenceResult:
     return infer(
-        model=model, engine=order.engine, provider=order.provider, device=order.device, say=log, **options
+        model=model,
+        engine=order.engine,
+        provider=order.provider,
+        precision=order.precision,
+        device=order.device,
+        say=log,
+        **options,
     )
 
 
@@ -196,7 +214,7 @@ def _shares(proportion: Proportion) -> tuple[float, ...]:
 
 
 def _chip(result: InferenceResult) -> str:
-    if result.device != "CPU (ONNX Runtime)":
+    if not result.device.startswith("CPU "):
         return result.device
     machine = look_at_machine(Path.cwd())
     return f"{machine.processor}, {machine.cores_usable} cores"

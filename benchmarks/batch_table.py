@@ -17,6 +17,7 @@ from benchmarks.batch_row import Order, Row, measured_row
 from export.deployable import InputDtype
 from export.to_onnx import add_model_options, recipe_of
 from infer.choice import lacking_for_npu
+from infer.engine import PRECISIONS, LocalEngine, Precision
 from infer.options import ENGINES, EngineName
 from vidom.cann import find_atc
 from vidom.clip_store import ClipStore
@@ -46,6 +47,7 @@ def batch_table(
     store: Path | None = None,
     engine: EngineName = "auto",
     provider: str | None = None,
+    precision: Precision | None = None,
     device: str = "0",
     soc_version: str | None = None,
     input_dtype: InputDtype = "float32",
@@ -74,6 +76,7 @@ def batch_table(
         store=ClipStore.open(store).folder if store else None,
         engine=_engine(engine),
         provider=provider,
+        precision=precision,
         device=device,
         soc_version=soc_version,
         loop=loop,
@@ -90,7 +93,7 @@ def batch_table(
     return BatchTable(tuple(rows), text, output_dir)
 
 
-def _engine(asked: EngineName) -> Literal["onnxruntime", "ascend"]:
+def _engine(asked: EngineName) -> LocalEngine | Literal["ascend"]:
     if asked != "auto":
         return asked
     lacking = lacking_for_npu() or ("" if find_atc() else "atc is not on PATH")
@@ -111,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--engine", choices=ENGINES, default="auto", help="auto: ascend if an NPU, ais_bench and ATC are here"
     )
     add("--provider", help="ONNX Runtime's execution provider, e.g. CUDA; without it the CPU")
+    add("--precision", choices=PRECISIONS, help="of --engine openvino: f32 (default) or bf16")
     add("--device", default="0", help="NPU number, or several as 0,1")
     add("--soc_version", help="chip to compile for; else the one npu-smi shows")
     add("--loop", type=int, default=20, help="executions of the pure-performance loop")
@@ -124,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         store=options.store,
         engine=options.engine,
         provider=options.provider,
+        precision=options.precision,
         device=options.device,
         soc_version=options.soc_version,
         input_dtype=options.input_dtype,

@@ -121,6 +121,32 @@ def test_another_store_is_measured_anew_and_none_leaves_the_accuracy_out(
         batch_table(**options, output_dir=tmp_path / "out")
 
 
+def test_openvino_in_bf16_shows_its_flips(tiny_recipe: Path, store: Path, tmp_path: Path):
+    openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
+    able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    precision = "bf16" if able else "f32"
+    table = batch_table(
+        recipe=load_recipe(str(tiny_recipe)),
+        batches=[2],
+        checkpoint="seeded:0",
+        store=store,
+        engine="openvino",
+        precision=precision,
+        loop=2,
+        output_dir=tmp_path,
+    )
+    (row,) = table.rows
+    assert row.engine == f"openvino {openvino.__version__.split('-')[0]} {precision}"
+    assert row.top1 and row.top1[0] == pytest.approx(RIGHT / SAMPLES, abs=1 / SAMPLES)
+    if able:
+        assert row.flips is not None and row.flips[1] == SAMPLES
+        assert f"bf16, flips {row.flips[0]} of {SAMPLES} |" in table.text
+    assert batch_table(
+        recipe=load_recipe(str(tiny_recipe)), batches=[2], checkpoint="seeded:0", store=store, engine="openvino",
+        precision=precision, loop=2, output_dir=tmp_path,
+    ).rows == (row,)  # fmt: skip
+
+
 def order_of(name: str) -> Order:
     return Order(
         recipe=load_recipe(name),
