@@ -86,7 +86,7 @@ class OpenVinoEngine:
     def upload(self, arrays: Sequence[Array]) -> list[Any]:
         """Return the arrays as tensors of the runtime, which share the memory of contiguous, writeable ones."""
         check_arrays(self.path, self.inputs, arrays)
-        return [self._tensor(np.require(array, requirements="CW"), shared_memory=True) for array in arrays]
+        return [self._tensor(np.require(array, requirements=["C", "W"]), shared_memory=True) for array in arrays]
 
     def execute(self, feeds: Sequence[Any]) -> list[Any]:
         """Return the runtime's output tensors for uploaded inputs; the next execution overwrites them."""
