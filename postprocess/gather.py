@@ -44,13 +44,14 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
 
     float32 is what engines compute in, so that an NPY and a BIN of one run give the same array; of a TXT its
     six decimals are left. Rows of several views of a sample are averaged in float64, in the order of the views.
-    Memory is three such arrays and some hundred files.
+    Memory is the array, with several views three of them, and some hundred files.
 
     Raises BadData that names the files with another number of rows or columns or without numbers, and the
     samples with a NaN or infinite score. A file may lack its padding rows.
     """
     order = {index: position for position, index in enumerate(sorted(labels))}
-    sums = np.zeros((len(order), classes))
+    views = len({match.view for match in matches})
+    sums = np.zeros((len(order), classes), np.float64 if views > 1 else np.float32)
     misshapen: list[str] = []
     by_view = sorted(matches, key=lambda match: match.view)
     # What becomes infinite or NaN here is refused below.
@@ -78,7 +79,8 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
         )
     # A value beyond float32 becomes infinite as well.
     with np.errstate(over="ignore"):
-        scores = (sums / len({match.view for match in matches})).astype(np.float32)
+        sums /= views
+        scores = sums.astype(np.float32, copy=False)
     check_finite(scores, sorted(labels))
     return scores
 
