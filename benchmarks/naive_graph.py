@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from export.surgery import model_bytes, run_passes
-from export.to_onnx import INPUT_NAME, build_deployable, to_onnx
+from export.to_onnx import build_deployable, to_onnx
+from export.tracing import INPUT_NAME
 from networks.tsm import ShiftedConv
 from vidom.files import atomic_path, write_bytes
 from vidom.recipe import Recipe

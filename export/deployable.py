@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
+from vidom.aipp import aipp_of
 from vidom.recipe import Recipe
 from vidom.views import ViewPlan
 
-__all__ = ["Deployable", "InputDtype"]
+__all__ = ["INPUT_DTYPES", "Deployable", "InputDtype", "input_shape"]
 
-InputDtype = Literal["float32", "uint8"]
+InputDtype = Literal["float32", "uint8", "aipp"]
+INPUT_DTYPES: tuple[InputDtype, ...] = get_args(InputDtype)
+
+
+class _OfFrames(Protocol):
+    def of_frames(self, frames: Tensor) -> Tensor:
+        """Return the logits of each clip of frames [N, 3, H, W]."""
+
+
+def input_shape(recipe: Recipe, batch_size: int, input_dtype: InputDtype) -> tuple[int, ...]:
+    """Return the shape of the model's input for that many samples.
+
+    For "aipp" the frames of all samples are one row of pictures. Raises UsageError as `aipp_of` does.
+    """
+    batch, *sample = recipe.input_shape(batch_size)
+    if input_dtype != "aipp":
+        return (batch, *sample)
+    frames = aipp_of(recipe.views).frames_per_sample
+    return (batch * frames, *sample[1:])
 
 
 class Deployable(nn.Module):
@@ -20,7 +39,8 @@ class Deployable(nn.Module):
 
     The input has the recipe's shape, a batch of its view plan's `sample_shape`. As float32 it is normalised
     already; as uint8 it holds pixels 0..255 and (x / pixel_scale - mean) / std is computed here, in the order
-    of operations that preprocessing uses, so that both inputs give the same float32 values bit for bit.
+    of operations that preprocessing uses, so that both inputs give the same float32 values bit for bit. For "aipp"
+    it is normalised float32 again, which an NPU's AIPP makes of pixels, and a row of pictures, see `input_shape`.
 
     Rows are softmax(mean of the clips' logits) for `average_clips` "score", the mean of the clips' softmax
     for "prob" (mmaction2's meaning of both words), the mean logits when the recipe's head has no softmax.
@@ -36,6 +56,7 @@ class Deployable(nn.Module):
         self.clips = recipe.views.clips
         self.head = recipe.head
         self.normalise = input_dtype == "uint8"
+        self.of_pictures = input_dtype == "aipp"
         self.pixel_scale = recipe.views.pixel_scale
         self.register_buffer("mean", _along_channels(recipe.views.mean, recipe.views))
         self.register_buffer("std", _along_channels(recipe.views.std, recipe.views))
@@ -51,6 +72,8 @@ class Deployable(nn.Module):
             if self.pixel_scale != 1:
                 pixels = pixels / self.pixel_scale
             samples = (pixels + -self.mean) / self.std
+        if self.of_pictures:
+            return cast("_OfFrames", self.network).of_frames(samples)
         logits: Tensor = self.network(samples)
         return logits
 

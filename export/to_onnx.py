@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from argparse import BooleanOptionalAction, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
 
-from export.deployable import Deployable, InputDtype
+from export.deployable import INPUT_DTYPES, Deployable, InputDtype
 from export.record import code_digest, is_fresh, write_record
+from export.tracing import set_batch, traced
 from networks.build import Provenance, load_network
+from vidom.aipp import aipp_of
 from vidom.command import Parser, log, run
 from vidom.errors import UsageError
 from vidom.files import atomic_path
@@ -26,7 +24,6 @@ __all__ = ["OPSETS", "add_model_options", "add_per_view", "build_deployable", "m
 
 # ATC reads opset 9 to 13 in every CANN release since 5.0.4; 12 has nothing that 11 and 13 lack here.
 OPSETS = (11, 13)
-INPUT_NAME = "clips"
 
 
 def to_onnx(
@@ -42,12 +39,16 @@ def to_onnx(
     """`output` is an ONNX model of the recipe with the checkpoint's weights, input (batch, *sample shape).
 
     `recipe.one_view()` gives the model that takes a sample's views one by one, input (batch, *view shape), whose
-    rows the scorer averages.
+    rows the scorer averages. With `input_dtype` "aipp" the input is [batch * frames, 3, height, width], and the
+    model's metadata say how AIPP must normalise.
 
     The network is traced with one sample whatever `batch_size` is, since no operator of it depends on the
     batch; memory stays that of one sample. A model that is there already and was made from the same
-    things is left alone. Raises UsageError for an unknown checkpoint, BadData for an unfit one.
+    things is left alone. Raises UsageError for an unknown checkpoint, and for "aipp" where the recipe's samples are
+    no row of pictures or the batch is left open; BadData for an unfit checkpoint.
     """
+    if input_dtype == "aipp":
+        _check_aipp(recipe, dynamic_batch=dynamic_batch)
     deployable, provenance = build_deployable(recipe, checkpoint, input_dtype=input_dtype)
     made_from = {
         "recipe": recipe.name,
@@ -62,9 +63,10 @@ def to_onnx(
         log(f"{output} is up to date.")
         return output
     with atomic_path(output) as temporary:
-        _trace(deployable, recipe, temporary, opset=opset, input_dtype=input_dtype)
-        model = onnx.load(temporary)
-        _set_batch(model, recipe, None if dynamic_batch else batch_size)
+        model = traced(deployable, recipe, temporary, opset=opset, input_dtype=input_dtype)
+        set_batch(model, recipe, None if dynamic_batch else batch_size, input_dtype=input_dtype)
+        if input_dtype == "aipp":
+            onnx.helper.set_model_props(model, aipp_of(recipe.views).metadata)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, temporary)
     write_record(output, made_from)
@@ -97,49 +99,23 @@ def build_deployable(
     return Deployable(network, recipe, input_dtype=input_dtype).eval(), provenance
 
 
+def _check_aipp(recipe: Recipe, *, dynamic_batch: bool) -> None:
+    if dynamic_batch:
+        raise UsageError(
+            "--dynamic_batch contradicts --input_dtype aipp: dimension 0 of its input counts the frames of all "
+            "samples, and static AIPP needs it fixed. Export a model for each batch."
+        )
+    height, width = recipe.views.sample_shape[-2:]
+    aipp_of(recipe.views).config(name=recipe.name, width=width, height=height)
+    log(
+        "--input_dtype aipp is experimental: it follows the vendor's documents and was never run on an NPU. Only an "
+        "NPU takes its uint8 files (pack with --dtype aipp); elsewhere the model takes normalised float32."
+    )
+
+
 def _own_checkpoint(recipe: Recipe) -> str:
     path = Path(__file__).resolve().parents[1] / recipe.checkpoint.file
     return str(path) if path.is_file() else ""
-
-
-def _trace(
-    deployable: Deployable, recipe: Recipe, path: Path, *, opset: int, input_dtype: InputDtype
-) -> None:
-    sample = torch.zeros(recipe.input_shape(1), dtype=getattr(torch, input_dtype))
-    with _quiet_exporter(), torch.no_grad():
-        torch.onnx.export(
-            deployable,
-            (sample,),
-            path,
-            opset_version=opset,
-            input_names=[INPUT_NAME],
-            output_names=["probabilities" if recipe.head.softmax else "logits"],
-            dynamo=False,
-        )
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    # The TorchScript exporter is the one whose opset 11 graphs ATC reads; its notice of being the older
-    # one is not news to the user, nor that sizes other than the batch become constants, which is wanted.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore", category=DeprecationWarning)
-        warnings.simplefilter("ignore", category=UserWarning)
-        warnings.filterwarnings("ignore", message="Converting a tensor to a Python")
-        yield
-
-
-def _set_batch(model: onnx.ModelProto, recipe: Recipe, batch_size: int | None) -> None:
-    for value, shape in (
-        (model.graph.input[0], recipe.input_shape(batch_size or 1)),
-        (model.graph.output[0], recipe.output_shape(batch_size or 1)),
-    ):
-        dims = value.type.tensor_type.shape
-        del dims.dim[:]
-        for size in shape:
-            dims.dim.add().dim_value = size
-        if batch_size is None:
-            dims.dim[0].dim_param = "batch"
 
 
 def add_model_options(parser: Parser) -> None:
@@ -156,7 +132,10 @@ def add_model_options(parser: Parser) -> None:
         "--average_clips", choices=("prob", "score"), help="overrides the recipe's head.average_clips"
     )
     parser.add_argument(
-        "--input_dtype", choices=("float32", "uint8"), default="float32", help="uint8: normalise in the graph"
+        "--input_dtype",
+        choices=INPUT_DTYPES,
+        default="float32",
+        help="uint8: the graph normalises; aipp: an NPU's AIPP normalises, of TSM and PP-TSM only (experimental)",
     )
 
 

@@ -179,7 +179,10 @@ class PPTSM(nn.Module):
         """
         if int(x.shape[1]) % self.head.num_segments:
             raise ValueError(f"{x.shape[1]} frames are no whole clips of {self.head.num_segments}")
-        frames = x.reshape(-1, *(int(size) for size in x.shape[2:]))
+        return self.of_frames(x.reshape(-1, *(int(size) for size in x.shape[2:])))
+
+    def of_frames(self, frames: Tensor) -> Tensor:
+        """Return logits `[N / num_segments, num_classes]` for `frames: [N, 3, H, W]`, clip after clip."""
         return self.head(self.backbone(frames))  # type: ignore[no-any-return]
 
     def _initialise(self) -> None:
