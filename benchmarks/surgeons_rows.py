@@ -68,7 +68,7 @@ def sample_of(model: Path) -> Feed:
     """Return a random sample for the one input of `model`, by the input's name; a free batch is 1."""
     graph = load_model(model)
     probe = Probe.of(graph)
-    shape = (batch_of(graph) or 1, *probe.sample_shape)
+    shape = ((batch_of(graph) or 1) * probe.rows_per_sample, *probe.row_shape)
     generator = np.random.default_rng(0)
     if probe.dtype == np.uint8:
         return {probe.entry: generator.integers(0, 256, shape, dtype=np.uint8)}

@@ -12,7 +12,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from export.surgery.model_file import model_bytes
-from export.surgery.values import batch_of, data_input
+from export.surgery.values import batch_of, data_input, rows_per_sample
 from vidom.errors import BadData, UsageError
 
 __all__ = ["Probe", "Rows", "logits_of"]
@@ -32,12 +32,16 @@ _AFTER_SOFTMAX = ("Identity", "ReduceMean", "Reshape", "Squeeze")
 
 @dataclass(frozen=True)
 class Probe:
-    """A graph that also gives out the logits in front of a final Softmax, and what it takes."""
+    """A graph that also gives out the logits in front of a final Softmax, and what it takes.
+
+    It takes `batch` samples, each `rows_per_sample` rows of the input.
+    """
 
     content: bytes
     entry: str
     batch: int
-    sample_shape: tuple[int, ...]
+    row_shape: tuple[int, ...]
+    rows_per_sample: int
     dtype: np.dtype[Any]
     outputs: tuple[str, ...]
 
@@ -46,8 +50,8 @@ class Probe:
         """Return the probe of `model`, which stays as it is. Raises UsageError for samples of unknown size."""
         twin = model.clone()
         entry = data_input(twin)
-        sample = tuple(entry.shape or ())[1:]
-        if entry.dtype is None or not all(isinstance(dim, int) for dim in sample):
+        row = tuple(entry.shape or ())[1:]
+        if entry.dtype is None or not all(isinstance(dim, int) for dim in row):
             raise UsageError(
                 f"The input {entry.name} has the shape {entry.shape}; to be run, everything but the batch must be "
                 "a number. Export it with fixed sizes."
@@ -58,10 +62,16 @@ class Probe:
             content=model_bytes(twin),
             entry=str(entry.name),
             batch=batch_of(twin) or 2,
-            sample_shape=tuple(int(dim) for dim in sample if isinstance(dim, int)),
+            row_shape=tuple(int(dim) for dim in row if isinstance(dim, int)),
+            rows_per_sample=rows_per_sample(twin),
             dtype=np.dtype(entry.dtype.numpy()),
             outputs=names,
         )
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample: that of a row, or of all its rows where there are several."""
+        return (self.rows_per_sample, *self.row_shape) if self.rows_per_sample > 1 else self.row_shape
 
     def rows(self, samples: npt.NDArray[Any], order: npt.NDArray[np.int64]) -> dict[str, Rows]:
         """Return every output for `samples[order]`, each as [samples, rows per sample, ...].
@@ -75,7 +85,8 @@ class Probe:
         for start in range(0, len(order), self.batch):
             part = order[start : start + self.batch]
             filled = np.concatenate([part, np.repeat(order[:1], self.batch - len(part))])
-            outputs = _run(session, names, {self.entry: samples[filled]})
+            fed = samples[filled].reshape(self.batch * self.rows_per_sample, *self.row_shape)
+            outputs = _run(session, names, {self.entry: fed})
             for name, output in zip(names, outputs, strict=True):
                 if not output.ndim or output.shape[0] % self.batch:
                     raise BadData(

@@ -9,7 +9,16 @@ import onnx_ir as ir
 
 from export.surgery.contract import Options
 from export.surgery.shapes import record_shapes, resolved
-from export.surgery.values import add_constant, constant, data_input, drop_unused, integers, static_dims
+from export.surgery.values import (
+    add_constant,
+    batch_of,
+    constant,
+    data_input,
+    drop_unused,
+    integers,
+    rows_per_sample,
+    static_dims,
+)
 from vidom.errors import BadData, UsageError
 
 __all__ = ["set_batch"]
@@ -26,7 +35,8 @@ def set_batch(model: ir.Model, options: Options) -> bool:
 
     Rewritten, on the way from the data input to the outputs:
 
-    1. dimension 0 of the data input, whether it was another number or a symbol;
+    1. dimension 0 of the data input, whether it was another number or a symbol; in a model for AIPP it becomes the
+       number of pictures;
     2. the target of every Reshape and Expand becomes a constant in full, its dimension 0 multiplied by
        new batch / old batch, whether it was a constant with the old batch in it, a constant with -1, or
        computed by Shape and Gather;
@@ -46,11 +56,11 @@ def set_batch(model: ir.Model, options: Options) -> bool:
     if batch < 1:
         raise UsageError(f"The batch must be at least 1, found {batch}.")
     entry = data_input(model)
-    old = _old_batch(entry)
+    old = _old_batch(model, entry)
     before = resolved(model, batch=old)
     data = _data_values(model, entry)
     wanted = {str(value.name): _scaled(value, before, old=old, new=batch) for value in data}
-    modified = _declare(entry, batch)
+    modified = _declare(entry, batch * rows_per_sample(model))
     for node in [value.producer() for value in data]:
         if node is not None and not node.domain and node.op_type in _SHAPED_BY_INPUT:
             modified |= _write_target(model.graph, node, wanted)
@@ -64,7 +74,7 @@ def set_batch(model: ir.Model, options: Options) -> bool:
     return modified
 
 
-def _old_batch(entry: ir.Value) -> int:
+def _old_batch(model: ir.Model, entry: ir.Value) -> int:
     dims = tuple(entry.shape or ())
     unknown = [axis for axis, dim in enumerate(dims) if axis and not isinstance(dim, int)]
     if unknown:
@@ -72,7 +82,7 @@ def _old_batch(entry: ir.Value) -> int:
             f"The input {entry.name} has unknown sizes at dimension {', '.join(map(str, unknown))} of "
             f"{entry.shape}; only the batch, dimension 0, may be symbolic. Export it with fixed sizes."
         )
-    return int(dims[0]) if isinstance(dims[0], int) else 1
+    return batch_of(model) or 1
 
 
 def _data_values(model: ir.Model, entry: ir.Value) -> list[ir.Value]:
@@ -98,10 +108,10 @@ def _scaled(value: ir.Value, before: Mapping[str, ir.Value], *, old: int, new: i
     return (dims[0] // old * new, *dims[1:])
 
 
-def _declare(entry: ir.Value, batch: int) -> bool:
+def _declare(entry: ir.Value, rows: int) -> bool:
     dims = tuple(entry.shape or ())
-    entry.shape = ir.Shape([batch, *dims[1:]])
-    return dims[0] != batch
+    entry.shape = ir.Shape([rows, *dims[1:]])
+    return dims[0] != rows
 
 
 def _write_target(graph: ir.Graph, node: ir.Node, wanted: Mapping[str, Shape]) -> bool:

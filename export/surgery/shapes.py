@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 from onnxscript import optimizer
 
-from export.surgery.values import data_input, free_constants
+from export.surgery.values import data_input, free_constants, rows_per_sample
 from vidom.errors import BadData
 
 __all__ = ["fold", "forget_shapes", "record_shapes", "resolved"]
@@ -26,14 +26,14 @@ _KEPT = ("DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear")
 def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Value]:
     """Return, by name, every value of `model` with the type and shape that follow from its inputs.
 
-    `batch`, if given, stands in for dimension 0 of the data input. Shapes that the file states for inner
+    `batch`, if given, stands in for the samples that the data input holds. Shapes that the file states for inner
     values are not believed. `model` is left as it is. Raises BadData when the shapes of some node
     contradict each other.
     """
     twin = model.clone()
     if batch is not None:
         entry = data_input(twin)
-        entry.shape = ir.Shape([batch, *tuple(entry.shape or ())[1:]])
+        entry.shape = ir.Shape([batch * rows_per_sample(twin), *tuple(entry.shape or ())[1:]])
     free_constants(twin)
     forget_shapes(twin)
     fold(twin)

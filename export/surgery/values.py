@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from vidom.aipp import read_aipp
 from vidom.errors import BadData
 
 __all__ = [
@@ -22,12 +23,13 @@ __all__ = [
     "integers",
     "only_use",
     "opset",
+    "rows_per_sample",
     "static_dims",
 ]
 
 
 def data_input(model: ir.Model) -> ir.Value:
-    """Return the one input that is not a weight; its dimension 0 is the batch.
+    """Return the one input that is not a weight; its dimension 0 is the batch, times `rows_per_sample`.
 
     Raises BadData when the graph has none or several, or when that input has no dimensions.
     """
@@ -42,10 +44,27 @@ def data_input(model: ir.Model) -> ir.Value:
     return inputs[0]
 
 
+def rows_per_sample(model: ir.Model) -> int:
+    """Return how many rows of the data input are one sample: its pictures in a model for AIPP, else 1."""
+    aipp = read_aipp(model.metadata_props, origin=f"the graph {model.graph.name}")
+    return aipp.frames_per_sample if aipp else 1
+
+
 def batch_of(model: ir.Model) -> int | None:
-    """Return dimension 0 of the data input, None when it is symbolic."""
-    dims = tuple(data_input(model).shape or ())
-    return int(dims[0]) if isinstance(dims[0], int) else None
+    """Return how many samples the data input holds, None when its dimension 0 is symbolic.
+
+    Raises BadData when it does not hold whole samples.
+    """
+    entry, rows = data_input(model), rows_per_sample(model)
+    lead = tuple(entry.shape or ())[0]
+    if not isinstance(lead, int):
+        return None
+    if lead % rows:
+        raise BadData(
+            f"The input {entry.name} holds {lead} pictures, which are no whole samples of {rows}, as the metadata of "
+            "the model count them. Export it again."
+        )
+    return lead // rows
 
 
 def opset(model: ir.Model) -> int:
