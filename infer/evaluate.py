@@ -5,6 +5,7 @@ Videos are decoded into batches while the engine computes, and only results are 
     OUTPUT_DIR/record.jsonl      a row of scores for each sample (see `infer.evaluate_record`)
     OUTPUT_DIR/metrics.json      the metrics (see `postprocess.metrics_file`)
     OUTPUT_DIR/evaluation.json   how they came about: engine, rates, what could not be read
+    OUTPUT_DIR/comparison.json   with --compare: the same samples in another run, pair by pair
 
 A run that was killed continues with the same command and ends with the same `metrics.json`, byte for byte, which is
 also the one that packing, inference and scoring give.
@@ -12,28 +13,33 @@ also the one that packing, inference and scoring give.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infer.choice import choose_engine
 from infer.engine import PRECISIONS, Precision, open_engine
+from infer.evaluate_compare import COMPARISON_NAME, Comparison, compare_records, record_in
 from infer.evaluate_plan import OnBad, Plan, Ran, plan_evaluation
 from infer.evaluate_record import RECORD_NAME, read_header
 from infer.evaluate_result import METRICS_NAME, score_record
 from infer.evaluate_stream import run_streamed
+from infer.evaluate_window import WindowedModel, run_windowed
 from infer.options import ENGINES, EngineName
 from postprocess.metrics import Metrics
 from postprocess.scored import Scored, accuracy_remarks, accuracy_text
+from preprocess.pixels import Dtype
 from vidom.clip_store import Skipped
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, UsageError
-from vidom.files import write_json
+from vidom.files import human_bytes, parse_bytes, write_json
 from vidom.machine import usable_cores
 from vidom.recipe import Recipe, load_recipe
 
 __all__ = ["Evaluation", "conclude", "evaluate", "main"]
+
+_WINDOW_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Evaluation:
     skipped: tuple[Skipped, ...]
     remarks: tuple[str, ...]
     ran: Ran
+    comparison: Comparison | None
 
 
 def evaluate(
@@ -63,38 +70,53 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     on_bad: OnBad = "fail",
+    compare: Path | None = None,
+    window: int | None = None,
+    dtype: Dtype | None = None,
+    device: str = "0",
 ) -> Evaluation:
     """Return the metrics of the model on the list; they and the record of all scores are in `output_dir`.
 
     Samples are made in the dtype of the model's input, whose batch has any size; `batch_size` is for a symbolic one.
     `workers` processes decode (default: one per core) while the engine runs on `threads`. With `limit` only so many
-    samples are evaluated, drawn by class with `seed`. Raises UsageError when model and recipe do not fit or the
-    folder holds another evaluation, BadData at the first unreadable sample unless `on_bad` is "skip"; what was
-    computed is kept, and the same call continues with it.
+    samples are evaluated, drawn by class with `seed`. `compare` is another evaluation's folder or record.
+
+    ais_bench reads files only: it is given `window` bytes of clips at a time (default: 2 GB), on `device`. An .om does
+    not tell its `dtype` (default: float32), nor its `batch_size` unless `build.json` is beside it.
+
+    Raises UsageError when model and recipe do not fit or the folder holds another evaluation, BadData at the first
+    unreadable sample unless `on_bad` is "skip"; what was computed is kept, and the same call continues with it.
     """
     workers = usable_cores() if workers is None else workers
     if workers < 1 or (threads is not None and threads < 1):
         raise UsageError("--workers and --threads must be at least 1.")
+    other = None if compare is None else record_in(compare)
     plan = plan_evaluation(recipe=recipe, data_root=data_root, ann_file=ann_file, limit=limit, seed=seed)
     choice = choose_engine(model, engine)
     log(f"engine {choice.engine}: {choice.reason}")
     log(plan.remark)
     if choice.engine == "ascend":
-        raise UsageError("--engine ascend reads files only.")
-    loaded = open_engine(
-        choice.model,
-        engine=choice.engine,
-        batch_size=batch_size,
-        threads=threads,
-        provider=provider,
-        precision=precision,
-    )
-    ran = run_streamed(plan, loaded, output_dir, workers=workers, on_bad=on_bad)
-    return conclude(plan, ran, output_dir)
+        _refuse({"--threads": threads, "--provider": provider, "--precision": precision}, "ascend")
+        offline = WindowedModel(choice.model, dtype or "float32", batch_size, device)
+        ran = run_windowed(
+            plan, offline, output_dir, window_bytes=window or _WINDOW_BYTES, workers=workers, on_bad=on_bad
+        )
+    else:
+        _refuse({"--window": window, "--dtype": dtype}, choice.engine)
+        loaded = open_engine(
+            choice.model,
+            engine=choice.engine,
+            batch_size=batch_size,
+            threads=threads,
+            provider=provider,
+            precision=precision,
+        )
+        ran = run_streamed(plan, loaded, output_dir, workers=workers, on_bad=on_bad)
+    return conclude(plan, ran, output_dir, compare=other)
 
 
-def conclude(plan: Plan, ran: Ran, output_dir: Path) -> Evaluation:
-    """The metrics of the record in `output_dir` are written beside it and returned.
+def conclude(plan: Plan, ran: Ran, output_dir: Path, *, compare: Path | None = None) -> Evaluation:
+    """The metrics of the record in `output_dir`, and its comparison with another, are beside it and returned.
 
     Raises BadData when no sample could be read, or as `score_record` does.
     """
@@ -110,7 +132,16 @@ def conclude(plan: Plan, ran: Ran, output_dir: Path) -> Evaluation:
     record, metrics = output_dir / RECORD_NAME, output_dir / METRICS_NAME
     scored = score_record(record, plan.jobs, ran.faults, recipe=plan.recipe, output=metrics)
     write_json(output_dir / "evaluation.json", _facts(record, scored, skipped, ran))
-    return Evaluation(scored.metrics, metrics, skipped, scored.remarks, ran)
+    comparison = None
+    if compare is not None:
+        comparison = compare_records(record, compare, output=output_dir / COMPARISON_NAME)
+    return Evaluation(scored.metrics, metrics, skipped, scored.remarks, ran, comparison)
+
+
+def _refuse(given: Mapping[str, object], engine: str) -> None:
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise UsageError(f"{', '.join(names)} is not for --engine {engine}. Leave it out.")
 
 
 def _facts(record: Path, scored: Scored, skipped: Sequence[Skipped], ran: Ran) -> dict[str, Any]:
@@ -153,11 +184,15 @@ def _parser() -> Parser:
     add("--precision", choices=PRECISIONS, help="of --engine openvino")
     add("--provider", help="ONNX Runtime's execution provider, e.g. CUDA; without it the CPU")
     add("--threads", type=int, help="of the engine; one per core if not given")
-    add("--batch_size", type=int, help="for a model whose batch axis is symbolic")
+    add("--batch_size", type=int, help="for a symbolic batch axis, or an .om without build.json")
     add("--workers", type=int, help="processes that decode; one per core if not given")
     add("--limit", type=int, help="only so many samples, each class with its share")
     add("--seed", type=int, default=0, help="another seed draws other samples")
     add("--on_bad", choices=("fail", "skip"), default="fail", help="what an unreadable video does")
+    add("--compare", type=Path, metavar="OTHER_RUN", help="folder of another evaluation, sample by sample")
+    add("--window", help="bytes of clips on disk at a time, such as 2GB (the default); --engine ascend only")
+    add("--dtype", choices=("float32", "uint8"), help="of an .om's input (default: float32)")
+    add("--device", default="0", help="NPU number, or several as 0,1")
     return parser
 
 
@@ -165,8 +200,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, evaluate, and print top-1 and top-5."""
     options = vars(_parser().parse_args(argv))
     recipe = load_recipe(options.pop("recipe"), options.pop("set"))
-    found = evaluate(recipe=recipe, **options)
+    window = options.pop("window")
+    found = evaluate(recipe=recipe, window=None if window is None else parse_bytes(window), **options)
     print(accuracy_text(found.metrics))
+    if found.comparison:
+        print(found.comparison.text)
     for line in (*_lines(found), *accuracy_remarks(found.metrics), *found.remarks):
         log(line)
     log(f"metrics written to {found.metrics_path}")
@@ -181,6 +219,8 @@ def _lines(found: Evaluation) -> list[str]:
             f"{ran.computed} samples in {ran.seconds:.1f} s: {ran.computed / ran.seconds:.2f} samples/s; the engine "
             f"computed for {100 * ran.engine_seconds / ran.seconds:.0f} % of the time."
         )
+    if ran.peak_disk_bytes:
+        lines.append(f"At most {human_bytes(ran.peak_disk_bytes)} of clips and outputs lay on disk.")
     if found.skipped:
         lines.append(f"{len(found.skipped)} videos could not be read and are not counted:")
         lines += [f"  {one.index} {one.id}: {one.reason}" for one in found.skipped]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from vidom.errors import BadData
+from vidom.errors import BadData, UsageError
 
 __all__ = [
     "TEMP_SUFFIX",
@@ -21,6 +22,7 @@ __all__ = [
     "crc32_file",
     "free_bytes",
     "human_bytes",
+    "parse_bytes",
     "read_json",
     "read_json_lines",
     "read_lines",
@@ -32,6 +34,8 @@ __all__ = [
 
 TEMP_SUFFIX = ".part"
 _CHUNK = 1 << 20
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([kMGT]?B)")
 
 
 @contextmanager
@@ -152,8 +156,16 @@ def free_bytes(folder: Path | str) -> int:
 
 def human_bytes(count: float) -> str:
     """Return `count` bytes in decimal units, as disks are sold: `935.2 GB`."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
+    for unit in _UNITS:
         if abs(count) < 1000 or unit == "TB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise ValueError("unreachable")
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes that `2GB`, `1.5 TB` or `800kB` names, in decimal units; UsageError for any other text."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise UsageError(f"{text!r} is no size; expected a number with {', '.join(_UNITS)}, such as 2GB.")
+    return int(float(found[1]) * 1000.0 ** _UNITS.index(found[2]))
