@@ -19,6 +19,7 @@ from export.parity import Parity, Tolerance, compare, render
 from export.record import read_record, write_record
 from export.surgery import model_bytes, run_passes
 from export.to_onnx import add_model_options, add_per_view, build_deployable, recipe_of
+from vidom.aipp import read_aipp
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, JudgementFailed
 from vidom.recipe import Recipe
@@ -53,12 +54,14 @@ def verify(
 
     Every model is run at its own batch and, with its batch rewritten, at 1 and 2, but for batches that would need
     too much memory. Logits are compared as well as rows, because probabilities near 1/classes hide errors. The
-    results stand in `build.json`. Models of single views take `recipe.one_view()`.
+    results stand in `build.json`. Models of single views take `recipe.one_view()`. A model for AIPP is compared with
+    the network of float32 samples: what AIPP itself does to pixels can not be run here.
     Raises JudgementFailed when an input makes no difference to the logits, a dead network's mark.
     """
     tolerance = tolerance or Tolerance()
-    deployable, _ = build_deployable(recipe, checkpoint, input_dtype=input_dtype)
-    truth = _truth(deployable, recipe, input_dtype)
+    fed: InputDtype = "uint8" if input_dtype == "uint8" else "float32"
+    deployable, _ = build_deployable(recipe, checkpoint, input_dtype=fed)
+    truth = _truth(deployable, recipe, fed)
     parities: list[Parity] = []
     for model in models:
         found = [
@@ -120,7 +123,7 @@ def _compare_at(batch_size: int, runner: Run, truth: _Truth, stage: str, toleran
 def _runners(path: Path, recipe: Recipe) -> Iterator[tuple[int, Run]]:
     """Yield (batch size, runner), each made when its turn comes, so that only one holds its activations."""
     model = _load(path, recipe)
-    own = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    own = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value // (_pictures(model, path) or 1)
     sizes = sorted({1, 2, own} - {0})
     sample_bytes = 4 * int(np.prod(recipe.input_shape(1)))
     fitting = [size for size in sizes if size == 1 or size * sample_bytes <= LARGEST_BATCH_BYTES]
@@ -144,12 +147,20 @@ def _load(path: Path, recipe: Recipe) -> onnx.ModelProto:
     except (DecodeError, OSError) as error:
         raise BadData(f"{path} is not an ONNX model ({error}). Export it again.") from None
     found = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)[1:]
+    if pictures := _pictures(model, path):
+        found = (pictures, *found)
     if found != recipe.views.sample_shape:
         raise BadData(
             f"{path} takes samples of shape {found}, but the recipe {recipe.name} makes {recipe.views.sample_shape} "
             f"({recipe.views.arithmetic}). Export it from this recipe."
         )
     return model
+
+
+def _pictures(model: onnx.ModelProto, path: Path) -> int | None:
+    """Return how many pictures a sample is in a model for AIPP, None in any other."""
+    aipp = read_aipp({entry.key: entry.value for entry in model.metadata_props}, origin=path)
+    return aipp.frames_per_sample if aipp else None
 
 
 def _runner(model: onnx.ModelProto, recipe: Recipe) -> Run:
@@ -162,10 +173,12 @@ def _runner(model: onnx.ModelProto, recipe: Recipe) -> Run:
         exposed.graph.output.append(onnx.helper.make_empty_tensor_value_info(logits_name))
         model = exposed
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    rows_name, input_name = session.get_outputs()[0].name, session.get_inputs()[0].name
+    rows_name, entry = session.get_outputs()[0].name, session.get_inputs()[0]
 
     def call(samples: Array) -> tuple[Array, Array]:
-        rows, logits = session.run([rows_name, logits_name], {input_name: samples})
+        # The frames of a model for AIPP lie in a row; any other takes samples as they are.
+        fed = samples.reshape(-1, *samples.shape[1 - len(entry.shape) :])
+        rows, logits = session.run([rows_name, logits_name], {entry.name: fed})
         return logits.reshape(len(samples), -1, recipe.dataset.num_classes).mean(axis=1), rows
 
     return call
