@@ -21,7 +21,7 @@ from vidom.machine import usable_cores
 from vidom.progress import progress
 from vidom.recipe import Recipe, load_recipe
 
-__all__ = ["main", "pack"]
+__all__ = ["main", "pack", "store_header"]
 
 OnBad = Literal["fail", "skip"]
 
@@ -56,7 +56,7 @@ def pack(
             "--batch_size out: files of one view serve every batch size."
         )
     annotations = list_samples(ann_file, data_root=data_root, recipe=recipe)[:limit]
-    header = _header(recipe, annotations, batch_size=batch_size, per_view=per_view, dtype=dtype)
+    header = store_header(recipe, annotations, batch_size=batch_size, per_view=per_view, dtype=dtype)
     writer = ClipStoreWriter(output_dir, header)
     groups = list(_unfinished(writer, annotations, data_root, recipe))
     _announce(header, annotations, groups, output_dir)
@@ -74,9 +74,10 @@ def pack(
     return ClipStore.open(output_dir)
 
 
-def _header(
+def store_header(
     recipe: Recipe, annotations: Sequence[Annotation], *, batch_size: int, per_view: bool, dtype: Dtype
 ) -> StoreHeader:
+    """Return what all tensors have in common of a store that is packed from these samples."""
     return StoreHeader(
         recipe=recipe.name,
         recipe_sha256=recipe.digest,
