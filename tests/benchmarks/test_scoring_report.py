@@ -1,0 +1,65 @@
+"""Scoring against ModelZoo's way: what is measured is the same work with the same outcome."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.modelzoo_scorer import read_texts, score_texts
+from benchmarks.scoring import main, scoring
+from benchmarks.scoring_files import draw_results
+from postprocess.score import score
+from vidom.errors import OutsideToolFailed, UsageError
+from vidom.results import OUTPUT_FORMATS
+
+
+def test_all_ways_come_to_the_same_accuracy(tmp_path: Path) -> None:
+    drawn = draw_results(tmp_path / "drawn", samples=300, classes=7)
+    info = drawn.info(250)
+    assert len(info.read_text().splitlines()) == 250
+    truth = score_texts(drawn.summary("TXT", 250), info)
+    assert 0 < truth[0] < truth[1] < 1
+    for outfmt in OUTPUT_FORMATS:
+        metrics = score(
+            result_path=drawn.summary(outfmt, 250), info_path=info, num_classes=7, output=tmp_path / "m.json"
+        ).metrics
+        assert [metrics.top1.value, metrics.top5.value] == truth
+    sums = [row.sum() for row in read_texts(drawn.summary("TXT", 300))]
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
+
+
+def test_the_report_has_a_row_for_each_way_and_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--output_dir", str(tmp_path), "--samples", "120", "--classes", "6", "--rounds", "1"]
+    code = main([*words, "--modelzoo_python", sys.executable])
+    assert capsys.readouterr().out == (tmp_path / "scoring.md").read_text()
+    document = json.loads((tmp_path / "scoring.json").read_text())
+    assert code == (0 if all(bar["met"] for bar in document["bars"]) else 1)
+    reading, whole, growth = (table["rows"] for table in document["tables"])
+    version = f"Python {sys.version.split()[0]}, numpy {np.__version__}"
+    assert [row[0] for row in whole] == [
+        "ModelZoo's way, TXT", f"ModelZoo's way, TXT, {version}", "vidom, BIN", "vidom, NPY", "vidom, TXT",
+    ]  # fmt: skip
+    assert [row[0] for row in growth] == [10, 100, 120]
+    assert [row[1] for row in whole] == growth[-1][1:6]
+    for rows in (reading, whole):
+        for row in rows:
+            assert row[3] == pytest.approx(rows[0][1] / row[1])
+    times = {row[0]: row[1] for row in reading}
+    bars = [bar["found"] for bar in document["bars"]]
+    assert bars[0] == pytest.approx(times["np.loadtxt on each file"] / times["vidom, TXT"])
+    assert len(bars) == 3
+    # Only the report is left, not the drawn results.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scoring.json", "scoring.md", "scoring.png"]
+
+
+def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="10 samples"):
+        scoring(output_dir=tmp_path, samples=9)
+    with pytest.raises(OutsideToolFailed, match="numpy"):
+        scoring(output_dir=tmp_path, samples=10, modelzoo_python="/bin/true")
