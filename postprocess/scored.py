@@ -44,7 +44,7 @@ def write_scored(
     lines = "".join(f"{index} {labels[index]}\n" for index in indices)
     provenance = {
         "labels_sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        "outputs_sha256": hashlib.sha256(scores.astype("<f4").tobytes()).hexdigest(),
+        "outputs_sha256": hashlib.sha256(np.ascontiguousarray(scores, "<f4").data).hexdigest(),
     }
     write_metrics(path, metrics, names=names, provenance=provenance)
     return Scored(metrics, (*_remarks_on_metrics(metrics, names), *_remarks_on_scores(scores)))
