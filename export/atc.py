@@ -42,10 +42,14 @@ _LARGEST_PROFILE = 2048
 
 @dataclass(frozen=True)
 class GraphInput:
-    """An input of the graph that is no weight; a free dimension is None."""
+    """An input of the graph that is no weight; a free dimension is None.
+
+    Dimension 0 is the batch times `rows_per_sample`, which is more than 1 for a model of AIPP's pictures.
+    """
 
     name: str
     dims: tuple[int | None, ...]
+    rows_per_sample: int = 1
 
 
 @dataclass(frozen=True)
@@ -139,11 +143,12 @@ def _check_batch(inputs: Sequence[GraphInput], batch_size: int | None, options: 
                 f"The input {entry.name} has the shape {_dims(entry)}: its free dimensions must be fixed. Give "
                 "--batch_size for a free batch, or --dynamic_batch_size 1,4,8 for several; ATC says E10001 otherwise."
             )
-        if batch_size is not None and entry.dims[:1] != (batch_size,):
+        if batch_size is not None and entry.dims[:1] != (batch_size * entry.rows_per_sample,):
+            pictures = f", {entry.rows_per_sample} pictures a sample" if entry.rows_per_sample > 1 else ""
             raise UsageError(
                 f"--batch_size {batch_size} contradicts the graph, whose input {entry.name} has the shape "
-                f"{_dims(entry)}. Write the batch into it with export/modify_onnx.py -bs {batch_size}, or leave "
-                "--batch_size out."
+                f"{_dims(entry)}{pictures}. Write the batch into it with export/modify_onnx.py -bs {batch_size}, or "
+                "leave --batch_size out."
             )
 
 
@@ -181,7 +186,7 @@ def _check_formats(inputs: Sequence[GraphInput], options: AtcOptions) -> None:
     if set(ranks.values()) != {4}:
         raise UsageError(
             f"--insert_op_conf (AIPP) takes inputs of four dimensions, N,C,H,W; the inputs have {ranks}. Export the "
-            "normalisation inside the graph instead (to_onnx.py --input_dtype uint8)."
+            "model for AIPP (to_onnx.py --input_dtype aipp), or with the normalisation inside (--input_dtype uint8)."
         )
 
 

@@ -10,14 +10,19 @@ from export.atc import AtcOptions, GraphInput, atc_command
 from export.cann_versions import Release
 from export.commands import commands_script
 from export.lint import Subject
+from vidom.aipp import Aipp
 from vidom.errors import UsageError
+from vidom.files import write_text
 
 __all__ = ["Order", "graph_inputs"]
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be compiled, for which chip and release."""
+    """What is to be compiled, for which chip and release.
+
+    A model with `aipp` takes pictures that AIPP makes of uint8 files; `with_aipp` adds what ATC must know of it.
+    """
 
     model: Path
     om: Path
@@ -26,6 +31,27 @@ class Order:
     soc_version: str
     options: AtcOptions
     release: Release | None
+    aipp: Aipp | None = None
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples a model of pictures takes at once, which its dimension 0 does not tell; None for others."""
+        lead = self.inputs[0].dims[0] if self.inputs and self.inputs[0].dims else None
+        return lead // self.aipp.frames_per_sample if self.aipp and lead else None
+
+    def with_aipp(self) -> Order:
+        """Return the order with AIPP's configuration, which is written beside the model, or without AIPP itself.
+
+        A configuration that the user names is taken instead. Raises UsageError for pictures that AIPP does not take.
+        """
+        if self.aipp is None:
+            return self
+        config = self.options.insert_op_conf
+        if config is None:
+            height, width = (size or 0 for size in self.inputs[0].dims[-2:])
+            config = self.om.with_name(f"{self.om.stem}_aipp.cfg")
+            write_text(config, self.aipp.config(name=self.om.name, width=width, height=height))
+        return replace(self, options=replace(self.options, input_format="NCHW", insert_op_conf=config))
 
     @property
     def work(self) -> Path:
@@ -77,13 +103,15 @@ class Order:
             name=self.om.stem,
             vidom=os.path.relpath(Path(__file__).resolve().parents[1], folder),
             profiles=self.options.dynamic_batch_size,
+            samples=self.samples,
         )
 
 
 def graph_inputs(subject: Subject) -> tuple[GraphInput, ...]:
     """Return the inputs of the graph that are no weights, in its order."""
     found = ((str(value.name), subject.dims(value) or ()) for value in subject.inputs)
+    rows = subject.aipp.frames_per_sample if subject.aipp else 1
     return tuple(
-        GraphInput(name, tuple(size if isinstance(size, int) else None for size in dims))
+        GraphInput(name, tuple(size if isinstance(size, int) else None for size in dims), rows)
         for name, dims in found
     )

@@ -15,7 +15,7 @@ _SCRIPT = """\
 # machine where none of it was run: no number is in here, and none was measured on an NPU.
 # Carry this folder, a clip store and a checkout of vidom to a machine with CANN and ais_bench; there:
 #   STORE=/data/store VIDOM=~/vidom AIS_PYTHON=python3.10 bash commands.sh
-set -euo pipefail
+{experimental}set -euo pipefail
 cd "$(dirname "$0")"
 
 # The clip store that preprocess/pack.py wrote (clips/ and one .info file); absolute, or seen from this folder.
@@ -49,7 +49,7 @@ umask 027
 rm -rf inference_result/out inference_result/out_summary.json
 mkdir -p inference_result
 "$AIS_PYTHON" -m ais_bench --model {om} --input "$STORE/clips" --output ./inference_result --output_dirname out \\
-  --outfmt TXT --device "$DEVICE"{dynamic}
+  --outfmt TXT --device "$DEVICE"{batch}
 
 # 4. Accuracy.
 "$PYTHON" "$VIDOM/postprocess/score.py" --result_path=inference_result/out_summary.json \\
@@ -58,20 +58,30 @@ mkdir -p inference_result
 # 5. Speed: pure computation, without copies and reading.
 {loops}
 """
+_AIPP = """\
+# Experimental: the .om normalises uint8 pixels with AIPP. The store must be packed with --dtype aipp, and
+# --batchsize tells ais_bench the samples, since dimension 0 of the model counts frames.
+"""
 
 
-def commands_script(*, command: Sequence[str], name: str, vidom: str, profiles: Sequence[int] = ()) -> str:
+def commands_script(
+    *,
+    command: Sequence[str],
+    name: str,
+    vidom: str,
+    profiles: Sequence[int] = (),
+    samples: int | None = None,
+) -> str:
     """Return a bash script that runs the ATC `command`, then ais_bench, the scorer and the pure-performance loop.
 
     `name` is the model's name without `.om`; `vidom` the way from the script's folder to the checkout; `profiles` the
-    batches declared, empty for a fixed one. The lines are those of ModelZoo's published TSM guide; paths are relative
-    to the script.
+    batches declared, empty for a fixed one; `samples` the batch of a model whose pictures AIPP makes. The lines are
+    those of ModelZoo's published TSM guide; paths are relative to the script.
     """
     om = shlex.quote(f"{name}.om")
-    dynamic = [f" --dymBatch {size}" for size in profiles]
+    batches = [f" --dymBatch {size}" for size in profiles] or [f" --batchsize {samples}" if samples else ""]
     loops = "\n".join(
-        f'"$AIS_PYTHON" -m ais_bench --model={om} --loop=20 --device="$DEVICE"{size}'
-        for size in dynamic or [""]
+        f'"$AIS_PYTHON" -m ais_bench --model={om} --loop=20 --device="$DEVICE"{batch}' for batch in batches
     )
     return _SCRIPT.format(
         name=name,
@@ -79,6 +89,7 @@ def commands_script(*, command: Sequence[str], name: str, vidom: str, profiles: 
         om=om,
         atc=shown(command),
         vidom=vidom,
-        dynamic=dynamic[-1] if dynamic else "",
+        experimental=_AIPP if samples else "",
+        batch=batches[-1],
         loops=loops,
     )

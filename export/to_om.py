@@ -41,7 +41,8 @@ def to_om(
 
     The graph is linted first. ATC runs in the folder `NAME.atc` beside the output; all it prints is in `atc.log`.
     Whichever of its two names ATC gives the model, it is renamed to `output`, and `build.json` keeps the name it had.
-    What was built from the same things before is left alone. Without `soc_version` the chip is the one that npu-smi
+    What was built from the same things before is left alone. A model exported for AIPP gets its configuration beside it
+    and on the command line. Without `soc_version` the chip is the one that npu-smi
     shows; `cann` names the release that the command is for, without it the one that is here. Returns the file written.
 
     Raises UsageError for contradictions, JudgementFailed when the lint finds errors, Lacking without a chip to compile
@@ -61,8 +62,11 @@ def to_om(
         soc_version=normalise_soc_version(soc_version) if soc_version else _chip_here(),
         options=chosen,
         release=release,
-    )
+        aipp=subject.aipp,
+    ).with_aipp()
     by_hand = order.command(order.om.parent)
+    if order.aipp:
+        log(f"AIPP, by {order.options.insert_op_conf}, is experimental: none of it was run on an NPU.")
     warnings = _lint(subject, model)
     script = _write_script(order)
     if dry_run:
@@ -123,6 +127,7 @@ def _compile(
         "files_sha256": {option: sha256_file(file) for option, file in order.files.items()},
         "command": command,
         "cann": version,
+        "frames_per_sample": order.aipp.frames_per_sample if order.aipp else None,
     }
     if is_fresh(order.om, made_from):
         log(f"{order.om} is up to date.")
@@ -179,7 +184,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=(),
         help="batches to choose from at run time, e.g. 1,4,8",
     )
-    add("--insert_op_conf", type=Path, help="AIPP configuration; image inputs only")
+    add(
+        "--insert_op_conf", type=Path, help="AIPP configuration instead of the one that a model for AIPP gets"
+    )
     add("--output_type", help="FP32, FP16, ... or node:0:FP16 for single outputs")
     add("--cann", help="CANN release that the command is for, e.g. 6.0; else the one installed here")
     add("--time_limit", type=float, help="seconds after which ATC is stopped; none if not given")

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from export.cann_versions import Release
 from export.surgery.model_file import parse_model
 from export.surgery.shapes import resolved
+from vidom.aipp import Aipp, read_aipp
 from vidom.errors import UsageError
 
 __all__ = ["Dims", "Subject", "label", "read_subject"]
@@ -37,6 +38,11 @@ class Subject:
     def opset(self) -> int | None:
         """The version of the standard operators, None when the file does not state one."""
         return next((version for domain, version in self.imports if domain in _STANDARD), None)
+
+    @property
+    def aipp(self) -> Aipp | None:
+        """How AIPP must normalise what the model takes, None for a model that takes its input as it is."""
+        return read_aipp(self.model.metadata_props, origin="the model")
 
     @property
     def inputs(self) -> tuple[ir.Value, ...]:
