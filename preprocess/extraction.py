@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.decoding import Decoder, decode, decoder_version
+from preprocess.frame_folders import frame_numbers
 from preprocess.frames import check_frame_size
 from vidom.errors import BadData, UsageError
 from vidom.files import TEMP_SUFFIX
@@ -78,9 +79,12 @@ class Extracted:
 def extract_frames(job: ExtractionJob) -> Extracted:
     """The job's folder holds all frames of its video, img_00001.jpg onwards, or does not exist.
 
-    It gets its name only when the last frame is written. Leftovers of a killed run are removed. A video that
-    cannot be read is told in the result, not raised; a full disk raises OSError.
+    It gets its name only when the last frame is written; a folder of that name is whole and only counted. Leftovers
+    of a killed run are removed. A video that cannot be read is told in the result, not raised; a full disk raises
+    OSError.
     """
+    if job.folder.is_dir():
+        return Extracted(job.id, frame_numbers(job.folder).frames)
     unfinished = job.folder.with_name(job.folder.name + TEMP_SUFFIX)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)

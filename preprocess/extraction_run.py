@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from preprocess.extraction import Extracted, ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.frame_folders import frame_numbers
+from preprocess.ray_cluster import RayCluster
 from preprocess.workers import each_finished
 from vidom.command import log
 from vidom.errors import BadData, Lacking, UsageError
@@ -34,6 +35,7 @@ def extract_all(
     workers: int = 1,
     on_bad: OnBad = "fail",
     room_factor: float = 1.0,
+    cluster: RayCluster | None = None,
 ) -> dict[str, Extracted]:
     """Return what became of each job, by its id; every folder of frames under `out` is whole.
 
@@ -53,7 +55,7 @@ def extract_all(
         (out / _JOURNAL).open("a", encoding="utf-8") as journal,
         progress(total=len(jobs), unit="video", label="extract", done=len(known)) as bar,
     ):
-        for result in _results(rest, out=out, workers=workers, room_factor=room_factor):
+        for result in _results(rest, out=out, workers=workers, room_factor=room_factor, cluster=cluster):
             if result.reason and on_bad == "fail":
                 raise BadData(
                     f"{result.reason} What was extracted so far is kept. Mend this and run the same command "
@@ -68,7 +70,12 @@ def extract_all(
 
 
 def _results(
-    jobs: Sequence[ExtractionJob], *, out: Path, workers: int, room_factor: float
+    jobs: Sequence[ExtractionJob],
+    *,
+    out: Path,
+    workers: int,
+    room_factor: float,
+    cluster: RayCluster | None,
 ) -> Iterator[Extracted]:
     count = min(_MAX_TRIED, max(1, len(jobs) // 8))
     tried = jobs[:: max(1, len(jobs) // count)][:count]
@@ -77,7 +84,8 @@ def _results(
     others = [job for job in jobs if job.id not in ids]
     _check_room(tried, others, out, room_factor)
     # Starting processes takes longer than a handful of videos.
-    yield from each_finished(extract_frames, others, workers=workers if len(others) > 2 * workers else 1)
+    few = len(others) <= 2 * workers
+    yield from each_finished(extract_frames, others, workers=1 if few else workers, cluster=cluster)
 
 
 def _check_room(

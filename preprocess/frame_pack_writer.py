@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preprocess.extraction import FRAME_TEMPLATE
-from vidom.files import write_bytes
+from preprocess.prepared import PreparedSplit
+from preprocess.ray_cluster import RayCluster
+from preprocess.workers import each_finished
+from vidom.errors import BadData
+from vidom.files import TEMP_SUFFIX, write_bytes, write_json
+from vidom.progress import progress
 
-__all__ = ["PackJob", "write_frame_pack"]
+__all__ = ["PackJob", "write_frame_pack", "write_packs"]
 
 # What Python 2 can read too, and what the original writes.
 _PROTOCOL = 2
@@ -37,3 +42,32 @@ def write_frame_pack(job: PackJob) -> str:
         frames = [(job.folder / FRAME_TEMPLATE.format(number)).read_bytes() for number in numbers]
         write_bytes(job.pack, pickle.dumps((f"./{job.name}", job.label, frames), _PROTOCOL))
     return job.name
+
+
+def write_packs(
+    prepared: PreparedSplit, folder: Path, *, workers: int, cluster: RayCluster | None = None
+) -> None:
+    """`folder` holds the split's packs, and its list as StNet's loader reads it.
+
+    Raises BadData when two of the clips have one name.
+    """
+    title = prepared.split.title
+    jobs = [
+        PackJob(
+            name=Path(entry.name).name,
+            label=entry.label,
+            folder=prepared.frame_root / entry.name,
+            frames=frames,
+            pack=folder / title / f"{Path(entry.name).name}.pkl",
+        )
+        for entry, frames in prepared.entries
+    ]
+    if len({job.pack for job in jobs}) != len(jobs):
+        raise BadData(f"{title} has a clip in two classes, which packs named by clip cannot hold.")
+    with progress(total=len(jobs), unit="video", label=f"pack {title}") as bar:
+        few = len(jobs) <= 2 * workers
+        for _ in each_finished(write_frame_pack, jobs, workers=1 if few else workers, cluster=cluster):
+            bar.update()
+    for leftover in (folder / title).glob(f"*{TEMP_SUFFIX}"):
+        leftover.unlink()
+    write_json(folder / f"{title}.json", [{"video_name": f"{job.name}.mp4"} for job in jobs], indent=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from typing import Literal
 from preprocess.annotations import Annotation
 from preprocess.pack_groups import Group, pack_group
 from preprocess.pixels import Dtype
+from preprocess.ray_cluster import add_ray_option, open_ray_cluster
 from preprocess.sample_list import decoder_name, list_digest, list_samples
 from preprocess.workers import each_finished
 from vidom.clip_store import ClipStore, Skipped, StoreHeader
@@ -38,12 +40,14 @@ def pack(
     workers: int = 1,
     limit: int | None = None,
     on_bad: OnBad = "fail",
+    ray: str | None = None,
 ) -> ClipStore:
     """Return the clip store in `output_dir`, holding the first `limit` samples of the list.
 
     `batch_size` samples go into one file; with `per_view` each view of a sample has a file of its own, the
     manifest says how their scores are averaged, and a worker's memory is that of about one view. Work that an
-    earlier, killed run finished is kept, and the bytes are the same as if it had not been killed. Raises Lacking
+    earlier, killed run finished is kept, and the bytes are the same as if it had not been killed. `ray` is a
+    cluster's address, or "local", whose workers then pack (see `preprocess.ray_cluster`). Raises Lacking
     before the first write when the disk is too small, BadData at the first unreadable video unless `on_bad` is
     "skip", UsageError when the folder holds a store made with other settings, and for `per_view` of samples that
     are a single view already.
@@ -60,8 +64,13 @@ def pack(
     writer = ClipStoreWriter(output_dir, header)
     groups = list(_unfinished(writer, annotations, data_root, recipe))
     _announce(header, annotations, groups, output_dir)
-    with progress(total=len(annotations), unit="sample", label="pack", done=len(writer.finished)) as bar:
-        for packed in each_finished(pack_group, groups, workers=workers):
+    with (
+        open_ray_cluster(ray, cores=workers, shared=output_dir, needs=(data_root,))
+        if ray and groups
+        else nullcontext() as cluster,
+        progress(total=len(annotations), unit="sample", label="pack", done=len(writer.finished)) as bar,
+    ):
+        for packed in each_finished(pack_group, groups, workers=workers, cluster=cluster):
             if packed.skipped and on_bad == "fail":
                 raise _unreadable(packed.skipped)
             writer.add(packed.files, packed.samples, packed.skipped)
@@ -168,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--on_bad", choices=("fail", "skip"), default="fail", help="what an unreadable video does"
     )
+    add_ray_option(parser)
     options = vars(parser.parse_args(argv))
     recipe = load_recipe(options.pop("recipe"), options.pop("set"))
     store = pack(recipe=recipe, **options)

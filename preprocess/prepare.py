@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from preprocess.decoding import Decoder
 from preprocess.extraction import Extracted, ExtractionJob, ExtractionSettings
 from preprocess.extraction_run import OnBad, extract_all
 from preprocess.frame_folders import frame_numbers
-from preprocess.frame_pack_writer import PackJob, write_frame_pack
+from preprocess.frame_pack_writer import write_packs
 from preprocess.layouts.class_folders import locate_class_folders
 from preprocess.layouts.dataset import DataSet, Source, Split
 from preprocess.layouts.kinetics400 import locate_kinetics400
@@ -25,12 +26,10 @@ from preprocess.prepared import (
     write_lists,
     write_record,
 )
-from preprocess.workers import each_finished
+from preprocess.ray_cluster import add_ray_option, open_ray_cluster
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, UsageError
-from vidom.files import write_json
 from vidom.machine import usable_cores
-from vidom.progress import progress
 
 __all__ = ["DATA_SETS", "DataSetName", "main", "prepare"]
 
@@ -74,11 +73,13 @@ def prepare(
     workers: int = 1,
     on_bad: OnBad | None = None,
     packs: bool = False,
+    ray: str | None = None,
 ) -> tuple[PreparedSplit, ...]:
     """Return the splits of the data set in `src` after giving them frames, lists and label files in `out`.
 
     None stands for the data set's habit. A killed run, started again, ends with the same bytes. A split of which
-    no video is there is left out. Raises UsageError for downloads that are not to be found and for a class
+    no video is there is left out. `ray` is a cluster's address, or "local", whose workers then extract and write packs
+    (see `preprocess.ray_cluster`). Raises UsageError for downloads that are not to be found and for a class
     count other than `num_classes`, BadData for annotations that contradict themselves and, unless `on_bad` is
     "skip", for videos that are missing or unreadable, Lacking for a disk that is too small.
     """
@@ -98,30 +99,24 @@ def prepare(
     _check_class_count(data, dataset, num_classes or habits.num_classes)
     on_bad = on_bad or habits.on_bad
     splits = _present(data, src, on_bad)
-    results = (
-        _counted(splits, on_bad)
-        if data.extracted
-        else extract_all(
-            _jobs(splits, out, settings),
-            settings=settings,
-            out=out,
-            workers=workers,
-            on_bad=on_bad,
-            room_factor=_WITH_PACKS if packs else 1,
+    with open_ray_cluster(ray, cores=workers, shared=out, needs=(src,)) if ray else nullcontext() as cluster:
+        results = (
+            _counted(splits, on_bad)
+            if data.extracted
+            else extract_all(
+                _jobs(splits, out, settings),
+                settings=settings,
+                out=out,
+                workers=workers,
+                on_bad=on_bad,
+                room_factor=_WITH_PACKS if packs else 1,
+                cluster=cluster,
+            )
         )
-    )
-    prepared = tuple(
-        prepared_split(
-            split,
-            frame_root=split.video_root if data.extracted else out / split.frame_root,
-            results=results,
-        )
-        for split in splits
-    )
-    for split in prepared:
-        write_lists(out, split, videos=not data.extracted)
+        prepared = _listed(data, splits, results, out)
         if packs:
-            _pack(split, out / "packs", workers)
+            for split in prepared:
+                write_packs(split, out / "packs", workers=workers, cluster=cluster)
     write_labels(out, data.labels)
     record = {} if data.extracted else settings.record()
     write_record(out, dataset=dataset, data=data, settings=record, splits=prepared)
@@ -194,25 +189,21 @@ def _counted(splits: Sequence[Split], on_bad: OnBad) -> dict[str, Extracted]:
     return results
 
 
-def _pack(prepared: PreparedSplit, folder: Path, workers: int) -> None:
-    """`folder` holds the split's packs, and its list as StNet's loader reads it."""
-    title = prepared.split.title
-    jobs = [
-        PackJob(
-            name=Path(entry.name).name,
-            label=entry.label,
-            folder=prepared.frame_root / entry.name,
-            frames=frames,
-            pack=folder / title / f"{Path(entry.name).name}.pkl",
+def _listed(
+    data: DataSet, splits: Sequence[Split], results: Mapping[str, Extracted], out: Path
+) -> tuple[PreparedSplit, ...]:
+    """Return the splits with their frames after writing their lists."""
+    prepared = tuple(
+        prepared_split(
+            split,
+            frame_root=split.video_root if data.extracted else out / split.frame_root,
+            results=results,
         )
-        for entry, frames in prepared.entries
-    ]
-    if len({job.pack for job in jobs}) != len(jobs):
-        raise BadData(f"{title} has a clip in two classes, which packs named by clip cannot hold.")
-    with progress(total=len(jobs), unit="video", label=f"pack {title}") as bar:
-        for _ in each_finished(write_frame_pack, jobs, workers=workers if len(jobs) > 2 * workers else 1):
-            bar.update()
-    write_json(folder / f"{title}.json", [{"video_name": f"{job.name}.mp4"} for job in jobs], indent=None)
+        for split in splits
+    )
+    for split in prepared:
+        write_lists(out, split, videos=not data.extracted)
+    return prepared
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -242,6 +233,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="a missing or broken video; kinetics400: skip, others: fail",
     )
     parser.add_argument("--packs", action="store_true", help="write StNet's .pkl packs too; kinetics400 only")
+    add_ray_option(parser)
     options = vars(parser.parse_args(argv))
     for split in prepare(**options):
         print(split.summary)

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import cv2
 
+from preprocess.ray_cluster import RayCluster
+from preprocess.ray_workers import each_finished_on_ray
 from vidom.errors import Lacking
 
 __all__ = ["each_finished", "start_worker"]
@@ -24,14 +26,21 @@ Result = TypeVar("Result")
 
 
 def each_finished(
-    function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    *,
+    workers: int,
+    cluster: RayCluster | None = None,
 ) -> Iterator[Result]:
-    """Yield `function(job)` for every job, in the order in which they finish.
+    """Yield `function(job)` for every job, in the order in which they finish; on the `cluster` where one is given.
 
     `function` must be importable by name, jobs and results picklable. With one worker everything happens in
     this process, in order. Workers end with this process, however it ends, so that a run that is started
     again finds nobody still writing. Raises Lacking when a worker is killed, as for want of memory.
     """
+    if cluster is not None:
+        yield from each_finished_on_ray(function, tuple(jobs), cluster=cluster)
+        return
     if workers == 1:
         yield from map(function, jobs)
         return

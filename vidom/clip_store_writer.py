@@ -70,6 +70,7 @@ class ClipStoreWriter:
         write_text(self.folder / info_name, info)
         write_text(self.folder / "manifest.json", _a_line_per_entry(manifest))
         self._journal_path.unlink()
+        self._remove_leftovers()
 
     def _resume(self) -> None:
         """Take over the groups that an earlier run finished without skipping anything."""
@@ -77,8 +78,7 @@ class ClipStoreWriter:
         wanted = _plain(asdict(self.header))
         if header and header != wanted:
             raise self._other_settings(header)
-        for leftover in self.clips.glob(f"*{TEMP_SUFFIX}"):
-            leftover.unlink()
+        self._remove_leftovers()
         kept = [
             record for record in records if not record["skipped"] and all(map(self._on_disk, record["files"]))
         ]
@@ -87,6 +87,10 @@ class ClipStoreWriter:
         # Written anew and whole, so that a line torn by the kill is not left in its middle.
         write_text(self._journal_path, "".join(f"{json.dumps(line)}\n" for line in [wanted, *kept]))
         self._journal = self._journal_path.open("a", encoding="utf-8")
+
+    def _remove_leftovers(self) -> None:
+        for leftover in self.clips.glob(f"*{TEMP_SUFFIX}"):
+            leftover.unlink()
 
     def _records_of_finished_store(self) -> list[dict[str, Any]]:
         if not (self.folder / "manifest.json").exists():

@@ -1,0 +1,175 @@
+"""A Ray cluster, joined or started for the length of one command. Only here is Ray connected to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from preprocess.ray_workplace import Guard, Workplace, program_digest
+from vidom.command import Parser
+from vidom.errors import Lacking, UsageError
+from vidom.files import write_text
+
+__all__ = ["LOCAL", "RayCluster", "add_ray_option", "open_ray_cluster"]
+
+LOCAL = "local"
+_WITNESS = ".ray-witness"
+_OBJECT_STORE_BYTES = 1 << 30
+_SECONDS_TO_ANSWER = 5
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A cluster that this process is connected to; `cores` and `gpus` are those of all its nodes together.
+
+    `smallest` is the fewest cores of a node that has any. Work on it begins with `guard`.
+    """
+
+    guard: Guard
+    cores: int
+    smallest: int
+    gpus: int
+    npus: int
+
+
+def add_ray_option(parser: Parser) -> None:
+    """The command takes `--ray [ADDRESS]`."""
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="work in a Ray cluster: HOST:PORT of its head, or auto, on one of its nodes; without an address, or with "
+        "local, one of --workers cores is started on this machine",
+    )
+
+
+@contextmanager
+def open_ray_cluster(
+    address: str, *, cores: int, shared: Path, needs: Sequence[Path] = ()
+) -> Iterator[RayCluster]:
+    """Yield the cluster at `address`, or for "local" one of `cores` on this machine alone, which ends with the block.
+
+    Every node must see the folder `shared`, which the work is written to, and those in `needs`, under the same
+    names, and run this program from the same sources; a worker that does not raises Lacking. Raises Lacking where
+    Ray is not installed or no cluster answers, UsageError for an address that is none.
+    """
+    ray = _import_ray()
+    if ray.is_initialized():
+        raise UsageError("This process is connected to a Ray cluster already. Call ray.shutdown() first.")
+    with _connected(ray, address, cores), _witness(shared) as token:
+        workplace = Workplace(
+            folder=Path.cwd(),
+            witness=(shared / _WITNESS).absolute(),
+            token=token,
+            needs=tuple(path.absolute() for path in needs),
+            program=program_digest(),
+            command=os.getpid() if address == LOCAL else None,
+        )
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield RayCluster(
+            guard=Guard.make(workplace),
+            cores=int(sum(node.get("CPU", 0) for node in nodes)),
+            smallest=int(min((node["CPU"] for node in nodes if node.get("CPU")), default=0)),
+            gpus=int(sum(node.get("GPU", 0) for node in nodes)),
+            npus=int(sum(node.get("NPU", 0) for node in nodes)),
+        )
+
+
+def _import_ray() -> Any:
+    try:
+        # Ray is an optional package, and starting it takes seconds.
+        import ray
+        import ray.data
+    except ImportError:
+        raise Lacking(
+            "--ray needs the optional package ray, which is not installed here. Type: make extras"
+        ) from None
+    return ray
+
+
+@contextmanager
+def _connected(ray: Any, address: str, cores: int) -> Iterator[None]:
+    answer = signal.getsignal(signal.SIGTERM)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with TemporaryDirectory(prefix="vidom-ray-", ignore_cleanup_errors=True) as folder:
+        try:
+            if address == LOCAL:
+                # What a command of ours does is nobody else's business.
+                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+                ray.init(
+                    address=LOCAL,
+                    num_cpus=cores,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    _temp_dir=folder,
+                    **quiet,
+                )
+            else:
+                _check_address(address)
+                _join(ray, address, quiet)
+            # Ray has put its own answer to SIGTERM in the place of the command's, which unwinds like Ctrl-C.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, answer)
+            _quieten(ray)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Somebody answers at `HOST:PORT`; Ray itself would wait two minutes and end the process."""
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdigit()) or "/" in host:
+        raise UsageError(
+            f"--ray takes nothing or local, auto, or HOST:PORT of a cluster's head; found {address!r}. A command that "
+            "joins a cluster runs on one of its nodes, so ray:// addresses are not for it."
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise Lacking(
+            f"No Ray cluster answers at {address} ({error}). Start its head with: ray start --head --port={port}"
+        ) from None
+
+
+def _join(ray: Any, address: str, quiet: dict[str, Any]) -> None:
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise Lacking(
+            f"The Ray cluster at {address} can not be joined: {str(error).strip().splitlines()[0]} The command must "
+            "run on a node of the cluster (ray start --address=HOST:PORT), with its versions of Ray and Python."
+        ) from None
+
+
+def _quieten(ray: Any) -> None:
+    """Ray Data says nothing but errors: progress and results are the command's own."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _witness(shared: Path) -> Iterator[str]:
+    """Yield what a file in `shared` says meanwhile: who reads the same there has the same folder."""
+    token = secrets.token_hex()
+    write_text(shared / _WITNESS, token)
+    try:
+        yield token
+    finally:
+        with suppress(FileNotFoundError):
+            (shared / _WITNESS).unlink()
