@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from infer.engine import Precision, check_model_file, first_line, needed_batch_size, refuse_open_axes
+from infer.engine import (
+    Precision,
+    check_model_file,
+    counted_in_samples,
+    first_line,
+    needed_batch_size,
+    refuse_open_axes,
+)
 from infer.tensors import Array, TensorSpec, check_arrays
 from vidom.errors import BadData, Lacking
 from vidom.machine import usable_cores
@@ -57,9 +64,10 @@ class OpenVinoEngine:
             _check_bf16(core)
         model = _read(openvino, self.path)
         self.dynamic_batch = _set_batch(openvino, model, self.path, batch_size)
-        self.inputs = tuple(self._spec(port) for port in model.inputs)
+        inputs = tuple(self._spec(port) for port in model.inputs)
         self.outputs = tuple(self._spec(port) for port in model.outputs)
-        refuse_open_axes(self.path, self.inputs)
+        refuse_open_axes(self.path, inputs)
+        self.inputs = counted_in_samples(self.path, inputs, _metadata(model))
         compiled = _compile(core, model, self.path, threads=self.threads, precision=precision)
         self._request = compiled.create_infer_request()
         self._tensor = openvino.Tensor
@@ -86,7 +94,9 @@ class OpenVinoEngine:
     def upload(self, arrays: Sequence[Array]) -> list[Any]:
         """Return the arrays as tensors of the runtime, which share the memory of contiguous, writeable ones."""
         check_arrays(self.path, self.inputs, arrays)
-        return [self._tensor(np.require(array, requirements=["C", "W"]), shared_memory=True) for array in arrays]
+        return [
+            self._tensor(np.require(array, requirements=["C", "W"]), shared_memory=True) for array in arrays
+        ]
 
     def execute(self, feeds: Sequence[Any]) -> list[Any]:
         """Return the runtime's output tensors for uploaded inputs; the next execution overwrites them."""
@@ -156,6 +166,16 @@ def _read(openvino: Any, path: Path) -> Any:
     if not model.inputs or not model.outputs:
         raise BadData(f"{path} is an ONNX file without inputs or outputs, no model. Export it again.")
     return model
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    """Return the metadata of the ONNX file, which OpenVINO keeps among other things of the framework's."""
+    kept = model.get_rt_info()
+    return (
+        {key: str(value.value) for key, value in kept["framework"].value.items()}
+        if "framework" in kept
+        else {}
+    )
 
 
 def _reason(error: Exception) -> str:
