@@ -7,6 +7,7 @@ from typing import Literal, Protocol, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from export.cut_views import cut_views
 from vidom.aipp import aipp_of
 from vidom.recipe import Recipe
 from vidom.views import ViewPlan
@@ -39,7 +40,8 @@ class Deployable(nn.Module):
 
     The input has the recipe's shape, a batch of its view plan's `sample_shape`. As float32 it is normalised
     already; as uint8 it holds pixels 0..255 and (x / pixel_scale - mean) / std is computed here, in the order
-    of operations that preprocessing uses, so that both inputs give the same float32 values bit for bit. For "aipp"
+    of operations that preprocessing uses, so that both inputs give the same float32 values bit for bit. Views are cut
+    here where the plan's samples are whole frames (`frame_size`). For "aipp"
     it is normalised float32 again, which an NPU's AIPP makes of pixels, and a row of pictures, see `input_shape`.
 
     Rows are softmax(mean of the clips' logits) for `average_clips` "score", the mean of the clips' softmax
@@ -53,6 +55,7 @@ class Deployable(nn.Module):
     def __init__(self, network: nn.Module, recipe: Recipe, *, input_dtype: InputDtype = "float32") -> None:
         super().__init__()
         self.network = network
+        self.views = recipe.views
         self.clips = recipe.views.clips
         self.head = recipe.head
         self.normalise = input_dtype == "uint8"
@@ -67,6 +70,7 @@ class Deployable(nn.Module):
 
     def clip_logits(self, samples: Tensor) -> Tensor:
         """Return the logits of each clip, shape (batch * clips, classes)."""
+        samples = cut_views(samples, self.views)
         if self.normalise:
             pixels = samples.to(torch.float32)
             if self.pixel_scale != 1:
@@ -96,4 +100,4 @@ def _along_channels(numbers: tuple[float, ...], views: ViewPlan) -> Tensor:
         return channels.repeat(views.clip_len).reshape(1, 1, -1, 1, 1)
     if views.layout == "planes":
         return channels.reshape(1, 3, 1, 1, 1)
-    return channels.reshape(1, 1, 3, *[1] * (len(views.sample_shape) - 2))
+    return channels.reshape(1, 1, 3, *[1] * (len(views.views_shape) - 2))

@@ -75,6 +75,9 @@ def _check_fit(store: ClipStore, spec: TensorSpec) -> None:
 def _remedy(header: StoreHeader, shape: tuple[int, ...]) -> str:
     if header.views_per_sample > 1:
         return "Export the model with --per_view from the recipe that the store was packed with."
+    if header.layout == "frames":
+        height, width = header.shape[-2:]
+        return f"Export the model with --set views.frame_size={width}x{height}, as the store was packed."
     parts, *rest = header.shape
     if shape and shape[0] < parts and parts % shape[0] == 0 and shape[1:] == tuple(rest):
         return (

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.crops import Box
 from preprocess.frames import FrameSource
-from preprocess.pipelines import crop_boxes, frame_positions, lookup_table, resized_frames
+from preprocess.pipelines import frame_positions, lookup_table, resized_frames
 from preprocess.pixels import Dtype, Table, Tensor, split_planes, write_crop
+from vidom.crop_boxes import Box, crop_boxes
 from vidom.views import ViewPlan
 
 __all__ = ["ClipCrops", "clip_views", "read_clips"]

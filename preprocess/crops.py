@@ -1,4 +1,4 @@
-"""Where the crops of a frame lie: sizes and boxes, no pixels.
+"""The sizes that frames are resized to, and where crops other than those of the test views lie: no pixels.
 
 The rules are those of mmaction2 0.24 (mmaction/datasets/pipelines/augmentations.py) and mmcv
 `rescale_size`; all boxes are in pixels of the resized frame.
@@ -8,20 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from vidom.errors import UsageError
+from vidom.crop_boxes import Box, require_room, square
 
-__all__ = ["Box", "center_crop", "multi_scale_crop", "short_side_size", "ten_crop", "three_crop"]
-
-
-class Box(NamedTuple):
-    """A rectangle of pixels: columns `left` up to `right`, rows `top` up to `bottom`, ends excluded."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
+__all__ = ["multi_scale_crop", "short_side_size", "ten_crop"]
 
 
 def short_side_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:
@@ -30,35 +20,12 @@ def short_side_size(width: int, height: int, *, short_side: int) -> tuple[int, i
     return int(width * scale + 0.5), int(height * scale + 0.5)
 
 
-def center_crop(width: int, height: int, *, size: int) -> Box:
-    """Return the square of `size` pixels in the middle; an odd remainder goes to the right and below."""
-    _require_room(width, height, size)
-    return _square((width - size) // 2, (height - size) // 2, size)
-
-
-def three_crop(width: int, height: int, *, size: int) -> tuple[Box, Box, Box]:
-    """Return left, right, middle of a landscape frame, or top, bottom, middle of a portrait one.
-
-    One side must equal `size`. Where the remainder of the other is odd, the right (bottom) crop ends one
-    pixel short of the edge.
-    """
-    if size not in (width, height):
-        raise UsageError(
-            f"ThreeCrop of {size} needs frames with one side of {size}, found {width}x{height}. "
-            "Set the recipe's short_side equal to its crop_size."
-        )
-    _require_room(width, height, size)
-    step_x, step_y = (width - size) // 2, (height - size) // 2
-    first, last, middle = ((places * step_x, places * step_y) for places in (0, 2, 1))
-    return _square(*first, size), _square(*last, size), _square(*middle, size)
-
-
 def ten_crop(width: int, height: int, *, size: int) -> tuple[tuple[Box, bool], ...]:
     """Return ten (box, mirrored): upper left, upper right, lower left, lower right, centre, each both ways."""
-    _require_room(width, height, size)
+    require_room(width, height, size)
     step_x, step_y = (width - size) // 4, (height - size) // 4
     places = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))
-    boxes = [_square(x * step_x, y * step_y, size) for x, y in places]
+    boxes = [square(x * step_x, y * step_y, size) for x, y in places]
     return tuple((box, mirrored) for box in boxes for mirrored in (False, True))
 
 
@@ -98,15 +65,3 @@ _FIXED_PLACES = (
     *((0, 2), (4, 2), (2, 4), (2, 0)),
     *((1, 1), (3, 1), (1, 3), (3, 3)),
 )
-
-
-def _square(left: int, top: int, size: int) -> Box:
-    return Box(left, top, left + size, top + size)
-
-
-def _require_room(width: int, height: int, size: int) -> None:
-    if min(width, height) < size:
-        raise UsageError(
-            f"A crop of {size}x{size} does not fit into a frame of {width}x{height}. "
-            "Set the recipe's short_side to at least its crop_size."
-        )

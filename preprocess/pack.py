@@ -59,6 +59,11 @@ def pack(
             f"--per_view puts a single view into each file, which contradicts --batch_size {batch_size}. Leave "
             "--batch_size out: files of one view serve every batch size."
         )
+    if per_view and recipe.views.frame_size:
+        raise UsageError(
+            "--per_view writes each view by itself, but the recipe's views.frame_size leaves the cutting of views to "
+            "the graph. Leave one of the two out."
+        )
     annotations = list_samples(ann_file, data_root=data_root, recipe=recipe)[:limit]
     header = store_header(recipe, annotations, batch_size=batch_size, per_view=per_view, dtype=dtype)
     writer = ClipStoreWriter(output_dir, header)
@@ -93,7 +98,7 @@ def store_header(
         list_sha256=list_digest(annotations),
         dtype=dtype,
         shape=(recipe.one_view() if per_view else recipe).views.sample_shape,
-        layout=recipe.views.layout,
+        layout="frames" if recipe.views.frame_size else recipe.views.layout,
         normalised=dtype == "float32",
         samples_per_file=batch_size,
         decoder=decoder_name(annotations[0], recipe),

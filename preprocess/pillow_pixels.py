@@ -1,4 +1,4 @@
-"""Decoding, resizing, cropping and normalising as pipelines built on Pillow do it.
+"""Decoding, resizing and normalising as pipelines built on Pillow do it.
 
 PaddleVideo (`loader/pipelines/augmentations.py`) and MindSpore's StNet (`src/dataset.py`) share these steps; they
 differ in the shape that a square frame takes.
@@ -13,16 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
-from preprocess.crops import Box
 from preprocess.frames import check_frame_size
 from preprocess.pixels import Image
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadData
 
 __all__ = [
     "decode_with_pillow",
     "four_by_three",
     "resize_with_pillow",
-    "rounded_center_crop",
     "unit_pixel_table",
 ]
 
@@ -68,21 +66,6 @@ def four_by_three(width: int, height: int, *, short_side: int, wide_square: bool
     long_side = int(short_side * 4.0 / 3)
     wide = width > height or (wide_square and width == height)
     return (long_side, short_side) if wide else (short_side, long_side)
-
-
-def rounded_center_crop(width: int, height: int, *, size: int) -> Box:
-    """Return the square of `size` pixels in the middle; half a pixel is rounded to the even side.
-
-    Of 341 columns, 224 begin at 58, though 58.5 lies in the middle; of 343 at 60, for 59.5. Raises UsageError
-    when the frame is too small.
-    """
-    if min(width, height) < size:
-        raise UsageError(
-            f"A crop of {size}x{size} does not fit into a frame of {width}x{height}. "
-            "Set the recipe's short_side to at least its crop_size."
-        )
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return Box(left, top, left + size, top + size)
 
 
 def unit_pixel_table(*, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:

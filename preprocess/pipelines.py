@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.crops import Box, center_crop, short_side_size, three_crop
+from preprocess.crops import short_side_size
 from preprocess.frames import FrameSource, check_frame_size, decode_jpeg
-from preprocess.paddle_views import full_res_crops, uniform_middles
+from preprocess.paddle_views import uniform_middles
 from preprocess.pillow_pixels import (
     decode_with_pillow,
     four_by_three,
     resize_with_pillow,
-    rounded_center_crop,
     unit_pixel_table,
 )
 from preprocess.pixels import Dtype, Image, Table, pixel_table, resize
@@ -27,7 +26,7 @@ from preprocess.stnet import segment_runs
 from vidom.errors import BadData
 from vidom.views import Pipeline, ViewPlan
 
-__all__ = ["crop_boxes", "frame_positions", "jpeg_decoder", "lookup_table", "resized_frames"]
+__all__ = ["frame_positions", "jpeg_decoder", "lookup_table", "resized_frames"]
 
 
 def frame_positions(source: FrameSource, plan: ViewPlan) -> NDArray[np.int64]:
@@ -91,16 +90,6 @@ def _resized(image: Image, plan: ViewPlan, *, name: str) -> Image:
         size = four_by_three(width, height, short_side=plan.short_side, wide_square=wide_square)
     check_frame_size(*size, name=f"{name}, resized,")
     return (resize if plan.pipeline == "mmaction2" else resize_with_pillow)(image, *size)
-
-
-def crop_boxes(width: int, height: int, plan: ViewPlan) -> tuple[Box, ...]:
-    """Return the crops of a resized frame, in the order of the tensor."""
-    if plan.crop == "three":
-        return (three_crop if plan.pipeline == "mmaction2" else full_res_crops)(
-            width, height, size=plan.crop_size
-        )
-    center = center_crop if plan.pipeline == "mmaction2" else rounded_center_crop
-    return (center(width, height, size=plan.crop_size),)
 
 
 def lookup_table(plan: ViewPlan, dtype: Dtype) -> Table | None:

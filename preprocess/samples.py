@@ -10,9 +10,11 @@ import numpy as np
 from preprocess.annotations import Annotation
 from preprocess.frame_pack import PackedFrames
 from preprocess.frames import FrameSource, RawFrames
-from preprocess.pipelines import crop_boxes, frame_positions, jpeg_decoder, lookup_table, resized_frames
-from preprocess.pixels import Dtype, Tensor, split_planes, write_crop
+from preprocess.pipelines import frame_positions, jpeg_decoder, lookup_table, resized_frames
+from preprocess.pixels import Dtype, Planes, Tensor, split_planes, write_crop
 from preprocess.video import VideoFile
+from vidom.crop_boxes import Box, crop_boxes
+from vidom.errors import BadData
 from vidom.views import Pipeline, ViewPlan
 
 __all__ = ["PreparedSample", "make_sample", "open_source"]
@@ -65,7 +67,7 @@ def make_sample(
     float32 is normalised; uint8 holds the pixels before normalisation. Each frame is decoded and resized once
     and goes straight to its places in the tensor, which is `out` where given (C-contiguous, of the plan's
     sample_shape and of `dtype`). Raises BadData, naming the source, for a video without frames, frames of
-    differing sizes, or frames that are missing, damaged or too large.
+    differing sizes or of another than the plan's `frame_size`, or frames that are missing, damaged or too large.
     """
     positions = frame_positions(source, plan)
     tensor = _tensor(plan, dtype, out)
@@ -75,7 +77,7 @@ def make_sample(
     images = resized_frames(source, needed.tolist(), plan)
     for position, planes in zip(needed, split_planes(images, colour=plan.colour), strict=True):
         slots = np.flatnonzero(positions == position)
-        for frames, box in zip(places, crop_boxes(planes.shape[2], planes.shape[1], plan), strict=True):
+        for frames, box in zip(places, _boxes(planes, plan, name=source.name), strict=True):
             for slot in slots:
                 write_crop(planes, box, table, frames[slot])
     return PreparedSample(tensor, tuple((positions + source.first_index).tolist()))
@@ -91,8 +93,25 @@ def _tensor(plan: ViewPlan, dtype: Dtype, out: Tensor | None) -> Tensor:
     return out
 
 
+def _boxes(planes: Planes, plan: ViewPlan, *, name: str) -> tuple[Box, ...]:
+    """Return what is taken of a frame: the plan's crops, or all of it; a frame of another size is refused."""
+    height, width = planes.shape[1:]
+    if plan.frame_size is None:
+        return crop_boxes(width, height, plan)
+    if plan.frame_size != (width, height):
+        wanted = "x".join(map(str, plan.frame_size))
+        raise BadData(
+            f"The frames of {name} measure {width}x{height} when resized, the recipe's views.frame_size is {wanted}. "
+            "Leave this video out, put all of its size into a store of their own (--set views.frame_size="
+            f"{width}x{height}), or leave views.frame_size out, which stores the crops."
+        )
+    return (Box(0, 0, width, height),)
+
+
 def _places(tensor: Tensor, plan: ViewPlan) -> list[list[Tensor]]:
     """Return where each frame of each crop goes: [3, size, size] parts of the tensor, in the plan's order."""
+    if plan.frame_size:
+        return [list(tensor)]
     size = tensor.shape[-2:]
     if plan.layout == "NCTHW":
         clips = tensor.reshape(plan.crops, -1, 3, plan.clip_len, *size)

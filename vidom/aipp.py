@@ -75,6 +75,11 @@ class Aipp:
 
 def aipp_of(plan: ViewPlan) -> Aipp:
     """Return the AIPP that normalises the plan's pixels. Raises UsageError where its samples are no row of pictures."""
+    if plan.frame_size is not None:
+        raise UsageError(
+            "--input_dtype aipp takes crops that preprocessing cuts, but the recipe's views.frame_size leaves them to "
+            "the graph. Leave frame_size out, or use --input_dtype uint8."
+        )
     if plan.layout != "NCHW":
         raise UsageError(
             f"--input_dtype aipp is for networks of pictures (layout NCHW: TSM, PP-TSM), since AIPP makes four "

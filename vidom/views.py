@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 __all__ = ["Layout", "Pipeline", "ViewPlan"]
 
@@ -14,6 +15,19 @@ Triple = tuple[float, float, float]
 Positive = Annotated[int, Field(gt=0)]
 
 _DENSE_POSITIONS = 10
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+
+
+def _width_and_height(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return value
+    found = _SIZE.fullmatch(str(value))
+    if found is None:
+        raise ValueError("must be width and height in pixels, such as 455x256")
+    return tuple(map(int, found.groups()))
+
+
+FrameSize = Annotated[tuple[Positive, Positive], BeforeValidator(_width_and_height)]
 
 
 class ViewPlan(BaseModel):
@@ -29,6 +43,9 @@ class ViewPlan(BaseModel):
     clips with time behind the channels (I3D: each segment is a view), `stacked` as one picture of
     3 * clip_len channels for each segment (StNet), `planes` as three colours of all frames (StNet's second
     generation).
+
+    With `frame_size` (455x256, or width and height) a sample holds its resized frames whole and once instead of
+    each crop, and the model's graph cuts the views out of them. They then all must have that size.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +63,7 @@ class ViewPlan(BaseModel):
     mean: Triple
     std: Triple
     layout: Layout = "NCHW"
+    frame_size: FrameSize | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> ViewPlan:
@@ -55,6 +73,12 @@ class ViewPlan(BaseModel):
             raise ValueError(
                 f"three crops slide along the longer side, so crop_size must equal short_side {self.short_side}, "
                 f"found {self.crop_size}"
+            )
+        if self.frame_size and (self.crop != "three" or min(self.frame_size) != self.short_side):
+            raise ValueError(
+                f"frame_size {self.frame_size[0]}x{self.frame_size[1]} is that of the resized frames that three crops "
+                f"are taken of, so its shorter side must be short_side {self.short_side}; of one crop the frames "
+                "would be larger than the crop"
             )
         if self.layout == "NCHW" and self.clip_len != 1:
             raise ValueError(f"layout NCHW takes one frame from each segment, found clip_len {self.clip_len}")
@@ -94,7 +118,15 @@ class ViewPlan(BaseModel):
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """The shape of one sample's tensor, e.g. (48, 3, 256, 256); crop by crop."""
+        """The shape of one sample's tensor: that of its views, or (16, 3, 256, 455) for whole frames of 455x256."""
+        if self.frame_size is None:
+            return self.views_shape
+        width, height = self.frame_size
+        return (self.frames_per_crop, 3, height, width)
+
+    @property
+    def views_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's views as the network takes them, e.g. (48, 3, 256, 256); crop by crop."""
         size = (self.crop_size, self.crop_size)
         if self.layout == "NCTHW":
             return (self.clips, 3, self.clip_len, *size)
@@ -109,13 +141,17 @@ class ViewPlan(BaseModel):
         """The plan whose sample has the shape of one of this plan's views, e.g. (8, 3, 256, 256)."""
         segments = 1 if self.layout == "NCTHW" else self.num_segments
         single = {"sampling": "uniform", "twice_sample": False, "crop": "center", "num_segments": segments}
-        return self.model_copy(update=single)
+        return self.model_copy(update={**single, "frame_size": None})
 
     @property
     def arithmetic(self) -> str:
         """How the sample's shape comes about, in words."""
         frames = f" x {self.clip_len} frames" if self.clip_len > 1 else ""
+        segments = f"{self.num_segments} segments{frames} x {self.phases} temporal phase(s)"
+        if self.frame_size:
+            width, height = self.frame_size
+            return f"{segments} = {self.frames_per_crop} whole frames of 3 x {height} x {width}"
         return (
-            f"{self.num_segments} segments{frames} x {self.phases} temporal phase(s) x {self.crops} crop(s) "
+            f"{segments} x {self.crops} crop(s) "
             f"= {self.crops * self.frames_per_crop} frames of 3 x {self.crop_size} x {self.crop_size}"
         )

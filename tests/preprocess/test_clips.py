@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 from preprocess.clips import clip_views, read_clips
-from preprocess.crops import short_side_size, three_crop
+from preprocess.crops import short_side_size
 from preprocess.frames import FrameSource, RawFrames
 from preprocess.pipelines import frame_positions
 from preprocess.pixels import Image, resize
 from preprocess.samples import make_sample
+from vidom.crop_boxes import three_crop
 from vidom.errors import BadData
 from vidom.views import ViewPlan
 

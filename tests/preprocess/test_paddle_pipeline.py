@@ -13,16 +13,16 @@ import pytest
 from numpy.typing import NDArray
 
 from preprocess.frames import RawFrames, decode_jpeg
-from preprocess.paddle_views import full_res_crops, uniform_middles
+from preprocess.paddle_views import uniform_middles
 from preprocess.pillow_pixels import (
     decode_with_pillow,
     four_by_three,
     resize_with_pillow,
-    rounded_center_crop,
 )
 from preprocess.samples import make_sample
 from preprocess.sampling import dense_test
 from preprocess.video import VideoFile
+from vidom.crop_boxes import full_res_crops, rounded_center_crop
 from vidom.errors import UsageError
 from vidom.recipe import load_recipe
 

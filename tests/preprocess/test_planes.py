@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from preprocess.crops import Box
 from preprocess.pixels import pixel_table, resize, split_planes, write_crop
+from vidom.crop_boxes import Box
 
 
 def drawn(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.crops import Box, center_crop, multi_scale_crop, short_side_size, three_crop
+from preprocess.crops import multi_scale_crop, short_side_size
 from preprocess.frames import RawFrames
-from preprocess.pipelines import crop_boxes, frame_positions
+from preprocess.pipelines import frame_positions
 from preprocess.pixels import crop, mirror, pixel_table, resize, split_planes, write_crop
 from preprocess.samples import make_sample
 from preprocess.sampling import uniform_test, uniform_train
+from vidom.crop_boxes import Box, center_crop, crop_boxes, three_crop
 from vidom.views import ViewPlan
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

@@ -18,9 +18,10 @@ from PIL import Image
 
 from preprocess.frame_pack import FramePack, PackedFrames, read_frame_pack, read_pack_label
 from preprocess.pack_lists import pack_names, read_pack_annotations
-from preprocess.pillow_pixels import decode_with_pillow, four_by_three, rounded_center_crop
+from preprocess.pillow_pixels import decode_with_pillow, four_by_three
 from preprocess.samples import PreparedSample, make_sample
 from preprocess.stnet import segment_runs, segment_runs_train
+from vidom.crop_boxes import rounded_center_crop
 from vidom.errors import BadData
 from vidom.recipe import load_recipe
 
