@@ -1,0 +1,130 @@
+"""Lists, recipes and models whose scores are sums of whole numbers, so that every engine must find the same bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from infer.bench import infer
+from infer.evaluate import Evaluation, evaluate
+from postprocess.score import score
+from preprocess.annotations import read_annotations
+from preprocess.pack import pack
+from preprocess.samples import make_sample, open_source
+from vidom.recipe import Recipe, load_recipe
+
+FRAMES = Path(__file__).resolve().parents[1] / "fixtures" / "synth"
+FOLDERS = ("land_427x240", "odd_341x257", "one_320x240", "port_240x427")
+CLASSES = 7
+SHAPE = (2, 3, 8, 8)
+# Pixels times these add up to less than 2^24, so that float32 is exact in any order of addition.
+WEIGHTS = np.random.default_rng(5).integers(-2, 3, (int(np.prod(SHAPE)), CLASSES)).astype(np.float32)
+RECIPE = """
+name: sums
+summary: two frames of 8 pixels, not normalised
+network: {arch: tsm, depth: 10, base_channels: 8}
+checkpoint: {framework: mmaction2, file: none.pth}
+dataset: {name: sums, num_classes: 7, labels: LABELS}
+views:
+  num_segments: 2
+  short_side: 8
+  crop: center
+  crop_size: 8
+  mean: [0, 0, 0]
+  std: [1, 1, 1]
+head: {softmax: true, average_clips: score}
+"""
+
+
+def write_recipe(folder: Path) -> Path:
+    labels = folder / "labels.txt"
+    labels.write_text("".join(f"class {index}\n" for index in range(CLASSES)))
+    path = folder / "sums.yaml"
+    path.write_text(RECIPE.replace("LABELS", str(labels)))
+    return path
+
+
+def write_list(path: Path, samples: int, *, missing: tuple[int, ...] = ()) -> Path:
+    """So many samples, which are links to drawn videos in `data` beside the list; those `missing` have none."""
+    data = path.parent / "data"
+    data.mkdir(exist_ok=True)
+    lines = []
+    for number in range(samples):
+        frames = FRAMES / FOLDERS[number % len(FOLDERS)]
+        lines.append(f"s{number:03d} {len(list(frames.iterdir()))} {number % CLASSES}\n")
+        link = data / f"s{number:03d}"
+        if number not in missing and not link.exists():
+            link.symlink_to(frames)
+    path.write_text("".join(lines))
+    return path
+
+
+def sum_model(path: Path, batch: int | str, *, dtype: str = "float32", weights: np.ndarray = WEIGHTS) -> Path:
+    """samples [batch, 2, 3, 8, 8] -> the flat sample times `weights`."""
+    kind = TensorProto.FLOAT if dtype == "float32" else TensorProto.UINT8
+    nodes = [
+        helper.make_node("Cast", ["samples"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["numbers"], ["rows"], axis=1),
+        helper.make_node("MatMul", ["rows", "weights"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "sums",
+        [helper.make_tensor_value_info("samples", kind, (batch, *SHAPE))],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, (batch, weights.shape[1]))],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def om_model(path: Path, rows: int) -> Path:
+    """The same as a stand-in's offline model."""
+    path.write_text(json.dumps({"rows": rows, "weights": WEIGHTS.tolist()}))
+    return path
+
+
+def scores_by_hand(ann_file: Path, recipe: Recipe) -> np.ndarray:
+    data = ann_file.parent / "data"
+    tensors = [
+        make_sample(open_source(entry, data_root=data), recipe.views).tensor
+        for entry in read_annotations(ann_file)
+    ]
+    return np.stack(tensors).reshape(len(tensors), -1).astype(np.float64) @ WEIGHTS
+
+
+def run_evaluation(folder: Path, model: Path, ann_file: Path, **options: object) -> Evaluation:
+    chosen = {"data_root": ann_file.parent / "data", "workers": 1, "engine": "onnxruntime", **options}
+    recipe = load_recipe(str(folder.parent / "sums.yaml"))
+    return evaluate(recipe=recipe, model=model, ann_file=ann_file, output_dir=folder, **chosen)  # type: ignore[arg-type]
+
+
+def metrics_through_files(
+    work: Path, recipe: Recipe, model: Path, ann_file: Path, *, dtype: str = "float32"
+) -> bytes:
+    """What packing, inference and scoring give for the samples that can be read."""
+    store = pack(
+        recipe=recipe,
+        data_root=ann_file.parent / "data",
+        ann_file=ann_file,
+        output_dir=work / "store",
+        dtype=dtype,  # type: ignore[arg-type]
+        on_bad="skip",
+    )
+    result = infer(
+        model=model,
+        input=store.folder / "clips",
+        output=work,
+        output_dirname="out",
+        outfmt="NPY",
+        engine="onnxruntime",
+        say=lambda _: None,
+    )
+    assert result.summary is not None
+    scored = score(result_path=result.summary, info_path=store.folder / "sums.info")
+    return scored.metrics_path.read_bytes()
