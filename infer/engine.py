@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from infer.tensors import Array, TensorSpec
+from vidom.aipp import read_aipp
 from vidom.errors import BadData, Lacking, UsageError
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "LocalEngine",
     "Precision",
     "check_model_file",
+    "counted_in_samples",
     "first_line",
     "needed_batch_size",
     "open_engine",
@@ -123,6 +126,25 @@ def needed_batch_size(path: Path, batch_size: int | None) -> int:
             f"The batch axis of {path} is symbolic, so the batch size must be given: --dymBatch N."
         )
     return batch_size
+
+
+def counted_in_samples(
+    path: Path, inputs: Sequence[TensorSpec], metadata: Mapping[str, str]
+) -> tuple[TensorSpec, ...]:
+    """Return the inputs, those of a model for AIPP with the pictures of a sample counted, as its metadata tell.
+
+    Raises BadData when the metadata are damaged or an input does not hold whole samples.
+    """
+    aipp = read_aipp(metadata, origin=path)
+    if aipp is None:
+        return tuple(inputs)
+    for spec in inputs:
+        if not spec.shape or spec.shape[0] % aipp.frames_per_sample:
+            raise BadData(
+                f"The input {spec.name!r} of {path} is {spec}, but its metadata count {aipp.frames_per_sample} "
+                "pictures a sample. Export it again."
+            )
+    return tuple(replace(spec, pictures_per_sample=aipp.frames_per_sample) for spec in inputs)
 
 
 def refuse_open_axes(path: Path, inputs: Sequence[TensorSpec]) -> None:

@@ -242,9 +242,9 @@ def _tensor_bytes(path: str, spec: TensorSpec) -> int:
             f"The input file {path} holds {array.dtype}, the model's input {spec.name!r} takes {spec.dtype}. "
             "Convert the files, or export the model for their dtype."
         )
-    if array.shape[1:] != spec.shape[1:] and array.shape != spec.shape[1:]:
+    if array.shape[1:] != spec.sample_shape and array.shape != spec.sample_shape:
         raise BadData(
-            f"The input file {path} has shape {array.shape}, the model's input {spec.name!r} {spec.shape}; all "
-            "axes but the first must agree."
+            f"The input file {path} has shape {array.shape}, a sample of the model's input {spec.name!r} "
+            f"{spec.sample_shape}; all axes but the first must agree."
         )
     return int(array.nbytes)

@@ -12,11 +12,11 @@ import numpy as np
 
 from infer.inputs import BatchPlan, InputArgument, first_input, plan_batches
 from infer.tensors import TensorSpec
-from vidom.clip_store import ClipStore
+from vidom.clip_store import ClipStore, StoreHeader
 from vidom.errors import BadData, UsageError
 from vidom.files import read_json
 
-__all__ = ["OmPlan", "plan_om_batches"]
+__all__ = ["OmPlan", "plan_om_batches", "recorded_samples"]
 
 _SHAPE = re.compile(r"--input_shape=(?P<name>[^:;]+):(?P<dims>-?\d+(,-?\d+)*)")
 
@@ -43,25 +43,57 @@ def plan_om_batches(
 
     Known is, in this order: the shape that `build.json` beside the model records; the clip store's tensors times
     `batch`; a single sample of the store; the first file, which all others must be as large as and `batch` of which
-    make a batch. `dym_batch` is the batch chosen for a model that has several. Raises BadData or UsageError as
-    `plan_batches` does.
+    make a batch. `dym_batch` is the batch chosen for a model that has several. The files of a model for AIPP hold
+    uint8 pixels, channels last. Raises BadData or UsageError as `plan_batches` does.
     """
     first = first_input(argument)
     store = _store_of(first)
     entry = _record(model)
     dtype = np.dtype(store.header.dtype if store else entry.get("input_dtype", "float32"))
     classes = len(store.labels) if store else None
-    shape = _recorded_shape(entry, dym_batch)
-    if shape is not None:
-        spec, known_from, batch_known = TensorSpec("input", shape, dtype), "build.json", True
+    spec = _recorded_spec(entry, model, dtype, dym_batch)
+    if spec is not None:
+        known_from, batch_known = "build.json", True
     elif store is not None:
         rows = dym_batch or batch or store.header.samples_per_file
-        spec = TensorSpec("input", (rows, *store.header.shape), dtype)
+        spec = _of_store(store.header, rows)
         batch_known = bool(dym_batch or batch)
         known_from = "the clip store and --batchsize" if batch_known else "the clip store"
     else:
         spec, known_from, batch_known = _as_file(first, dym_batch or batch or 1), "the first file", False
     return OmPlan(plan_batches(argument, [spec]), spec, known_from, batch_known, classes)
+
+
+def recorded_samples(model: Path) -> int | None:
+    """Return the batch of a model for AIPP, which its dimension 0 does not tell, from `build.json`; None for others."""
+    entry = _record(model)
+    if entry.get("frames_per_sample") is None:
+        return None
+    spec = _recorded_spec(entry, model, np.dtype(np.uint8), None)
+    return spec.rows if spec else None
+
+
+def _recorded_spec(
+    entry: Mapping[str, Any], model: Path, dtype: np.dtype[Any], dym_batch: int | None
+) -> TensorSpec | None:
+    """Return the input that a build record tells of; for AIPP, which makes pictures [N, 3, height, width], its own."""
+    shape, pictures = _recorded_shape(entry, dym_batch), entry.get("frames_per_sample")
+    if shape is None or pictures is None:
+        return None if shape is None else TensorSpec("input", shape, dtype)
+    if not isinstance(pictures, int) or pictures < 1 or len(shape) != 4 or shape[0] % pictures:
+        raise BadData(
+            f"The build record of {model} counts {pictures!r} pictures a sample of an input {shape}. Build the .om "
+            "again."
+        )
+    count, channels, height, width = shape
+    return TensorSpec("input", (count, height, width, channels), np.dtype(np.uint8), pictures)
+
+
+def _of_store(header: StoreHeader, rows: int) -> TensorSpec:
+    dtype = np.dtype(header.dtype)
+    if header.layout == "NHWC":
+        return TensorSpec("input", (rows * header.shape[0], *header.shape[1:]), dtype, header.shape[0])
+    return TensorSpec("input", (rows, *header.shape), dtype)
 
 
 def _store_of(first: Path) -> ClipStore | None:

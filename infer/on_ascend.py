@@ -19,7 +19,7 @@ from infer.ais_log import AisLog
 from infer.ais_parts import Part, part_command, parts_of
 from infer.ais_results import left_behind, merge_parts, read_part
 from infer.ascend_run import AscendRun, measured, own_facts, own_lines
-from infer.om_input import OmPlan, plan_om_batches
+from infer.om_input import OmPlan, plan_om_batches, recorded_samples
 from infer.options import Options
 from infer.performance import InferenceResult
 from infer.run_folder import RunFolder
@@ -56,7 +56,7 @@ def run_ascend(options: Options, *, say: Callable[[str], None]) -> InferenceResu
         plan = plan_om_batches(
             options.input, options.model, batch=options.batchsize, dym_batch=options.dym_batch
         )
-    options, places = _prepared(options, plan)
+    options, places = _prepared(_told_samples(options, plan), plan)
     with parts_of(options, plan.batches if plan else None, places) as parts:
         commands = [part_command(bench.interpreter, options, part) for part in parts]
         logs = [AisLog(plan) for _ in parts]
@@ -80,6 +80,23 @@ def _working_ais_bench() -> AisBench:
             f"The Python of ais_bench, {bench.interpreter}, can not run it. Type: {'; then '.join(bench.problems)}"
         )
     return bench
+
+
+def _told_samples(options: Options, plan: OmPlan | None) -> Options:
+    """Return the options with the batch of a model for AIPP, whose dimension 0 makes ais_bench count pictures.
+
+    Raises UsageError where nothing tells that batch.
+    """
+    samples = options.batchsize or recorded_samples(options.model)
+    pictures = plan.spec.pictures_per_sample if plan else None
+    if pictures and samples is None:
+        raise UsageError(
+            f"The clip store is for AIPP, {pictures} pictures a sample, and no build.json beside {options.model} tells "
+            "how many samples the model takes at once. Give --batchsize N."
+        )
+    if pictures:
+        log("The model's input is made by AIPP, which is experimental here: it was never run on an NPU.")
+    return replace(options, batchsize=samples)
 
 
 def _prepared(options: Options, plan: OmPlan | None) -> tuple[Options, RunFolder | None]:

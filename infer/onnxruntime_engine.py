@@ -10,7 +10,13 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from infer.engine import check_model_file, first_line, needed_batch_size, refuse_open_axes
+from infer.engine import (
+    check_model_file,
+    counted_in_samples,
+    first_line,
+    needed_batch_size,
+    refuse_open_axes,
+)
 from infer.providers import CPU, GRAPH_ASSIGNMENT, check_used, installed_provider, nodes_by_provider
 from infer.tensors import Array, TensorSpec, check_arrays
 from vidom.errors import BadData, Lacking
@@ -62,9 +68,11 @@ class OnnxRuntimeEngine:
         symbols = {node.shape[0] for node in nodes if node.shape and not _is_fixed(node.shape[0])}
         self.dynamic_batch = bool(symbols)
         sizes = dict.fromkeys(symbols, needed_batch_size(self.path, batch_size)) if symbols else {}
-        self.inputs = tuple(self._spec(node, sizes) for node in nodes)
+        inputs = tuple(self._spec(node, sizes) for node in nodes)
         self.outputs = tuple(self._spec(node, sizes) for node in self._session.get_outputs())
-        refuse_open_axes(self.path, self.inputs)
+        refuse_open_axes(self.path, inputs)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.inputs = counted_in_samples(self.path, inputs, metadata)
 
     @property
     def device(self) -> str:

@@ -56,7 +56,7 @@ def store_facts(folder: Path, spec: TensorSpec) -> StoreFacts | None:
 
 
 def _check_fit(store: ClipStore, spec: TensorSpec) -> None:
-    header, shape = store.header, spec.shape[1:]
+    header, shape = store.header, spec.sample_shape
     if header.shape == shape and np.dtype(header.dtype) == spec.dtype:
         return
     rows = "views" if header.views_per_sample > 1 else "samples"
@@ -65,6 +65,14 @@ def _check_fit(store: ClipStore, spec: TensorSpec) -> None:
         f"{_product(header.shape, np.dtype(header.dtype).itemsize)}; the model's input {spec.name!r} takes "
         f"{spec.dtype} tensors of {_product(shape, spec.dtype.itemsize)}. "
     )
+    by_aipp = spec.pictures_per_sample is not None and spec.dtype == np.uint8
+    if header.layout == "NHWC" and not by_aipp:
+        raise UsageError(
+            f"{sums}Its pixels, channels last, are for AIPP, which only an NPU has: run the .om of a model exported "
+            f"with --input_dtype aipp, or pack with --dtype {spec.dtype} for this one."
+        )
+    if by_aipp and header.layout != "NHWC":
+        raise UsageError(f"{sums}The model's AIPP takes pixels with channels last: pack with --dtype aipp.")
     if header.shape != shape:
         raise UsageError(sums + _remedy(header, shape))
     raise UsageError(

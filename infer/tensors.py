@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,15 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A model's input or output; a dimension of an output that only a run can tell is -1."""
+    """A model's input or output; a dimension of an output that only a run can tell is -1.
+
+    The leading axis is the batch. Only a model for AIPP has `pictures_per_sample` on it for each sample.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    pictures_per_sample: int | None = field(default=None, compare=False)
 
     @property
     def nbytes(self) -> int:
@@ -32,8 +36,14 @@ class TensorSpec:
 
     @property
     def rows(self) -> int:
-        """Length of the leading axis, which is the batch; 1 for a scalar."""
-        return self.shape[0] if self.shape else 1
+        """How many samples the leading axis holds; 1 for a scalar."""
+        return self.shape[0] // (self.pictures_per_sample or 1) if self.shape else 1
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        pictures = self.pictures_per_sample
+        return self.shape[1:] if pictures is None else (pictures, *self.shape[1:])
 
     def __str__(self) -> str:
         return f"{self.dtype} of shape {'×'.join(map(str, self.shape)) or '()'}"
