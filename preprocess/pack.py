@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from preprocess.annotations import Annotation
 from preprocess.pack_groups import Group, pack_group
-from preprocess.pixels import Dtype
 from preprocess.ray_cluster import add_ray_option, open_ray_cluster
 from preprocess.sample_list import decoder_name, list_digest, list_samples
 from preprocess.workers import each_finished
+from vidom.aipp import aipp_of
 from vidom.clip_store import ClipStore, Skipped, StoreHeader
 from vidom.clip_store_writer import ClipStoreWriter
 from vidom.command import Parser, log, run
@@ -23,8 +23,9 @@ from vidom.machine import usable_cores
 from vidom.progress import progress
 from vidom.recipe import Recipe, load_recipe
 
-__all__ = ["main", "pack", "store_header"]
+__all__ = ["StoreDtype", "main", "pack", "store_header"]
 
+StoreDtype = Literal["float32", "uint8", "aipp"]
 OnBad = Literal["fail", "skip"]
 
 
@@ -36,7 +37,7 @@ def pack(
     output_dir: Path,
     batch_size: int = 1,
     per_view: bool = False,
-    dtype: Dtype = "float32",
+    dtype: StoreDtype = "float32",
     workers: int = 1,
     limit: int | None = None,
     on_bad: OnBad = "fail",
@@ -45,12 +46,13 @@ def pack(
     """Return the clip store in `output_dir`, holding the first `limit` samples of the list.
 
     `batch_size` samples go into one file; with `per_view` each view of a sample has a file of its own, the
-    manifest says how their scores are averaged, and a worker's memory is that of about one view. Work that an
+    manifest says how their scores are averaged, and a worker's memory is that of about one view. The `dtype` "aipp" is
+    uint8 with channels last, for an NPU whose AIPP normalises pictures. Work that an
     earlier, killed run finished is kept, and the bytes are the same as if it had not been killed. `ray` is a
     cluster's address, or "local", whose workers then pack (see `preprocess.ray_cluster`). Raises Lacking
     before the first write when the disk is too small, BadData at the first unreadable video unless `on_bad` is
     "skip", UsageError when the folder holds a store made with other settings, and for `per_view` of samples that
-    are a single view already.
+    are a single view already and "aipp" of samples that are no row of pictures.
     """
     if batch_size < 1 or workers < 1 or (limit is not None and limit < 1):
         raise UsageError("--batch_size, --workers and --limit must be at least 1.")
@@ -89,16 +91,25 @@ def pack(
 
 
 def store_header(
-    recipe: Recipe, annotations: Sequence[Annotation], *, batch_size: int, per_view: bool, dtype: Dtype
+    recipe: Recipe, annotations: Sequence[Annotation], *, batch_size: int, per_view: bool, dtype: StoreDtype
 ) -> StoreHeader:
-    """Return what all tensors have in common of a store that is packed from these samples."""
+    """Return what all tensors have in common of a store that is packed from these samples.
+
+    Raises UsageError as `pack` does for `per_view` and "aipp".
+    """
+    plan = (recipe.one_view() if per_view else recipe).views
+    shape = plan.sample_shape
+    layout: str = "frames" if plan.frame_size else plan.layout
+    if dtype == "aipp":
+        frames, (channels, height, width) = aipp_of(plan).frames_per_sample, shape[1:]
+        shape, layout = (frames, height, width, channels), "NHWC"
     return StoreHeader(
         recipe=recipe.name,
         recipe_sha256=recipe.digest,
         list_sha256=list_digest(annotations),
-        dtype=dtype,
-        shape=(recipe.one_view() if per_view else recipe).views.sample_shape,
-        layout="frames" if recipe.views.frame_size else recipe.views.layout,
+        dtype="float32" if dtype == "float32" else "uint8",
+        shape=shape,
+        layout=layout,
         normalised=dtype == "float32",
         samples_per_file=batch_size,
         decoder=decoder_name(annotations[0], recipe),
@@ -175,7 +186,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--per_view", action="store_true", help="a file for each view, for models exported with --per_view"
     )
     parser.add_argument(
-        "--dtype", choices=("float32", "uint8"), default="float32", help="uint8: a quarter of the bytes"
+        "--dtype",
+        choices=get_args(StoreDtype),
+        default="float32",
+        help="uint8: a quarter of the bytes; aipp: the same, channels last, for an NPU's AIPP (experimental)",
     )
     parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
     parser.add_argument("--limit", type=int, help="only the first samples of the list")

@@ -12,7 +12,7 @@ import numpy as np
 from preprocess.annotations import Annotation
 from preprocess.clips import clip_views, read_clips
 from preprocess.frames import FrameSource
-from preprocess.pixels import Dtype, Tensor
+from preprocess.pixels import Dtype, Tensor, channels_last
 from preprocess.samples import make_sample, open_source
 from vidom.clip_store import ClipFile, Sample, Skipped, StoreHeader
 from vidom.errors import BadData
@@ -54,7 +54,8 @@ def pack_group(group: Group) -> Packed:
 
 
 def _pack_samples(group: Group) -> Packed:
-    rows = np.empty((group.header.samples_per_file, *group.header.shape), group.header.dtype)
+    shape = (group.header.samples_per_file, *group.recipe.views.sample_shape)
+    rows: Tensor = np.empty(shape, group.header.dtype)
     samples: list[Sample] = []
     skipped: list[Skipped] = []
     for index, entry in group.entries:
@@ -69,7 +70,7 @@ def _pack_samples(group: Group) -> Packed:
     if not samples:
         return Packed((), (), tuple(skipped))
     rows[len(samples) :] = rows[0]
-    clip_file = _written(group.paths[0], rows, samples, padding=len(rows) - len(samples))
+    clip_file = _written(group, group.paths[0], rows, samples, padding=len(rows) - len(samples))
     return Packed((clip_file,), tuple(samples), tuple(skipped))
 
 
@@ -82,7 +83,7 @@ def _pack_views(group: Group) -> Packed:
     samples = (Sample(index, entry.id, entry.label, entry.path, crops.frames),)
     views = clip_views(crops, group.recipe.views, dtype=_dtype(group))
     files = tuple(
-        _written(path, tensor, samples, view=view)
+        _written(group, path, tensor, samples, view=view)
         for view, (path, tensor) in enumerate(zip(group.paths, views, strict=True))
     )
     return Packed(files, samples, ())
@@ -102,8 +103,16 @@ def _dtype(group: Group) -> Dtype:
 
 
 def _written(
-    path: Path, tensor: Tensor, samples: Sequence[Sample], *, padding: int = 0, view: int = 0
+    group: Group,
+    path: Path,
+    tensor: Tensor,
+    samples: Sequence[Sample],
+    *,
+    padding: int = 0,
+    view: int = 0,
 ) -> ClipFile:
+    if group.header.layout == "NHWC":
+        tensor = channels_last(tensor.view(np.uint8))
     content = tensor.reshape(-1).view(np.uint8).data
     write_bytes(path, content)
     return ClipFile(

@@ -17,6 +17,7 @@ __all__ = [
     "Planes",
     "Table",
     "Tensor",
+    "channels_last",
     "crop",
     "mirror",
     "pixel_table",
@@ -86,6 +87,17 @@ def _empty_planes(height: int, width: int) -> Planes:
     pitch = height * width
     pitch += (1040 - pitch) % 4096
     return np.empty((3, pitch), np.uint8)[:, : height * width].reshape(3, height, width)
+
+
+def channels_last(tensor: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return pictures [..., 3, height, width] as [..., height, width, 3], in memory of their own."""
+    *lead, _, height, width = tensor.shape
+    turned = np.empty((*lead, height, width, 3), np.uint8)
+    for planes, picture in zip(
+        tensor.reshape(-1, 3, height, width), turned.reshape(-1, height, width, 3), strict=True
+    ):
+        cv2.merge(tuple(planes), dst=picture)
+    return turned
 
 
 def write_crop(planes: Planes, box: Box, table: Table | None, out: Tensor) -> None:
