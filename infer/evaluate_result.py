@@ -25,24 +25,30 @@ def score_record(
     """`output` holds the metrics of the jobs but for those in `faults`, by index, which could not be read.
 
     The bytes are those that packing, inference and `postprocess.score` give for the same samples and scores.
-    Raises BadData unless the record has a row of the recipe's classes for each of the other jobs, with its label,
-    and no row of any further sample; and as `write_scored` does.
+    Raises BadData unless the record has exactly one row of the recipe's classes for each of the other jobs, with its
+    id and label, and no row of any further sample; and as `write_scored` does.
     """
-    labels = {job.index: job.annotation.label for job in jobs if job.index not in faults}
+    read = [job for job in jobs if job.index not in faults]
+    labels = {job.index: job.annotation.label for job in read}
     place = {index: position for position, index in enumerate(sorted(labels))}
     scores = np.empty((len(labels), recipe.dataset.num_classes), np.float32)
-    found, strange = set(), []
+    due = {job.index: (job.annotation.id, job.annotation.label, scores.shape[1:]) for job in read}
+    found, strange, double = set(), [], []
     for row in read_rows(record):
-        if labels.get(row.index) == row.label and row.scores.shape == scores.shape[1:]:
+        told = f"{row.index} ({row.id})"
+        if row.index in found:
+            double.append(told)
+        elif due.get(row.index) == (row.id, row.label, row.scores.shape):
             scores[place[row.index]] = row.scores
             found.add(row.index)
         else:
-            strange.append(f"{row.index} ({row.id})")
-    missing = [f"{job.index} ({job.annotation.id})" for job in jobs if job.index in labels.keys() - found]
-    if strange or missing:
+            strange.append(told)
+    missing = [f"{job.index} ({job.annotation.id})" for job in read if job.index not in found]
+    if strange or missing or double:
         raise BadData(
             f"The record {record} does not fit its list: {len(missing)} samples have no row ({some(missing)}), "
-            f"{len(strange)} rows belong to no sample, or to one of another label or class count ({some(strange)}). "
+            f"{len(double)} samples have several ({some(double)}), {len(strange)} rows belong to no sample, or to one "
+            f"of another id, label or class count ({some(strange)}). "
             "Run the same command again; if that does not help, delete the record."
         )
     return write_scored(output, scores, labels, names=recipe.labels())
