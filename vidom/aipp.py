@@ -9,9 +9,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from vidom.errors import BadData, UsageError
-from vidom.views import ViewPlan
+
+if TYPE_CHECKING:  # reading what a model says needs no pydantic
+    from vidom.views import ViewPlan
 
 __all__ = ["Aipp", "aipp_of", "read_aipp"]
 

@@ -44,6 +44,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("export", "make export", _BASE + _GRAPHS),
     Stage("om", "make om", (*_BASE, "onnx", "onnx-ir", "onnxscript"), ("atc",)),
     Stage("infer-onnxruntime", "make infer ENGINE=onnxruntime", (*_NUMBERS, "onnxruntime")),
+    Stage("infer-openvino", "make infer ENGINE=openvino", (*_NUMBERS, "openvino")),
     Stage("infer-ascend", "make infer ENGINE=ascend", _NUMBERS, ("card", "cann", "ais_bench", "umask")),
     Stage("score", "make score", _NUMBERS),
     Stage("predict", "make predict", (*_BASE, *_VIDEO, "onnxruntime")),
