@@ -22,14 +22,17 @@ from infer.choice import choose_engine
 from infer.engine import PRECISIONS, Precision, open_engine
 from infer.evaluate_compare import COMPARISON_NAME, Comparison, compare_records, record_in
 from infer.evaluate_plan import OnBad, Plan, Ran, plan_evaluation
+from infer.evaluate_ray import run_on_ray
 from infer.evaluate_record import RECORD_NAME, read_header
 from infer.evaluate_result import METRICS_NAME, score_record
 from infer.evaluate_stream import run_streamed
 from infer.evaluate_window import WindowedModel, run_windowed
 from infer.options import ENGINES, EngineName
+from infer.ray_stages import EngineOptions
 from postprocess.metrics import Metrics
 from postprocess.scored import Scored, accuracy_remarks, accuracy_text
 from preprocess.pixels import Dtype
+from preprocess.ray_cluster import add_ray_option
 from vidom.clip_store import Skipped
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, UsageError
@@ -74,6 +77,7 @@ def evaluate(
     window: int | None = None,
     dtype: Dtype | None = None,
     device: str = "0",
+    ray: str | None = None,
 ) -> Evaluation:
     """Return the metrics of the model on the list; they and the record of all scores are in `output_dir`.
 
@@ -84,11 +88,12 @@ def evaluate(
     ais_bench reads files only: it is given `window` bytes of clips at a time (default: 2 GB), on `device`. An .om does
     not tell its `dtype` (default: float32), nor its `batch_size` unless `build.json` is beside it.
 
+    `ray` is a cluster's address, or "local", whose nodes then decode and compute (see `infer.evaluate_ray`).
+
     Raises UsageError when model and recipe do not fit or the folder holds another evaluation, BadData at the first
     unreadable sample unless `on_bad` is "skip"; what was computed is kept, and the same call continues with it.
     """
-    workers = usable_cores() if workers is None else workers
-    if workers < 1 or (threads is not None and threads < 1):
+    if any(count is not None and count < 1 for count in (workers, threads)):
         raise UsageError("--workers and --threads must be at least 1.")
     other = None if compare is None else record_in(compare)
     plan = plan_evaluation(recipe=recipe, data_root=data_root, ann_file=ann_file, limit=limit, seed=seed)
@@ -96,11 +101,22 @@ def evaluate(
     log(f"engine {choice.engine}: {choice.reason}")
     log(plan.remark)
     if choice.engine == "ascend":
-        _refuse({"--threads": threads, "--provider": provider, "--precision": precision}, "ascend")
+        _refuse(
+            {"--threads": threads, "--provider": provider, "--precision": precision, "--ray": ray}, "ascend"
+        )
         offline = WindowedModel(choice.model, dtype or "float32", batch_size, device)
         ran = run_windowed(
-            plan, offline, output_dir, window_bytes=window or _WINDOW_BYTES, workers=workers, on_bad=on_bad
+            plan,
+            offline,
+            output_dir,
+            window_bytes=window or _WINDOW_BYTES,
+            workers=workers or usable_cores(),
+            on_bad=on_bad,
         )
+    elif ray is not None:
+        _refuse({"--window": window, "--dtype": dtype}, choice.engine)
+        options = EngineOptions(choice.model, choice.engine, batch_size, threads, provider, precision)
+        ran = run_on_ray(plan, options, output_dir, address=ray, workers=workers, on_bad=on_bad)
     else:
         _refuse({"--window": window, "--dtype": dtype}, choice.engine)
         loaded = open_engine(
@@ -111,7 +127,7 @@ def evaluate(
             provider=provider,
             precision=precision,
         )
-        ran = run_streamed(plan, loaded, output_dir, workers=workers, on_bad=on_bad)
+        ran = run_streamed(plan, loaded, output_dir, workers=workers or usable_cores(), on_bad=on_bad)
     return conclude(plan, ran, output_dir, compare=other)
 
 
@@ -193,6 +209,7 @@ def _parser() -> Parser:
     add("--window", help="bytes of clips on disk at a time, such as 2GB (the default); --engine ascend only")
     add("--dtype", choices=("float32", "uint8"), help="of an .om's input (default: float32)")
     add("--device", default="0", help="NPU number, or several as 0,1")
+    add_ray_option(parser)
     return parser
 
 

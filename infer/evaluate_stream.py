@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from vidom.command import log
 from vidom.files import human_bytes
 from vidom.progress import progress
 
-__all__ = ["batch_rows", "run_streamed"]
+__all__ = ["batch_rows", "engine_header", "run_streamed"]
 
 
 def run_streamed(plan: Plan, engine: Engine, output_dir: Path, *, workers: int, on_bad: OnBad) -> Ran:
@@ -30,7 +31,7 @@ def run_streamed(plan: Plan, engine: Engine, output_dir: Path, *, workers: int, 
     check_fit(engine.path, engine.inputs, engine.outputs, plan.recipe)
     (spec,) = engine.inputs
     maker = SampleMaker(plan.recipe, plan.data_root, sample_dtype(spec))
-    record = RowRecord(output_dir, _header(plan, engine))
+    record = RowRecord(output_dir, plan.header(engine.path, **engine_header(engine)))
     resumed, faults, engine_seconds = len(record.done), dict[int, str](), 0.0
     todo = [
         jobs for jobs in batches_of(plan.jobs, spec.rows) if not all(job.index in record.done for job in jobs)
@@ -71,11 +72,11 @@ def _faults(batch: FilledBatch) -> list[tuple[Job, str]]:
     return [(job, fault) for job, fault in zip(batch.jobs, batch.faults, strict=True) if fault is not None]
 
 
-def _header(plan: Plan, engine: Engine) -> dict[str, object]:
-    return plan.header(
-        engine.path,
-        engine=f"{engine.name}, {engine.device}",
-        engine_version=engine.version,
-        batch_size=engine.inputs[0].rows,
-        facts=engine.facts,
-    )
+def engine_header(engine: Engine) -> dict[str, Any]:
+    """Return the engine's part of `Plan.header`: its keywords."""
+    return {
+        "engine": f"{engine.name}, {engine.device}",
+        "engine_version": engine.version,
+        "batch_size": engine.inputs[0].rows,
+        "facts": engine.facts,
+    }

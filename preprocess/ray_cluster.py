@@ -19,25 +19,26 @@ from preprocess.ray_workplace import Guard, Workplace, program_digest
 from vidom.command import Parser
 from vidom.errors import Lacking, UsageError
 from vidom.files import write_text
+from vidom.machine import look_at_machine
 
 __all__ = ["LOCAL", "RayCluster", "add_ray_option", "open_ray_cluster"]
 
 LOCAL = "local"
 _WITNESS = ".ray-witness"
-_OBJECT_STORE_BYTES = 1 << 30
+# No more than this, nor than a quarter of the memory; what does not fit waits, or goes to disk.
+_OBJECT_STORE_BYTES = 2 << 30
 _SECONDS_TO_ANSWER = 5
 
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A cluster that this process is connected to; `cores` and `gpus` are those of all its nodes together.
+    """A cluster that this process is connected to: the `cores` of each node that has any, the devices of all together.
 
-    `smallest` is the fewest cores of a node that has any. Work on it begins with `guard`.
+    Work on it begins with `guard`.
     """
 
     guard: Guard
-    cores: int
-    smallest: int
+    cores: tuple[int, ...]
     gpus: int
     npus: int
 
@@ -49,8 +50,8 @@ def add_ray_option(parser: Parser) -> None:
         nargs="?",
         const=LOCAL,
         metavar="ADDRESS",
-        help="work in a Ray cluster: HOST:PORT of its head, or auto, on one of its nodes; without an address, or with "
-        "local, one of --workers cores is started on this machine",
+        help="work in a Ray cluster: HOST:PORT of its head, or auto where this node has one; without an address, or "
+        "with local, one is started on this machine",
     )
 
 
@@ -79,8 +80,7 @@ def open_ray_cluster(
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         yield RayCluster(
             guard=Guard.make(workplace),
-            cores=int(sum(node.get("CPU", 0) for node in nodes)),
-            smallest=int(min((node["CPU"] for node in nodes if node.get("CPU")), default=0)),
+            cores=tuple(int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1),
             gpus=int(sum(node.get("GPU", 0) for node in nodes)),
             npus=int(sum(node.get("NPU", 0) for node in nodes)),
         )
@@ -110,7 +110,9 @@ def _connected(ray: Any, address: str, cores: int) -> Iterator[None]:
                 ray.init(
                     address=LOCAL,
                     num_cpus=cores,
-                    object_store_memory=_OBJECT_STORE_BYTES,
+                    object_store_memory=min(
+                        _OBJECT_STORE_BYTES, look_at_machine(Path(folder)).memory_bytes // 4
+                    ),
                     include_dashboard=False,
                     _temp_dir=folder,
                     **quiet,

@@ -31,7 +31,7 @@ def each_finished_on_ray(
     """
     import ray.data
 
-    size = max(1, min(_LARGEST_BLOCK, len(jobs) // (_BLOCKS_PER_CORE * max(1, cluster.cores))))
+    size = max(1, min(_LARGEST_BLOCK, len(jobs) // (_BLOCKS_PER_CORE * max(1, sum(cluster.cores)))))
     blocks = [jobs[first : first + size] for first in range(0, len(jobs), size)]
     if not blocks:
         return

@@ -1,0 +1,168 @@
+"""An evaluation in a Ray cluster, as a Ray Data job: tasks decode batches, actors with engines run them.
+
+The rows come back to this process, which appends them to the same record as a run on one machine does: either kind
+of run continues the other's. They are the same bytes wherever the nodes' processors are of one kind.
+"""
+
+from __future__ import annotations
+
+import pickle
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from infer.evaluate_jobs import Job, batches_of
+from infer.evaluate_plan import OnBad, Plan, Ran, unreadable
+from infer.evaluate_record import RowRecord
+from infer.evaluate_tensors import SampleMaker, check_fit, sample_dtype
+from infer.ray_stages import BatchEngine, Computed, EngineOptions, Identity, decode_batch, identify
+from preprocess.ray_cluster import LOCAL, RayCluster, open_ray_cluster
+from preprocess.ray_workers import results_of
+from preprocess.ray_workplace import Failure, Guard
+from vidom.command import log
+from vidom.errors import Lacking
+from vidom.machine import usable_cores
+from vidom.progress import progress
+
+__all__ = ["Shares", "run_on_ray", "shares_of"]
+
+_MOST_THREADS = 4
+_CORES_PER_DECODER = 8
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Who gets which part of a cluster: `engines` of `threads` cores and `gpus` each, `decoders` of one core each."""
+
+    engines: int
+    threads: int
+    decoders: int
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class _Engines:
+    """The model as the engines of a cluster have it."""
+
+    options: EngineOptions
+    identity: Identity
+    shares: Shares
+    guard: Guard
+
+
+def run_on_ray(
+    plan: Plan, options: EngineOptions, output_dir: Path, *, address: str, workers: int | None, on_bad: OnBad
+) -> Ran:
+    """The record in `output_dir` has a row for each job that could be read.
+
+    The model is opened on the nodes as `options` say; without threads in them, and without `workers`, a cluster that
+    is joined is shared out as `shares_of` does, and a local one has a thread and a decoder for each core. Batches are
+    made of the same jobs as on one machine. Raises what `open_ray_cluster` and the engine raise, UsageError when the
+    model does not fit or the folder holds another record, BadData at the first unreadable sample unless `on_bad` is
+    "skip".
+    """
+    threads, cores = options.threads, 0
+    if address == LOCAL:
+        workers = workers or usable_cores()
+        threads = threads or usable_cores()
+        cores = workers + max(1, usable_cores() // threads) * threads
+    with open_ray_cluster(address, cores=cores, shared=output_dir, needs=(plan.data_root,)) as cluster:
+        gpus = cluster.gpus if _on_gpu(options) else None
+        shares = shares_of(cluster.cores, gpus=gpus, threads=threads, workers=workers)
+        log(
+            f"{shares.decoders} decoding processes, {shares.engines} engines of {shares.threads} threads"
+            + (" and a GPU each." if shares.gpus else ".")
+        )
+        options = replace(options, threads=shares.threads)
+        return _run(plan, _opened(options, cluster, shares), output_dir, on_bad)
+
+
+def shares_of(cores: Sequence[int], *, gpus: int | None, threads: int | None, workers: int | None) -> Shares:
+    """Return how the nodes' `cores` are shared out, an engine for each of the `gpus` unless they are None.
+
+    On CPUs an engine gets up to four cores of a node, one in eight of all cores decodes, and the other cores go to
+    engines as far as whole ones fit. Raises Lacking where an engine and a decoder do not fit.
+    """
+    total = sum(cores)
+    threads = threads or min(_MOST_THREADS, max(1, min(cores, default=1) - 1))
+    if max(cores, default=0) < threads or total < threads + 1 or gpus == 0:
+        raise Lacking(
+            f"The Ray cluster has nodes of {', '.join(map(str, cores)) or 'no'} cores"
+            + ("" if gpus is None else f" and {gpus} GPUs in all")
+            + f"; needed are a node with {threads} cores{'' if gpus is None else ' and a GPU'} for an engine, and a "
+            "core for decoding. Give fewer --threads, or add nodes with: ray start --address=HOST:PORT"
+        )
+    if gpus is not None:
+        return Shares(gpus, threads, workers or max(1, total - gpus * threads), gpus=1)
+    spared = min(workers or -(-total // _CORES_PER_DECODER), total - threads)
+    engines = min(sum(count // threads for count in cores), (total - spared) // threads)
+    return Shares(engines, threads, workers or total - engines * threads)
+
+
+def _on_gpu(options: EngineOptions) -> bool:
+    return options.provider is not None and not options.provider.lower().startswith("cpu")
+
+
+def _opened(options: EngineOptions, cluster: RayCluster, shares: Shares) -> _Engines:
+    import ray
+
+    task = ray.remote(num_cpus=shares.threads, num_gpus=shares.gpus)(identify)
+    found: Identity | Failure = ray.get(task.remote(options, cluster.guard))
+    if isinstance(found, Failure):
+        raise found.error
+    return _Engines(options, found, shares, cluster.guard)
+
+
+def _run(plan: Plan, engines: _Engines, output_dir: Path, on_bad: OnBad) -> Ran:
+    model, identity = engines.options.model, engines.identity
+    check_fit(model, identity.inputs, identity.outputs, plan.recipe)
+    record = RowRecord(output_dir, plan.header(model, **identity.header))
+    resumed, faults, engine_seconds = len(record.done), dict[int, str](), 0.0
+    batches = batches_of(plan.jobs, identity.inputs[0].rows)
+    todo = [jobs for jobs in batches if not all(job.index in record.done for job in jobs)]
+    began = time.perf_counter()
+    with progress(total=len(plan.jobs), unit="sample", label="evaluate", done=resumed) as bar:
+        for computed in _computed(todo, plan, engines):
+            if computed.bad and on_bad == "fail":
+                raise unreadable(*computed.bad[0])
+            faults |= {job.index: reason for job, reason in computed.bad}
+            engine_seconds += computed.seconds / engines.shares.engines
+            before = len(record.done)
+            record.add(computed.rows)
+            bar.update(len(record.done) - before + len(computed.bad))
+    record.close()
+    return Ran(faults, resumed, len(record.done) - resumed, time.perf_counter() - began, engine_seconds)
+
+
+def _computed(todo: Sequence[tuple[Job, ...]], plan: Plan, engines: _Engines) -> Iterator[Computed]:
+    """Yield what became of each batch, in the order in which they are done; a killed worker's is done again."""
+    import ray.data
+
+    if not todo:
+        return
+    (spec,) = engines.identity.inputs
+    shares, guard = engines.shares, engines.guard
+    run = secrets.token_hex(4)
+    rows = [{"block": f"{run} {number}", "jobs": pickle.dumps(jobs)} for number, jobs in enumerate(todo)]
+    maker = SampleMaker(plan.recipe, plan.data_root, sample_dtype(spec))
+    decoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        decode_batch,
+        fn_kwargs={"maker": maker, "shape": spec.shape, "guard": guard},
+        compute=ray.data.TaskPoolStrategy(size=shares.decoders),
+        num_cpus=1,
+        # The tensor's; and a stage that claims something else than the next is not merged with it into one process.
+        memory=spec.nbytes,
+    )
+    yield from results_of(
+        decoded.map_batches(
+            BatchEngine,
+            fn_constructor_args=(engines.options, engines.identity, guard),
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(size=min(shares.engines, len(todo))),
+            num_cpus=shares.threads,
+            num_gpus=shares.gpus,
+        )
+    )
