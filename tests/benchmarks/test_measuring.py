@@ -7,13 +7,16 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.memory import peak_rss, peak_rss_of
 from benchmarks.report import Bar, Report, Table, markdown_table, write_report
-from benchmarks.rotation import rotate
+from benchmarks.rotation import rotate, rotate_opened
 from benchmarks.settings import FAIR_SETTINGS, machine_state
 from vidom.errors import Lacking, OutsideToolFailed, UsageError
 
@@ -35,6 +38,33 @@ def test_ways_take_turns_and_the_fastest_counted_run_is_told(monkeypatch: pytest
     assert turns == ["a", "b"] * 3
     with pytest.raises(UsageError, match="--rounds"):
         rotate({}, rounds=0)
+
+
+def test_ways_that_are_opened_in_turn_are_never_there_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, seen = 0.0, []
+    seconds = {"a": iter([1, 5, 4, 0.5, 6, 7]), "b": iter([9, 2, 3, 9, 8, 2.5])}
+
+    @contextmanager
+    def opened(name: str) -> Iterator[Callable[[], None]]:
+        nonlocal now
+        now += 100  # opening is not timed
+
+        def work() -> None:
+            nonlocal now
+            now += next(seconds[name])
+            seen.append(name)
+
+        seen.append(f"open {name}")
+        yield work
+        seen.append(f"close {name}")
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    ways = {name: partial(opened, name) for name in "ab"}
+    assert rotate_opened(ways, rounds=2) == {"a": 4, "b": 2}
+    turns = [[f"open {name}", name, name, name, f"close {name}"] for name in "abab"]
+    assert seen == [word for turn in turns for word in turn]
+    with pytest.raises(UsageError, match="--rounds"):
+        rotate_opened(ways, rounds=0)
 
 
 @pytest.mark.parametrize(
