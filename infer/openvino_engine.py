@@ -20,6 +20,7 @@ from infer.engine import (
     refuse_open_axes,
 )
 from infer.tensors import Array, TensorSpec, check_arrays
+from vidom.aipp import METADATA_KEY
 from vidom.errors import BadData, Lacking
 from vidom.machine import usable_cores
 
@@ -169,13 +170,9 @@ def _read(openvino: Any, path: Path) -> Any:
 
 
 def _metadata(model: Any) -> dict[str, str]:
-    """Return the metadata of the ONNX file, which OpenVINO keeps among other things of the framework's."""
-    kept = model.get_rt_info()
-    return (
-        {key: str(value.value) for key, value in kept["framework"].value.items()}
-        if "framework" in kept
-        else {}
-    )
+    """Return what the metadata of the ONNX file say of AIPP, which OpenVINO keeps as the framework's."""
+    place = ["framework", METADATA_KEY]
+    return {METADATA_KEY: str(model.get_rt_info(place).value)} if model.has_rt_info(place) else {}
 
 
 def _reason(error: Exception) -> str:

@@ -16,9 +16,9 @@ from vidom.errors import BadData, UsageError
 if TYPE_CHECKING:  # reading what a model says needs no pydantic
     from vidom.views import ViewPlan
 
-__all__ = ["Aipp", "aipp_of", "read_aipp"]
+__all__ = ["METADATA_KEY", "Aipp", "aipp_of", "read_aipp"]
 
-_KEY = "vidom.aipp"
+METADATA_KEY = "vidom.aipp"
 _SIDES = (2, 4096)
 _BRIGHTEST = 255
 _MOST_FRAMES = 1 << 20
@@ -54,7 +54,7 @@ class Aipp:
     @property
     def metadata(self) -> dict[str, str]:
         """What an ONNX model says of it in its metadata, which `read_aipp` reads."""
-        return {_KEY: json.dumps(asdict(self))}
+        return {METADATA_KEY: json.dumps(asdict(self))}
 
     def config(self, *, name: str, width: int, height: int) -> str:
         """Return the file for ATC's --insert_op_conf; `name` is the model's, for a reader.
@@ -103,15 +103,15 @@ def read_aipp(metadata: Mapping[str, str], *, origin: object) -> Aipp | None:
 
     Raises BadData when they are damaged.
     """
-    if _KEY not in metadata:
+    if METADATA_KEY not in metadata:
         return None
     try:
-        document = json.loads(metadata[_KEY])
+        document = json.loads(metadata[METADATA_KEY])
         found = Aipp(document["frames_per_sample"], _three(document["mean"]), _three(document["std"]))
         _check(found)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadData(
-            f"The metadata {_KEY} of {origin} are damaged ({str(error)[:200]}). Export the model again."
+            f"The metadata {METADATA_KEY} of {origin} are damaged ({str(error)[:200]}). Export the model again."
         ) from None
     return found
 

@@ -1,8 +1,9 @@
 """A stand-in for ais_bench, written from the reference: its options, its log lines, its files. There is no NPU in it.
 
 Tests copy it to `ais_bench/__main__.py` on PYTHONPATH of the interpreter that AIS_PYTHON names. Its "offline model" is
-JSON: {"rows": batch, "weights": [[...], ...]}, and an output row is the input row times the weights. Its times are
-invented; none is a measurement. The variable STANDIN makes it fail in one of the ways that ais_bench fails.
+JSON: {"rows": batch, "weights": [[...], ...]}, and an output row is the input row times the weights. With "pictures" it
+is one for AIPP: its input is uint8 and its dimension 0 counts that many pictures a row. Its times are invented; none is
+a measurement. The variable STANDIN makes it fail in one of the ways that ais_bench fails.
 """
 
 import argparse
@@ -110,7 +111,9 @@ class Run:
         self.options = options
         model = json.loads(Path(options.model).read_text())
         self.rows, self.weights = options.dymBatch or model["rows"], model["weights"]
-        self.row_bytes = 4 * len(self.weights)
+        self.item = "B" if "pictures" in model else "f"
+        self.row_bytes = array.array(self.item).itemsize * len(self.weights)
+        self.lead = self.rows * model.get("pictures", 1)
         self.prefix = None
         self.info, self.times = {}, []
 
@@ -118,7 +121,8 @@ class Run:
         say(f"[INFO] open device {self.options.device} success")
         say(f"[INFO] load model {self.options.model} success")
         say("[INFO] create model description success")
-        say(f"[INFO] try get model batchsize:{self.rows}")
+        if not self.options.batchsize:
+            say(f"[INFO] try get model batchsize:{self.lead}")
         if self.options.output:
             Path(self.options.output).mkdir(parents=True, exist_ok=True)
             Path(self.options.output).chmod(0o750)
@@ -147,14 +151,14 @@ class Run:
         return batches
 
     def execute(self, batch):
-        values = array.array("f")
+        values = array.array(self.item)
         for path in batch:
             if path == "pure_infer_data":
                 values.frombytes(bytes(self.rows * self.row_bytes))
             else:
                 values.frombytes(Path(batch[0] if path == PADDING else path).read_bytes())
-        if 4 * len(values) != self.rows * self.row_bytes:
-            size, needed = 4 * len(values), self.rows * self.row_bytes
+        size, needed = values.itemsize * len(values), self.rows * self.row_bytes
+        if size != needed:
             say(f"[ERROR] Check i:0 name:x in size:{size} needsize:{needed} not match")
             raise RuntimeError("[-1][ACL: general failure] ")
         width = len(self.weights)
@@ -175,7 +179,7 @@ class Run:
             self.info[str(len(self.info))] = {"infiles": [path], "outfiles": [outfile]}
 
     def finish(self):
-        batch = self.options.batchsize or self.rows
+        batch = self.options.batchsize or self.lead
         mean = sum(self.times) / len(self.times)
         say("[INFO] -----------------Performance Summary------------------")
         say(f"[INFO] NPU_compute_time (ms): min = {min(self.times)}, max = {max(self.times)}, mean = {mean}")
