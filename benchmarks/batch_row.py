@@ -52,7 +52,7 @@ class Order:
     @property
     def sample_bytes(self) -> int:
         """Bytes of one sample's tensor, which must be read for each."""
-        return int(np.prod(self.recipe.views.sample_shape)) * np.dtype(self.input_dtype).itemsize
+        return int(np.prod(self.recipe.views.sample_shape)) * (4 if self.input_dtype == "float32" else 1)
 
 
 @dataclass(frozen=True)

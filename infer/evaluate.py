@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from infer.choice import choose_engine
 from infer.engine import PRECISIONS, Precision, open_engine
@@ -27,11 +27,12 @@ from infer.evaluate_record import RECORD_NAME, read_header
 from infer.evaluate_result import METRICS_NAME, score_record
 from infer.evaluate_stream import run_streamed
 from infer.evaluate_window import WindowedModel, run_windowed
+from infer.om_input import recorded_samples
 from infer.options import ENGINES, EngineName
 from infer.ray_stages import EngineOptions
 from postprocess.metrics import Metrics
 from postprocess.scored import Scored, accuracy_remarks, accuracy_text
-from preprocess.pixels import Dtype
+from preprocess.pack import StoreDtype
 from preprocess.ray_cluster import add_ray_option
 from vidom.clip_store import Skipped
 from vidom.command import Parser, log, run
@@ -75,7 +76,7 @@ def evaluate(
     on_bad: OnBad = "fail",
     compare: Path | None = None,
     window: int | None = None,
-    dtype: Dtype | None = None,
+    dtype: StoreDtype | None = None,
     device: str = "0",
     ray: str | None = None,
 ) -> Evaluation:
@@ -86,7 +87,7 @@ def evaluate(
     samples are evaluated, drawn by class with `seed`. `compare` is another evaluation's folder or record.
 
     ais_bench reads files only: it is given `window` bytes of clips at a time (default: 2 GB), on `device`. An .om does
-    not tell its `dtype` (default: float32), nor its `batch_size` unless `build.json` is beside it.
+    not tell its `dtype` (default: float32, "aipp" where `build.json` says so), nor its `batch_size` without that file.
 
     `ray` is a cluster's address, or "local", whose nodes then decode and compute (see `infer.evaluate_ray`).
 
@@ -104,7 +105,8 @@ def evaluate(
         _refuse(
             {"--threads": threads, "--provider": provider, "--precision": precision, "--ray": ray}, "ascend"
         )
-        offline = WindowedModel(choice.model, dtype or "float32", batch_size, device)
+        known: StoreDtype = "aipp" if recorded_samples(choice.model) else "float32"
+        offline = WindowedModel(choice.model, dtype or known, batch_size, device)
         ran = run_windowed(
             plan,
             offline,
@@ -207,7 +209,7 @@ def _parser() -> Parser:
     add("--on_bad", choices=("fail", "skip"), default="fail", help="what an unreadable video does")
     add("--compare", type=Path, metavar="OTHER_RUN", help="folder of another evaluation, sample by sample")
     add("--window", help="bytes of clips on disk at a time, such as 2GB (the default); --engine ascend only")
-    add("--dtype", choices=("float32", "uint8"), help="of an .om's input (default: float32)")
+    add("--dtype", choices=get_args(StoreDtype), help="of an .om's input (default: float32)")
     add("--device", default="0", help="NPU number, or several as 0,1")
     add_ray_option(parser)
     return parser

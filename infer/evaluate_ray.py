@@ -149,7 +149,7 @@ def _computed(todo: Sequence[tuple[Job, ...]], plan: Plan, engines: _Engines) ->
     maker = SampleMaker(plan.recipe, plan.data_root, sample_dtype(spec))
     decoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         decode_batch,
-        fn_kwargs={"maker": maker, "shape": spec.shape, "guard": guard},
+        fn_kwargs={"maker": maker, "shape": spec.by_sample, "guard": guard},
         compute=ray.data.TaskPoolStrategy(size=shares.decoders),
         num_cpus=1,
         # The tensor's; and a stage that claims something else than the next is not merged with it into one process.

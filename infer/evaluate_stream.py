@@ -39,7 +39,7 @@ def run_streamed(plan: Plan, engine: Engine, output_dir: Path, *, workers: int, 
     began = time.perf_counter()
     with (
         progress(total=len(plan.jobs), unit="sample", label="evaluate", done=resumed) as bar,
-        TensorStream(maker, spec.shape, workers=workers) as stream,
+        TensorStream(maker, spec.by_sample, workers=workers) as stream,
     ):
         log(f"{workers} decoding processes fill {human_bytes(stream.buffer_bytes)} of buffers.")
         for batch in stream.batches(todo):
@@ -60,7 +60,7 @@ def batch_rows(engine: Engine, batch: FilledBatch) -> list[Row]:
     """Return the scores of the batch's jobs that could be read; rows of padding are left out."""
     if all(batch.faults):
         return []
-    scores = np.asarray(engine.run([batch.tensor])[0], np.float32)
+    scores = np.asarray(engine.run([batch.tensor.reshape(engine.inputs[0].shape)])[0], np.float32)
     return [
         Row(job.index, job.annotation.id, job.annotation.label, row)
         for job, row, fault in zip(batch.jobs, scores, batch.faults, strict=False)

@@ -53,12 +53,12 @@ def check_fit(
     if len(inputs) != 1 or spec.dtype not in ("float32", "uint8"):
         told = ", ".join(f"{spec.name!r}, {spec}" for spec in inputs)
         raise UsageError(f"{model} takes {told}; evaluation feeds one input of float32 or uint8 samples.")
-    if recipe.views.clips > 1 and spec.shape[1:] == recipe.one_view().views.sample_shape:
+    if recipe.views.clips > 1 and spec.sample_shape == recipe.one_view().views.sample_shape:
         raise UsageError(
             f"{model} takes single views ({spec}), a sample of the recipe {recipe.name} has {recipe.views.clips}. "
             "Export the model without --per_view, or go through a clip store: make preprocess infer score VIEWS=one."
         )
-    if spec.shape[1:] != wanted:
+    if spec.sample_shape != wanted:
         raise UsageError(
             f"{model} takes {spec}, but a sample of the recipe {recipe.name} has the shape {wanted} "
             f"({recipe.views.arithmetic}). Use the model's own recipe, or --set what it was exported with."

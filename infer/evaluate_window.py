@@ -24,9 +24,8 @@ from infer.evaluate_plan import OnBad, Plan, Ran, unreadable
 from infer.evaluate_record import Row, RowRecord
 from postprocess.matching import match_by_store
 from postprocess.outputs import find_outputs
-from preprocess.pack import store_header
+from preprocess.pack import StoreDtype, store_header
 from preprocess.pack_groups import Group, pack_group
-from preprocess.pixels import Dtype
 from preprocess.workers import each_finished
 from vidom.ais_bench_probe import probe_ais_bench
 from vidom.cann import find_cann
@@ -48,7 +47,7 @@ class WindowedModel:
     """An offline model, what its input is of, its batch where nothing else tells it, and the devices that run it."""
 
     path: Path
-    dtype: Dtype
+    dtype: StoreDtype
     batch_size: int | None
     device: str
 

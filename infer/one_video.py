@@ -24,14 +24,15 @@ def sample_scores(engine: Engine, source: FrameSource, recipe: Recipe) -> Scores
     the recipe makes or tells another number of classes apart, BadData for an unreadable video.
     """
     (spec,) = engine.inputs
-    if spec.shape[1:] != recipe.views.sample_shape or spec.dtype not in (np.float32, np.uint8):
+    if spec.sample_shape != recipe.views.sample_shape or spec.dtype not in (np.float32, np.uint8):
         raise UsageError(
             f"{engine.path} takes {spec}, but a sample of the recipe {recipe.name} has the shape "
             f"{recipe.views.sample_shape} ({recipe.views.arithmetic}). Use the model's own recipe."
         )
     dtype: Dtype = "uint8" if spec.dtype == np.uint8 else "float32"
     sample = make_sample(source, recipe.views, dtype=dtype).tensor
-    scores = np.asarray(engine.run([np.broadcast_to(sample, spec.shape)])[0][0], np.float32)
+    copies = np.broadcast_to(sample, spec.by_sample)
+    scores = np.asarray(engine.run([copies.reshape(spec.shape)])[0][0], np.float32)
     if scores.shape != (recipe.dataset.num_classes,):
         raise UsageError(
             f"{engine.path} gives a sample {scores.shape} scores, the recipe {recipe.name} has "

@@ -45,6 +45,11 @@ class TensorSpec:
         pictures = self.pictures_per_sample
         return self.shape[1:] if pictures is None else (pictures, *self.shape[1:])
 
+    @property
+    def by_sample(self) -> tuple[int, ...]:
+        """The shape of the same elements with samples in front, which is its own but for a model for AIPP."""
+        return (self.rows, *self.sample_shape)
+
     def __str__(self) -> str:
         return f"{self.dtype} of shape {'×'.join(map(str, self.shape)) or '()'}"
 

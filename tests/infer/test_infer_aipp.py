@@ -12,7 +12,10 @@ from ascend_bench import Bench
 from export.to_onnx import to_onnx
 from infer.bench import infer
 from infer.engine import open_engine
+from infer.evaluate import evaluate
+from infer.evaluate_record import RECORD_NAME, read_rows
 from infer.om_input import plan_om_batches
+from infer.one_video import sample_scores
 from preprocess.annotations import Annotation
 from preprocess.pack import main as pack_command
 from preprocess.pack import pack
@@ -215,3 +218,43 @@ def test_a_record_that_can_not_be_is_refused(npu: Npu, pictures: object) -> None
     npu.record(frames_per_sample=pictures)
     with pytest.raises(Exception, match="Build the .om again"):
         plan_om_batches(str(npu.store.folder / "clips"), Path("m.om"), batch=None, dym_batch=None)
+
+
+def test_prediction_and_evaluation_on_the_cpu_take_a_model_for_aipp_like_any_other(
+    recipe: Recipe, listed: Path, fixtures: Path, tmp_path: Path
+) -> None:
+    scores, records = {}, {}
+    source = open_source(Annotation(NAMES[0], NAMES[0], 30, 0), data_root=fixtures / "synth")
+    for dtype in ("aipp", "float32"):
+        model = to_onnx(
+            recipe=recipe, checkpoint="seeded:0", output=tmp_path / f"{dtype}.onnx", batch_size=2,
+            input_dtype=dtype,
+        )  # fmt: skip
+        scores[dtype] = sample_scores(open_engine(model), source, recipe)
+        evaluate(
+            recipe=recipe, data_root=fixtures / "synth", ann_file=listed, model=model, workers=1,
+            output_dir=tmp_path / dtype, engine="onnxruntime",
+        )  # fmt: skip
+        records[dtype] = np.stack([row.scores for row in read_rows(tmp_path / dtype / RECORD_NAME)])
+    np.testing.assert_allclose(scores["aipp"], scores["float32"], rtol=0, atol=1e-6)
+    assert len(records["aipp"]) == 3
+    np.testing.assert_allclose(records["aipp"], records["float32"], rtol=0, atol=1e-6)
+
+
+def test_a_window_of_clips_is_packed_for_aipp_where_the_record_says_so(
+    npu: Npu, recipe: Recipe, listed: Path, fixtures: Path
+) -> None:
+    npu.record()
+    three = recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update={"num_classes": 3})})
+    labels = npu.bench.folder / "three.txt"
+    labels.write_text("a\nb\nc\n")
+    three = three.model_copy(update={"dataset": three.dataset.model_copy(update={"labels": str(labels)})})
+    evaluate(
+        recipe=three, data_root=fixtures / "synth", ann_file=listed, model=npu.bench.folder / "m.om", workers=1,
+        output_dir=npu.bench.folder / "run", engine="ascend",
+    )  # fmt: skip
+    rows = {row.index: row.scores for row in read_rows(npu.bench.folder / "run" / RECORD_NAME)}
+    wanted = np.stack([sample.reshape(-1) for sample in pixels(recipe, fixtures)]).astype(np.float64)
+    np.testing.assert_allclose(
+        np.stack([rows[index] for index in range(3)]), wanted @ npu.weights, rtol=1e-4, atol=1e-2
+    )
