@@ -63,6 +63,10 @@ def test_ways_that_are_opened_in_turn_are_never_there_side_by_side(monkeypatch: 
     assert rotate_opened(ways, rounds=2) == {"a": 4, "b": 2}
     turns = [[f"open {name}", name, name, name, f"close {name}"] for name in "abab"]
     assert seen == [word for turn in turns for word in turn]
+    seconds["a"] = iter([0.25] * 99)
+    seen.clear()
+    rotate_opened({"a": ways["a"]}, rounds=1)
+    assert seen.count("a") == 5  # the first is not counted
     with pytest.raises(UsageError, match="--rounds"):
         rotate_opened(ways, rounds=0)
 
