@@ -13,9 +13,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,68 +23,26 @@ import av
 import cv2
 import numpy as np
 
+from benchmarks.report import Bar, Report, Table, write_report
+from benchmarks.settings import machine_state
 from preprocess.decoding import Decoder, decoder_version
 from preprocess.extraction import ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.workers import each_finished
 from vidom.command import Parser, run
 from vidom.errors import BadData, ExitCode, Lacking, UsageError
-from vidom.files import write_json
 
-__all__ = ["ExtractionRow", "ExtractionTable", "extraction", "main"]
+__all__ = ["extraction", "main"]
 
 _PLAIN, _DEFAULT, _TWO_WORKERS = "plain cv2", "opencv", "opencv, 2 workers"
 _BARS = {_DEFAULT: 1.0, _TWO_WORKERS: 1.8}
 _SUFFIXES = (".webm", ".mp4", ".avi")
-
-
-@dataclass(frozen=True)
-class ExtractionRow:
-    """One way of extracting: frames in a second, how many times plain OpenCV that is, and what it should be."""
-
-    way: str
-    clock: str
-    frames_per_second: float
-    ratio: float
-    bar: float | None
-
-
-@dataclass(frozen=True)
-class ExtractionTable:
-    """All ways, measured in the same minutes on the same videos."""
-
-    videos: int
-    frames: int
-    rounds: int
-    rows: tuple[ExtractionRow, ...]
-
-    @property
-    def missed(self) -> bool:
-        """Whether a way stays below its bar."""
-        return any(row.bar is not None and row.ratio < row.bar for row in self.rows)
-
-    @property
-    def text(self) -> str:
-        """The table in Markdown."""
-        lines = [
-            f"{self.videos} videos, {self.frames} frames, shortest of {self.rounds} interleaved rounds",
-            "",
-            "| way | clock | frames/s | times plain | bar |",
-            "|---|---|--:|--:|--:|",
-        ]
-        for row in self.rows:
-            bar = "" if row.bar is None else f"{row.bar:.1f}"
-            cells = (row.way, row.clock, f"{row.frames_per_second:.0f}", f"{row.ratio:.3f}", bar)
-            lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(lines)
-
-
 Extract = Callable[[Path, Path], object]
 
 
 def extraction(
-    *, videos: Path | None = None, rounds: int = 5, output: Path | None = None, work: Path | None = None
-) -> ExtractionTable:
-    """Return how fast videos become frames: plain `cv2.VideoCapture` + `imwrite`, and ours with one and two workers.
+    *, output_dir: Path, videos: Path | None = None, rounds: int = 5, work: Path | None = None
+) -> Report:
+    """`output_dir` holds how fast videos become frames: plain `cv2.VideoCapture` + `imwrite`, and ours.
 
     `videos` is a folder of videos, drawn ones in Something-Something's size if left out; `work` where frames go
     for the moment. Raises Lacking with fewer than two cores, UsageError without videos.
@@ -104,16 +61,36 @@ def extraction(
         for _ in range(rounds):
             clock = _shortest(clock, _in_own_process(_plain_pass, cores[:1], paths, scratch))
             clock = _shortest(clock, _in_own_process(_two_worker_pass, cores[:2], paths, scratch))
-    rows = (*_rows(per_core, "CPU", frames), *_rows(clock, "wall", frames))
-    table = ExtractionTable(len(paths), frames, rounds, rows)
-    if output:
-        write_json(output, asdict(table) | {"decoders": [decoder_version("pyav"), decoder_version("opencv")]})
-    return table
-
-
-def _rows(seconds: dict[str, float], clock: str, frames: int) -> Iterator[ExtractionRow]:
-    for way, spent in seconds.items():
-        yield ExtractionRow(way, clock, frames / spent, seconds[_PLAIN] / spent, _BARS.get(way))
+    report = Report(
+        name="extraction",
+        question="How fast do videos become frames, against plain OpenCV?",
+        tables=[
+            Table(
+                f"{len(paths)} videos, {frames} frames",
+                ["way", "clock", "frames/s", "times plain"],
+                [
+                    (way, name, frames / spent, seconds[_PLAIN] / spent)
+                    for name, seconds in (("CPU", per_core), ("wall", clock))
+                    for way, spent in seconds.items()
+                ],
+                f"CPU: one process on one core, each video's shortest of {rounds} rounds in turn. wall: the shortest "
+                f"of {rounds} passes in turn over all videos, and two cores for the two workers.",
+            )
+        ],
+        bars=[
+            Bar(f"{way} against {_PLAIN}", seconds[_PLAIN] / seconds[way], wanted)
+            for seconds in (per_core, clock)
+            for way, wanted in _BARS.items()
+            if way in seconds
+        ],
+        conditions={
+            "decoders": f"{decoder_version('pyav')}, {decoder_version('opencv')}",
+            "rounds": rounds,
+            **machine_state(),
+        },
+    )
+    write_report(report, output_dir)
+    return report
 
 
 def _shortest(best: dict[str, float], found: dict[str, float]) -> dict[str, float]:
@@ -237,16 +214,18 @@ def _drawn_videos(folder: Path, *, count: int = 24, frames: int = 45) -> tuple[P
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
-    """Read the command line, measure, print the table; 1 if a way misses its bar."""
-    parser = Parser(description="Measure extraction of frames against plain OpenCV.")
+    """Read the command line, measure, print the report; 1 if a bar is missed."""
+    parser = Parser(
+        prog="python -m benchmarks.extraction",
+        description="Measure extraction of frames against plain OpenCV.",
+    )
     parser.add_argument("--videos", type=Path, help="folder of videos; drawn ones if left out")
     parser.add_argument("--rounds", type=int, default=5, help="how often each way takes its turn")
-    parser.add_argument("--output", type=Path, help="JSON file for the table")
+    parser.add_argument("--output_dir", type=Path, default=Path("run/bench"), help="where the report goes")
     parser.add_argument("--work", type=Path, help="folder for frames in between; a temporary one if left out")
-    table = extraction(**vars(parser.parse_args(argv)))
-    print(table.text)
-    print("FAILED" if table.missed else "PASSED")
-    return ExitCode.JUDGEMENT_FAILED if table.missed else ExitCode.DONE
+    report = extraction(**vars(parser.parse_args(argv)))
+    print(report.text, end="")
+    return report.exit_code
 
 
 if __name__ == "__main__":
