@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -110,7 +111,8 @@ def write_report(report: Report, output_dir: Path, *, plot: Plot | None = None) 
     Raises Lacking without matplotlib; the table is written all the same.
     """
     bars = [{**asdict(bar), "met": bar.met} for bar in report.bars]
-    write_json(output_dir / f"{report.name}.json", {"schema": 1, **asdict(report), "bars": bars})
+    document = _without_nan({"schema": 1, **asdict(report), "bars": bars})
+    write_json(output_dir / f"{report.name}.json", document)
     write_text(output_dir / f"{report.name}.md", report.text)
     if plot is not None:
         check_plotting()
@@ -121,3 +123,12 @@ def write_report(report: Report, output_dir: Path, *, plot: Plot | None = None) 
         plot(figure)
         with atomic_path(output_dir / f"{report.name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=150)
+
+
+def _without_nan(value: Any) -> Any:
+    """Return the value with None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

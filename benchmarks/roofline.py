@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks.graph_times import sample_of
 from benchmarks.inference_ways import built
 from benchmarks.machine_peaks import kernels
 from benchmarks.node_time import node_seconds
@@ -19,7 +20,6 @@ from benchmarks.roofline_plot import plot_roofline
 from benchmarks.roofline_report import MeasuredRun, roofline_report
 from benchmarks.rotation import rotate
 from benchmarks.settings import under_fair_settings
-from benchmarks.surgeons_rows import sample_of
 from export.surgery.model_file import load_model
 from infer.onnxruntime_engine import OnnxRuntimeEngine
 from vidom.command import Parser, log, run

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.surgeons_report import document, markdown
-from benchmarks.surgeons_rows import Conditions, Graph, conditions, measured_times, sample_of
+from benchmarks.graph_times import measured_times, sample_of
+from benchmarks.report import Report, write_report
+from benchmarks.surgeons_report import CONTROL, Graph, surgeons_report
 from export.modify_onnx import modify_onnx
 from export.record import read_record
 from export.second_surgeon import find_surgeon
@@ -19,9 +20,8 @@ from export.surgery.census import census
 from export.surgery.model_file import load_model
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
-from vidom.files import write_json, write_text
 
-__all__ = ["Comparison", "main", "surgeons"]
+__all__ = ["main", "surgeons"]
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,8 @@ SURGERIES = (
     ),
 )
 
-CONTROL = "as exported, once more"
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """The graphs of the table, as exported first, under what they were measured, and the Markdown that shows them."""
-
-    graphs: tuple[Graph, ...]
-    conditions: Conditions
-    text: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether every graph means the same as the exported one."""
-        return all(graph.passed for graph in self.graphs)
-
-
-def surgeons(*, model: Path, output_dir: Path, rounds: int = 20, threads: int = 1) -> Comparison:
+def surgeons(*, model: Path, output_dir: Path, rounds: int = 20, threads: int = 1) -> Report:
     """`output_dir` holds `surgeons.md` and `.json`, which compare both surgeons on `model`, and all graphs.
 
     Each keeps a row for each clip, so that outputs can be compared as they are. All graphs run `rounds` times in turn
@@ -82,14 +66,10 @@ def surgeons(*, model: Path, output_dir: Path, rounds: int = 20, threads: int = 
         operated.append(graph)
     runnable = [path if graph.passed else None for path, graph in zip(files, operated, strict=True)]
     log(f"{rounds} rounds with and {rounds} without ONNX Runtime's own optimisation …")
-    sample = sample_of(model)
-    times = measured_times(runnable, sample, rounds=rounds, threads=threads)
-    graphs = tuple(graph.timed(*pair) for graph, pair in zip(operated, times, strict=True))
-    under = conditions(model, sample, rounds=rounds, threads=threads)
-    text = markdown(graphs, under)
-    write_text(output_dir / "surgeons.md", text)
-    write_json(output_dir / "surgeons.json", document(graphs, under))
-    return Comparison(graphs, under, text)
+    times = measured_times(runnable, sample_of(model), rounds=rounds, threads=threads)
+    report = surgeons_report(model, operated, times, rounds=rounds, threads=threads)
+    write_report(report, output_dir)
+    return report
 
 
 def _operated(surgery: Surgery, model: Path, output_dir: Path) -> tuple[Graph, Path]:
@@ -108,8 +88,8 @@ def _operated(surgery: Surgery, model: Path, output_dir: Path) -> tuple[Graph, P
     return graph, path
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, compare and print the table."""
+def main(argv: Sequence[str] | None = None) -> ExitCode:
+    """Read the command line, compare and print the report; 1 if a graph does not mean the same."""
     parser = Parser(
         prog="python -m benchmarks.surgeons",
         description="Operators, time and parity of one graph after vidom's passes, auto-optimizer, and both.",
@@ -120,12 +100,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--rounds", type=int, default=20, help="runs of each graph, in turn; the fastest counts")
     add("--threads", type=int, default=1, help="threads of ONNX Runtime")
     options = parser.parse_args(argv)
-    found = surgeons(
+    report = surgeons(
         model=options.model, output_dir=options.output_dir, rounds=options.rounds, threads=options.threads
     )
-    print(found.text, end="")
-    log(f"table and numbers are {options.output_dir / 'surgeons'}.md and .json")
-    return ExitCode.DONE if found.passed else ExitCode.JUDGEMENT_FAILED
+    print(report.text, end="")
+    return report.exit_code
 
 
 if __name__ == "__main__":

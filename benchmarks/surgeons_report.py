@@ -1,50 +1,69 @@
-"""The comparison of surgeons as Markdown and JSON."""
+"""The comparison of surgeons as a report: operators, times and parity of each graph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from benchmarks.surgeons_rows import Conditions, Graph
+from benchmarks.report import Bar, Cell, Report, Table
+from benchmarks.settings import machine_state
+from export.surgery.census import Census
+from export.surgery.equivalence import Difference
+from vidom.files import sha256_file
 
-__all__ = ["document", "markdown"]
+__all__ = ["CONTROL", "Graph", "surgeons_report"]
+
+CONTROL = "as exported, once more"
+Times = tuple[float | None, float | None]
 
 
-def markdown(graphs: Sequence[Graph], under: Conditions) -> str:
-    """Return the table, a column for each operator that any surgeon changed, and below it what its numbers are."""
+@dataclass(frozen=True)
+class Graph:
+    """A graph of the comparison: its operators, who changed it, and how far it is from the exported one.
+
+    The exported graph has no `differences`. `versions` are those of auto-optimizer's parts where it operated.
+    """
+
+    name: str
+    operators: Census
+    changed_by: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all that was compared is within its tolerance."""
+        return all(difference.passed for difference in self.differences)
+
+
+def surgeons_report(
+    model: Path, graphs: Sequence[Graph], times: Sequence[Times], *, rounds: int, threads: int
+) -> Report:
+    """Return the comparison of `graphs`, the exported one first, with the seconds of each as `measured_times` has them.
+
+    The bars are that each graph means the same as the exported one.
+    """
     operators = _changed(graphs)
-    head = ["graph", "ops", *operators, "time", "time as written", "max abs diff"]
-    lines = [
-        f"# Two surgeons on {under.model}",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|---|" + "---:|" * (len(head) - 2) + "---|",
-        *("| " + " | ".join(_cells(graph, graphs[0], operators)) + " |" for graph in graphs),
-        "",
-        *(f"- {text}" for text in _definitions(graphs, under)),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def document(graphs: Sequence[Graph], under: Conditions) -> dict[str, Any]:
-    """Return the comparison for programs."""
-    return {
-        "schema": 1,
-        "npu_used": False,
-        **asdict(under),
-        "definitions": _definitions(graphs, under),
-        "graphs": [
-            {
-                **asdict(graph),
-                "ops": sum(graph.operators.values()),
-                "passed": graph.passed,
-                "ratio_optimised": _ratio(graph.seconds_optimised, graphs[0].seconds_optimised),
-                "ratio_as_written": _ratio(graph.seconds_as_written, graphs[0].seconds_as_written),
-            }
+    rows = [_row(graph, operators, pair, times[0]) for graph, pair in zip(graphs, times, strict=True)]
+    columns = ["graph", "ops", *operators, "ms", "time", "ms as written", "time as written"]
+    return Report(
+        name="surgeons",
+        question=f"What do vidom's passes and auto-optimizer make of {model.name}?",
+        tables=[Table("Graphs", columns, rows, " ".join(_notes(graphs)))],
+        bars=[
+            Bar(f"{graph.name}: {item.what}, max abs diff", item.max_abs, item.tolerance, at_least=False)
             for graph in graphs
+            for item in graph.differences
         ],
-    }
+        conditions={
+            "rounds": rounds,
+            "threads": threads,
+            "model": f"{model.name} ({sha256_file(model)})",
+            "NPU": "none took part",
+            **machine_state(),
+        },
+    )
 
 
 def _changed(graphs: Sequence[Graph]) -> list[str]:
@@ -54,51 +73,21 @@ def _changed(graphs: Sequence[Graph]) -> list[str]:
     return sorted(changed, key=lambda name: (-graphs[0].operators.get(name, 0), name))
 
 
-def _cells(graph: Graph, exported: Graph, operators: Sequence[str]) -> list[str]:
-    return [
-        graph.name,
-        str(sum(graph.operators.values())),
-        *(str(graph.operators.get(name, 0)) for name in operators),
-        _shown(_ratio(graph.seconds_optimised, exported.seconds_optimised)),
-        _shown(_ratio(graph.seconds_as_written, exported.seconds_as_written)),
-        _parity(graph),
-    ]
+def _row(graph: Graph, operators: Sequence[str], times: Times, exported: Times) -> list[Cell]:
+    cells: list[Cell] = [graph.name, sum(graph.operators.values())]
+    cells += [graph.operators.get(name, 0) for name in operators]
+    for seconds, first in zip(times, exported, strict=True):
+        cells += [None, None] if seconds is None or first is None else [1e3 * seconds, seconds / first]
+    return cells
 
 
-def _ratio(seconds: float | None, exported: float | None) -> float | None:
-    return None if seconds is None or exported is None else seconds / exported
-
-
-def _shown(ratio: float | None) -> str:
-    return "not run" if ratio is None else f"{ratio:.3f}"
-
-
-def _parity(graph: Graph) -> str:
-    if not graph.differences:
-        return "the original"
-    told = ", ".join(f"{item.what.split(' before ')[0]} {item.max_abs:.2g}" for item in graph.differences)
-    return told if graph.passed else f"FAILED: {told}"
-
-
-def _definitions(graphs: Sequence[Graph], under: Conditions) -> list[str]:
-    exported = graphs[0]
+def _notes(graphs: Sequence[Graph]) -> list[str]:
     versions = next((graph.versions for graph in graphs if graph.versions), {})
     tools = ", ".join(f"{name} {number}" for name, number in versions.items())
-    seconds = [
-        f"{value * 1e3:.4g} ms"
-        for value in (exported.seconds_optimised, exported.seconds_as_written)
-        if value is not None
-    ]
-    texts = [
-        f"time: of one execution, divided by that of the graph as exported ({' and '.join(seconds)}), each the fastest "
-        f"of {under.rounds} in turn with all others; time as written: without ONNX Runtime's own rewriting of graphs. "
-        f"{graphs[1].name}: the same file again, so how far it is from 1 is how far numbers are from one another "
-        "by chance.",
-        f"ONNX Runtime {under.onnxruntime} on {under.processor}, {under.threads} "
-        f"thread{'s' if under.threads > 1 else ''}, input {' × '.join(map(str, under.input_shape))}. No NPU took part.",
-        "max abs diff: from the graph as exported, on random samples.",
+    return [
+        f"time: of one execution, over that of the graph as exported; {CONTROL}: the same file again, so how far it is "
+        "from 1 is how far numbers are from one another by chance. As written: without ONNX Runtime's own rewriting of "
+        "graphs. A graph that does not mean the same is not run.",
         f"auto-optimizer: the knowledges that it applies unasked ({tools or 'none fitted'}).",
-    ]
-    return texts + [
-        f"{graph.name}: changed by {', '.join(graph.changed_by) or 'nothing'}." for graph in graphs[2:]
+        *(f"{graph.name}: changed by {', '.join(graph.changed_by) or 'nothing'}." for graph in graphs[2:]),
     ]

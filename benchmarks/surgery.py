@@ -7,10 +7,11 @@ machine that others use too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.surgeons_rows import conditions, measured_times, sample_of
+from benchmarks.graph_times import measured_times, sample_of
+from benchmarks.report import Cell, Report, Table, write_report
+from benchmarks.settings import machine_state
 from export.lint_onnx import lint_onnx
 from export.modify_onnx import modify_onnx
 from export.surgery.census import census
@@ -19,57 +20,44 @@ from export.to_onnx import OPSETS, to_onnx
 from export.verify import verify
 from vidom.command import Parser, log, run
 from vidom.errors import JudgementFailed
-from vidom.files import write_json, write_text
 from vidom.recipe import load_recipe
 
-__all__ = ["Row", "main", "surgery"]
+__all__ = ["main", "surgery"]
 
 RECIPES = ("tsm_k400", "i3d_k400", "pptsm_k400_uniform", "stnet_k400")
 CHECKPOINT = "seeded:0"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One recipe at one opset: operators before and after, the largest difference from torch over two batch
-    sizes (relative to the largest logit), lint errors, and the modified graph's time over the exported one's, with
-    and without ONNX Runtime's own rewriting.
-    """
-
-    recipe: str
-    opset: int
-    ops: tuple[int, int]
-    slices: tuple[int, int]
-    batches: tuple[int, ...]
-    relative_logits: float
-    lint_errors: int
-    time: float
-    time_as_written: float
+_COLUMNS = (
+    *("recipe", "opset", "ops before", "after", "Slice before", "after", "batches verified"),
+    *("max diff / max logit", "lint errors", "time", "time as written"),
+)
+_NOTE = (
+    "The difference is the largest from torch over the batches. time: modified over exported graph; as written: "
+    "without ONNX Runtime's own rewriting."
+)
 
 
-def surgery(
-    *, recipes: Sequence[str], output_dir: Path, rounds: int = 5, threads: int = 2
-) -> tuple[Row, ...]:
-    """Return a row for each recipe and opset; `surgery.md` and `surgery.json` in `output_dir` hold the table.
+def surgery(*, recipes: Sequence[str], output_dir: Path, rounds: int = 5, threads: int = 2) -> Report:
+    """`output_dir` holds `surgery.md` and `.json`, with a row for each recipe and opset.
 
     Stand-in weights are used, since times and differences do not depend on training. A recipe of a view plan
     with several clips is exported for one view, which is what its convolutions see. Raises JudgementFailed when a
     graph does not compute what torch computes.
     """
     rows = [_row(name, opset, output_dir, rounds, threads) for name in recipes for opset in OPSETS]
-    model = output_dir / f"{recipes[0]}_{OPSETS[0]}.onnx"
-    under = conditions(model, sample_of(model), rounds=rounds, threads=threads)
-    machine = (
-        f"{under.processor}, {threads} threads, ONNX Runtime {under.onnxruntime}, fastest of {rounds} in turn"
+    report = Report(
+        name="surgery",
+        question="What does surgery do to each network's own export?",
+        tables=[Table("Graphs", _COLUMNS, rows, _NOTE)],
+        bars=[],
+        conditions={"rounds": rounds, "threads": threads, "NPU": "none took part", **machine_state()},
     )
-    write_text(output_dir / "surgery.md", markdown(rows, machine))
-    write_json(
-        output_dir / "surgery.json",
-        {"machine": machine, "npu_used": False, "rows": [asdict(r) for r in rows]},
-    )
-    return tuple(rows)
+    write_report(report, output_dir)
+    return report
 
 
-def _row(name: str, opset: int, folder: Path, rounds: int, threads: int) -> Row:
+def _row(name: str, opset: int, folder: Path, rounds: int, threads: int) -> tuple[Cell, ...]:
     log(f"{name}, opset {opset}")
     recipe = load_recipe(name)
     recipe = recipe.one_view() if recipe.views.clips > 1 else recipe
@@ -83,38 +71,23 @@ def _row(name: str, opset: int, folder: Path, rounds: int, threads: int) -> Row:
     (slow, slow_written), (fast, fast_written) = measured_times(
         [exported, modified], sample_of(exported), rounds=rounds, threads=threads
     )
-    return Row(
-        recipe=name,
-        opset=opset,
-        ops=(sum(before.values()), sum(after.values())),
-        slices=(before.get("Slice", 0), after.get("Slice", 0)),
-        batches=tuple(sorted({parity.batch_size for parity in parities})),
-        relative_logits=max(parity.relative_logits for parity in parities),
-        lint_errors=sum(finding.severity == "error" for finding in lint_onnx(model=modified)),
-        time=(fast or 0) / (slow or 1),
-        time_as_written=(fast_written or 0) / (slow_written or 1),
+    return (
+        name,
+        opset,
+        sum(before.values()),
+        sum(after.values()),
+        before.get("Slice", 0),
+        after.get("Slice", 0),
+        ", ".join(map(str, sorted({parity.batch_size for parity in parities}))),
+        max(parity.relative_logits for parity in parities),
+        sum(finding.severity == "error" for finding in lint_onnx(model=modified)),
+        (fast or 0) / (slow or 1),
+        (fast_written or 0) / (slow_written or 1),
     )
 
 
-def markdown(rows: Sequence[Row], machine: str) -> str:
-    """Return the rows as a table, the machine below it."""
-    lines = [
-        "| recipe | opset | ops | Slice | batches verified | max diff / max logit | lint errors | time | as written |",
-        "|---|---:|---|---|---|---|---:|---:|---:|",
-        *(
-            f"| {row.recipe} | {row.opset} | {row.ops[0]} → {row.ops[1]} | {row.slices[0]} → {row.slices[1]} "
-            f"| {', '.join(map(str, row.batches))} | {row.relative_logits:.1e} | {row.lint_errors} "
-            f"| {row.time:.3f} | {row.time_as_written:.3f} |"
-            for row in rows
-        ),
-        "",
-        f"{machine}. time: modified over exported graph; as written: without ONNX Runtime's own rewriting. No NPU.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command line, measure, print the table."""
+    """Read the command line, measure, print the report."""
     parser = Parser(description="What surgery does to each network's own export: operators, parity, time.")
     parser.add_argument(
         "--recipes", nargs="+", default=RECIPES, help="recipes to export with stand-in weights"
@@ -122,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("run/surgery"), help="graphs and tables")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each graph")
     options = parser.parse_args(argv)
-    surgery(recipes=options.recipes, output_dir=options.output_dir, rounds=options.rounds)
-    print((options.output_dir / "surgery.md").read_text(encoding="utf-8"), end="")
+    report = surgery(recipes=options.recipes, output_dir=options.output_dir, rounds=options.rounds)
+    print(report.text, end="")
 
 
 if __name__ == "__main__":

@@ -106,6 +106,13 @@ def test_a_report_is_markdown_json_and_a_picture(tmp_path: Path) -> None:
     assert report.exit_code == 1 and report_with(Bar("ratio", 2.5, 2.0)).exit_code == 0
 
 
+def test_what_is_no_number_is_null_in_json_and_fails(tmp_path: Path) -> None:
+    write_report(report_with(Bar("ratio", math.nan, 2.0)), tmp_path)
+    (bar,) = json.loads((tmp_path / "speed.json").read_text())["bars"]
+    assert bar["found"] is None and bar["met"] is False
+    assert "FAILED ratio: found nan" in (tmp_path / "speed.md").read_text()
+
+
 def test_without_matplotlib_the_table_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.report.find_spec", lambda name: None)
     with pytest.raises(Lacking, match="pip install matplotlib"):

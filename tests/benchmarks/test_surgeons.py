@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[1] / "export"))
 from surgeon_standin import StandIn
 from surgery_graphs import shift_graph
 
-from benchmarks import surgeons_rows
+from benchmarks import graph_times
 from benchmarks.surgeons import main, surgeons
 from vidom.errors import Lacking, UsageError
 
@@ -39,24 +39,24 @@ def test_both_surgeons_on_a_small_tsm(
     assert main(["--model", str(exported), "--output_dir", str(folder), "--rounds", "3"]) == 0
     text = (folder / "surgeons.md").read_text()
     assert capsys.readouterr().out == text
-    assert "No NPU took part" in text
+    assert "NPU none took part" in text
     assert "ait-surgeon 0.1.1" in text
-    head, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    document = json.loads((folder / "surgeons.json").read_text())
+    (table,) = document["tables"]
+    head, rows = table["columns"], table["rows"]
     assert [head.count(name) for name in ("ops", "Slice", "Concat", "Sub", "Pad", "MatMul")] == [1] * 5 + [0]
     files = ["../tsm.onnx"] * 2 + ["auto_optimizer.onnx", "vidom.onnx", "both.onnx"]
-    document = json.loads((folder / "surgeons.json").read_text())
-    for file, row, graph in zip(files, rows, document["graphs"], strict=False):
+    first = rows[0][head.index("ms as written")]
+    for file, row in zip(files, rows, strict=False):
         counts = Counter(node.op_type for node in onnx.load(folder / file).graph.node)
-        assert row[0] == graph["name"]
-        assert [int(row[head.index(name)]) for name in ("Slice", "Sub")] == [counts["Slice"], counts["Sub"]]
-        assert int(row[head.index("ops")]) == counts.total() == graph["ops"]
-        assert graph["passed"] is True
-        first = document["graphs"][0]["seconds_as_written"]
-        assert graph["ratio_as_written"] == pytest.approx(graph["seconds_as_written"] / first)
-        assert row[head.index("time as written")] == f"{graph['ratio_as_written']:.3f}"
-    assert len(rows) == len(document["graphs"]) == 6
-    assert rows[0][head.index("time")] == "1.000"
-    assert document["npu_used"] is False
+        assert [row[head.index(name)] for name in ("Slice", "Sub")] == [counts["Slice"], counts["Sub"]]
+        assert row[head.index("ops")] == counts.total()
+        ratio = row[head.index("ms as written")] / first
+        assert row[head.index("time as written")] == pytest.approx(ratio)
+    assert len(rows) == 6
+    assert rows[0][head.index("time")] == 1
+    assert {bar["what"].split(":")[0] for bar in document["bars"]} == {row[0] for row in rows[2:]}
+    assert all(bar["met"] for bar in document["bars"])
 
 
 def test_a_graph_that_means_something_else_is_not_timed(
@@ -67,11 +67,13 @@ def test_a_graph_that_means_something_else_is_not_timed(
     monkeypatch.setenv("SURGEON_PYTHON", str(folder / "python"))
     StandIn(folder).behaves("other meaning")
     assert main(["--model", str(exported), "--output_dir", str(tmp_path / "out"), "--rounds", "1"]) == 1
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    failed = [row.split(" | ")[0].strip("| ") for row in rows if "FAILED: logits" in row]
+    lines = capsys.readouterr().out.splitlines()
+    failed = {line.removeprefix("- FAILED ").split(": ")[0] for line in lines if line.startswith("- FAILED")}
     assert len(failed) == 3
     assert all("auto-optimizer" in name for name in failed)
-    assert [row.count("not run") for row in rows if "FAILED" in row] == [2, 2, 2]
+    rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("| ")}
+    assert [rows[name].count("| – ") for name in failed] == [4] * 3
+    assert "–" not in rows["vidom"]
 
 
 class Clock:
@@ -91,9 +93,9 @@ def test_graphs_run_in_turn_and_the_fastest_counts(monkeypatch: pytest.MonkeyPat
     turns: list[str] = []
     seconds = {"a": [0.5, 4, 3, 0.5, 8, 7], "b": [9, 2, 6, 9, 5, 1]}
     sessions = {name: Clock(name, given, turns) for name, given in seconds.items()}
-    monkeypatch.setattr(surgeons_rows, "_session", lambda path, level, threads: sessions[path.name])
+    monkeypatch.setattr(graph_times, "_session", lambda path, level, threads: sessions[path.name])
     monkeypatch.setattr("time.perf_counter", lambda: Clock.now)
-    found = surgeons_rows.measured_times([Path("a"), None, Path("b")], {}, rounds=2, threads=1)
+    found = graph_times.measured_times([Path("a"), None, Path("b")], {}, rounds=2, threads=1)
     assert turns == ["a", "b"] * 6
     # The first run of each, fast or slow, is left out.
     assert found == [(3, 7), (None, None), (2, 1)]
