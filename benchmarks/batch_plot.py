@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.batch_row import Order, Row
-from vidom.files import atomic_path
+from benchmarks.report import write_plot
 
 __all__ = ["plot"]
 
@@ -17,10 +18,12 @@ _MEASURED, _END_TO_END, _PUBLISHED = "#0b6e99", "#c05a1a", "#6b6b6b"
 
 def plot(path: Path, order: Order, rows: Sequence[Row]) -> None:
     """`path` is a PNG of samples a second by batch size; published speeds have an axis of their own."""
-    from matplotlib.figure import Figure
+    write_plot(path, partial(_draw, order=order, rows=rows))
 
+
+def _draw(figure: Any, order: Order, rows: Sequence[Row]) -> None:
     published = [entry for entry in order.recipe.published if entry.fps]
-    figure = Figure(figsize=(7.5 + 4.5 * bool(published), 4.8), layout="constrained")
+    figure.set_size_inches(7.5 + 4.5 * bool(published), 4.8)
     axes = figure.subplots(
         1, 2 if published else 1, squeeze=False, width_ratios=[5, 3][: 1 + bool(published)]
     )[0]
@@ -45,8 +48,6 @@ def plot(path: Path, order: Order, rows: Sequence[Row]) -> None:
             f"{entry.chip or 'chip not told'}, fps",
         )
         _finish(axes[1], "published, not measured here", list(entry.fps))
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
 
 
 def _line(axes: Any, batches: Sequence[int], values: Sequence[float], colour: str, label: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.batch_row import Order, Row
+from benchmarks.report import markdown_table
 from vidom.recipe import Published
 
 __all__ = ["definitions", "document", "markdown"]
@@ -23,9 +24,7 @@ def markdown(order: Order, rows: Sequence[Row]) -> str:
     lines = [
         f"# {order.recipe.name}: {len(rows)} batch sizes on {rows[0].chip}",
         "",
-        "| " + " | ".join(_HEAD) + " |",
-        "|" + "---|" * len(_HEAD),
-        *("| " + " | ".join(_cells(order, row)) + " |" for row in rows),
+        markdown_table(_HEAD, [_cells(order, row) for row in rows]),
         "",
         *(f"- {text}" for text in definitions(order)),
     ]
@@ -86,7 +85,7 @@ def definitions(order: Order) -> list[str]:
 
 def _cells(order: Order, row: Row) -> list[str]:
     end_to_end = NO_STORE if row.samples_per_second is None else f"{row.samples_per_second:.2f}"
-    cells = [
+    return [
         row.chip,
         row.engine if row.flips is None else "{}, flips {} of {}".format(row.engine, *row.flips),
         str(row.batch_size),
@@ -105,7 +104,6 @@ def _cells(order: Order, row: Row) -> list[str]:
         )
         or "none",
     ]
-    return [cell.replace("|", "/") for cell in cells]
 
 
 def _accuracy(share: tuple[float, ...] | None) -> str:

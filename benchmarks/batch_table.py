@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from benchmarks.batch_plot import plot
 from benchmarks.batch_report import document, markdown
 from benchmarks.batch_row import Order, Row, measured_row
+from benchmarks.report import check_plotting
 from export.deployable import InputDtype
 from export.to_onnx import add_model_options, recipe_of
 from infer.choice import lacking_for_npu
@@ -22,7 +22,7 @@ from infer.options import ENGINES, EngineName
 from vidom.cann import find_atc
 from vidom.clip_store import ClipStore
 from vidom.command import Parser, log, run
-from vidom.errors import Lacking, UsageError
+from vidom.errors import UsageError
 from vidom.files import write_json, write_text
 from vidom.recipe import Recipe
 
@@ -65,10 +65,7 @@ def batch_table(
         )
     if loop < 1:
         raise UsageError(f"--loop must be at least 1, found {loop}.")
-    if find_spec("matplotlib") is None:
-        raise Lacking(
-            "The table's picture needs matplotlib. Type: pip install matplotlib (make setup has it)."
-        )
+    check_plotting()
     order = Order(
         recipe=recipe,
         checkpoint=checkpoint,

@@ -12,7 +12,7 @@ from typing import Any
 from vidom.errors import ExitCode, Lacking
 from vidom.files import atomic_path, write_json, write_text
 
-__all__ = ["Bar", "Cell", "Report", "Table", "check_plotting", "markdown_table", "write_report"]
+__all__ = ["Bar", "Cell", "Report", "Table", "check_plotting", "markdown_table", "write_plot", "write_report"]
 
 Cell = str | int | float | None
 Plot = Callable[[Any], None]
@@ -115,14 +115,19 @@ def write_report(report: Report, output_dir: Path, *, plot: Plot | None = None) 
     write_json(output_dir / f"{report.name}.json", document)
     write_text(output_dir / f"{report.name}.md", report.text)
     if plot is not None:
-        check_plotting()
-        # A Figure of its own, without pyplot, draws with Agg and needs no display.
-        from matplotlib.figure import Figure
+        write_plot(output_dir / f"{report.name}.png", plot)
 
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        plot(figure)
-        with atomic_path(output_dir / f"{report.name}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+
+def write_plot(path: Path, plot: Plot) -> None:
+    """`path` is a PNG of what `plot` drew on a figure of 8 × 5 inches. Raises Lacking without matplotlib."""
+    check_plotting()
+    # A Figure of its own, without pyplot, draws with Agg and needs no display.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    plot(figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
 
 
 def _without_nan(value: Any) -> Any:
