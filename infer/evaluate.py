@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from infer.choice import choose_engine
-from infer.engine import PRECISIONS, Precision, open_engine
+from infer.engine import PRECISIONS, Precision
 from infer.evaluate_compare import COMPARISON_NAME, Comparison, compare_records, record_in
+from infer.evaluate_places import run_batches, run_windows
 from infer.evaluate_plan import OnBad, Plan, Ran, plan_evaluation
-from infer.evaluate_ray import run_on_ray
 from infer.evaluate_record import RECORD_NAME, read_header
 from infer.evaluate_result import METRICS_NAME, score_record
-from infer.evaluate_stream import run_streamed
-from infer.evaluate_window import WindowedModel, run_windowed
 from infer.om_input import recorded_samples
+from infer.one_window import WindowedModel
 from infer.options import ENGINES, EngineName
 from infer.ray_stages import EngineOptions
 from postprocess.metrics import Metrics
@@ -38,7 +37,6 @@ from vidom.clip_store import Skipped
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, UsageError
 from vidom.files import human_bytes, parse_bytes, write_json
-from vidom.machine import usable_cores
 from vidom.recipe import Recipe, load_recipe
 
 __all__ = ["Evaluation", "conclude", "evaluate", "main"]
@@ -102,34 +100,15 @@ def evaluate(
     log(f"engine {choice.engine}: {choice.reason}")
     log(plan.remark)
     if choice.engine == "ascend":
-        _refuse(
-            {"--threads": threads, "--provider": provider, "--precision": precision, "--ray": ray}, "ascend"
-        )
+        _refuse({"--threads": threads, "--provider": provider, "--precision": precision}, "ascend")
         known: StoreDtype = "aipp" if recorded_samples(choice.model) else "float32"
         offline = WindowedModel(choice.model, dtype or known, batch_size, device)
-        ran = run_windowed(
-            plan,
-            offline,
-            output_dir,
-            window_bytes=window or _WINDOW_BYTES,
-            workers=workers or usable_cores(),
-            on_bad=on_bad,
-        )
-    elif ray is not None:
-        _refuse({"--window": window, "--dtype": dtype}, choice.engine)
-        options = EngineOptions(choice.model, choice.engine, batch_size, threads, provider, precision)
-        ran = run_on_ray(plan, options, output_dir, address=ray, workers=workers, on_bad=on_bad)
+        size = window or _WINDOW_BYTES
+        ran = run_windows(plan, offline, output_dir, size, ray=ray, workers=workers, on_bad=on_bad)
     else:
         _refuse({"--window": window, "--dtype": dtype}, choice.engine)
-        loaded = open_engine(
-            choice.model,
-            engine=choice.engine,
-            batch_size=batch_size,
-            threads=threads,
-            provider=provider,
-            precision=precision,
-        )
-        ran = run_streamed(plan, loaded, output_dir, workers=workers or usable_cores(), on_bad=on_bad)
+        options = EngineOptions(choice.model, choice.engine, batch_size, threads, provider, precision)
+        ran = run_batches(plan, options, output_dir, ray=ray, workers=workers, on_bad=on_bad)
     return conclude(plan, ran, output_dir, compare=other)
 
 

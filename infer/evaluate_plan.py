@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infer.evaluate_jobs import Job, half_width, stratified
+from infer.evaluate_record import Row
 from preprocess.sample_list import decoder_name, list_digest, list_samples
 from vidom.errors import BadData
 from vidom.files import sha256_file
 from vidom.recipe import Recipe
 
-__all__ = ["OnBad", "Plan", "Ran", "plan_evaluation", "unreadable"]
+__all__ = ["Computed", "OnBad", "Plan", "Ran", "plan_evaluation", "unreadable"]
 
 OnBad = Literal["fail", "skip"]
 
@@ -87,6 +88,15 @@ class Ran:
     seconds: float
     engine_seconds: float
     peak_disk_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What came of some jobs: their rows, those that could not be read with the reason, and the engine's seconds."""
+
+    rows: list[Row]
+    bad: list[tuple[Job, str]]
+    seconds: float
 
 
 def plan_evaluation(

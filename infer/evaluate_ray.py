@@ -6,27 +6,25 @@ of run continues the other's. They are the same bytes wherever the nodes' proces
 
 from __future__ import annotations
 
-import pickle
-import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infer.evaluate_jobs import Job, batches_of
-from infer.evaluate_plan import OnBad, Plan, Ran, unreadable
+from infer.evaluate_plan import Computed, OnBad, Plan, Ran, unreadable
 from infer.evaluate_record import RowRecord
 from infer.evaluate_tensors import SampleMaker, check_fit, sample_dtype
-from infer.ray_stages import BatchEngine, Computed, EngineOptions, Identity, decode_batch, identify
-from preprocess.ray_cluster import LOCAL, RayCluster, open_ray_cluster
-from preprocess.ray_workers import results_of
-from preprocess.ray_workplace import Failure, Guard
+from infer.ray_stages import BatchEngine, EngineOptions, Identity, decode_batch, identify
+from preprocess.ray_cluster import LOCAL, open_ray_cluster
+from preprocess.ray_workers import answer_of, blocks_of, results_of
+from preprocess.ray_workplace import Guard
 from vidom.command import log
 from vidom.errors import Lacking
 from vidom.machine import usable_cores
 from vidom.progress import progress
 
-__all__ = ["Shares", "run_on_ray", "shares_of"]
+__all__ = ["Shares", "collect", "run_on_ray", "shares_of"]
 
 _MOST_THREADS = 4
 _CORES_PER_DECODER = 8
@@ -76,17 +74,25 @@ def run_on_ray(
             + (" and a GPU each." if shares.gpus else ".")
         )
         options = replace(options, threads=shares.threads)
-        return _run(plan, _opened(options, cluster, shares), output_dir, on_bad)
+        identity = answer_of(
+            identify, options, cluster=cluster, num_cpus=shares.threads, num_gpus=shares.gpus
+        )
+        check_fit(options.model, identity.inputs, identity.outputs, plan.recipe)
+        record = RowRecord(output_dir, plan.header(options.model, **identity.header))
+        batches = batches_of(plan.jobs, identity.inputs[0].rows)
+        todo = [jobs for jobs in batches if not all(job.index in record.done for job in jobs)]
+        engines = _Engines(options, identity, shares, cluster.guard)
+        return collect(plan, record, _computed(todo, plan, engines), engines=shares.engines, on_bad=on_bad)
 
 
 def shares_of(cores: Sequence[int], *, gpus: int | None, threads: int | None, workers: int | None) -> Shares:
     """Return how the nodes' `cores` are shared out, an engine for each of the `gpus` unless they are None.
 
-    On CPUs an engine gets up to four cores of a node, one in eight of all cores decodes, and the other cores go to
-    engines as far as whole ones fit. Raises Lacking where an engine and a decoder do not fit.
+    An engine gets up to four cores of a node, or one beside its GPU. On CPUs one in eight of all cores decodes, and the
+    others go to engines as far as whole ones fit. Raises Lacking where an engine and a decoder do not fit.
     """
     total = sum(cores)
-    threads = threads or min(_MOST_THREADS, max(1, min(cores, default=1) - 1))
+    threads = threads or (1 if gpus else min(_MOST_THREADS, max(1, min(cores, default=1) - 1)))
     if max(cores, default=0) < threads or total < threads + 1 or gpus == 0:
         raise Lacking(
             f"The Ray cluster has nodes of {', '.join(map(str, cores)) or 'no'} cores"
@@ -95,7 +101,8 @@ def shares_of(cores: Sequence[int], *, gpus: int | None, threads: int | None, wo
             "core for decoding. Give fewer --threads, or add nodes with: ray start --address=HOST:PORT"
         )
     if gpus is not None:
-        return Shares(gpus, threads, workers or max(1, total - gpus * threads), gpus=1)
+        engines = min(gpus, (total - 1) // threads)
+        return Shares(engines, threads, workers or total - engines * threads, gpus=1)
     spared = min(workers or -(-total // _CORES_PER_DECODER), total - threads)
     engines = min(sum(count // threads for count in cores), (total - spared) // threads)
     return Shares(engines, threads, workers or total - engines * threads)
@@ -105,30 +112,21 @@ def _on_gpu(options: EngineOptions) -> bool:
     return options.provider is not None and not options.provider.lower().startswith("cpu")
 
 
-def _opened(options: EngineOptions, cluster: RayCluster, shares: Shares) -> _Engines:
-    import ray
+def collect(
+    plan: Plan, record: RowRecord, results: Iterable[Computed], *, engines: int, on_bad: OnBad
+) -> Ran:
+    """The rows are in the record; the engine's time is that of `engines` which compute side by side.
 
-    task = ray.remote(num_cpus=shares.threads, num_gpus=shares.gpus)(identify)
-    found: Identity | Failure = ray.get(task.remote(options, cluster.guard))
-    if isinstance(found, Failure):
-        raise found.error
-    return _Engines(options, found, shares, cluster.guard)
-
-
-def _run(plan: Plan, engines: _Engines, output_dir: Path, on_bad: OnBad) -> Ran:
-    model, identity = engines.options.model, engines.identity
-    check_fit(model, identity.inputs, identity.outputs, plan.recipe)
-    record = RowRecord(output_dir, plan.header(model, **identity.header))
+    Raises BadData at the first unreadable sample unless `on_bad` is "skip".
+    """
     resumed, faults, engine_seconds = len(record.done), dict[int, str](), 0.0
-    batches = batches_of(plan.jobs, identity.inputs[0].rows)
-    todo = [jobs for jobs in batches if not all(job.index in record.done for job in jobs)]
     began = time.perf_counter()
     with progress(total=len(plan.jobs), unit="sample", label="evaluate", done=resumed) as bar:
-        for computed in _computed(todo, plan, engines):
+        for computed in results:
             if computed.bad and on_bad == "fail":
                 raise unreadable(*computed.bad[0])
             faults |= {job.index: reason for job, reason in computed.bad}
-            engine_seconds += computed.seconds / engines.shares.engines
+            engine_seconds += computed.seconds / engines
             before = len(record.done)
             record.add(computed.rows)
             bar.update(len(record.done) - before + len(computed.bad))
@@ -144,10 +142,8 @@ def _computed(todo: Sequence[tuple[Job, ...]], plan: Plan, engines: _Engines) ->
         return
     (spec,) = engines.identity.inputs
     shares, guard = engines.shares, engines.guard
-    run = secrets.token_hex(4)
-    rows = [{"block": f"{run} {number}", "jobs": pickle.dumps(jobs)} for number, jobs in enumerate(todo)]
     maker = SampleMaker(plan.recipe, plan.data_root, sample_dtype(spec))
-    decoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+    decoded = blocks_of(todo).map(
         decode_batch,
         fn_kwargs={"maker": maker, "shape": spec.by_sample, "guard": guard},
         compute=ray.data.TaskPoolStrategy(size=shares.decoders),

@@ -11,45 +11,24 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from infer.bench import infer
 from infer.evaluate_jobs import Job, batches_of
-from infer.evaluate_plan import OnBad, Plan, Ran, unreadable
-from infer.evaluate_record import Row, RowRecord
-from postprocess.matching import match_by_store
-from postprocess.outputs import find_outputs
-from preprocess.pack import StoreDtype, store_header
-from preprocess.pack_groups import Group, pack_group
-from preprocess.workers import each_finished
-from vidom.ais_bench_probe import probe_ais_bench
-from vidom.cann import find_cann
-from vidom.clip_store import ClipStore, StoreHeader
-from vidom.clip_store_writer import ClipStoreWriter
+from infer.evaluate_plan import OnBad, Plan, Ran
+from infer.evaluate_record import RowRecord
+from infer.one_window import WindowedModel, check_room, run_window, window_engine, window_samples
+from preprocess.pack import store_header
 from vidom.command import log
-from vidom.errors import Lacking, OutsideToolFailed, UsageError
-from vidom.files import free_bytes, human_bytes
+from vidom.errors import OutsideToolFailed
+from vidom.files import human_bytes
 from vidom.progress import progress
-from vidom.results import read_output
 
-__all__ = ["WindowedModel", "run_windowed"]
+__all__ = ["run_windowed", "windows_to_do"]
 
 _WINDOW = "window.part"
-
-
-@dataclass(frozen=True)
-class WindowedModel:
-    """An offline model, what its input is of, its batch where nothing else tells it, and the devices that run it."""
-
-    path: Path
-    dtype: StoreDtype
-    batch_size: int | None
-    device: str
 
 
 def run_windowed(
@@ -64,24 +43,24 @@ def run_windowed(
     header = store_header(
         plan.recipe, [job.annotation for job in plan.jobs], batch_size=1, per_view=False, dtype=model.dtype
     )
-    windows = tuple(batches_of(plan.jobs, _window_samples(header, window_bytes, model.batch_size)))
-    record = RowRecord(output_dir, _record_header(plan, model))
+    samples = window_samples(header, window_bytes, model.batch_size)
+    record = RowRecord(output_dir, plan.header(model.path, **window_engine(model)))
     resumed, faults = len(record.done), dict[int, str]()
-    todo = [left for jobs in windows if (left := [job for job in jobs if job.index not in record.done])]
+    todo = windows_to_do(plan, samples, record.done)
     if todo:
-        _announce(header, max(map(len, todo)), len(todo), output_dir)
+        check_room(output_dir, samples=max(map(len, todo)), header=header)
+        log(
+            f"{len(todo)} windows of up to {samples} samples, {human_bytes(samples * header.sample_bytes)} each."
+        )
     began, engine_seconds, peak = time.perf_counter(), 0.0, 0
     with progress(total=len(plan.jobs), unit="sample", label="evaluate", done=resumed) as bar:
         for jobs in todo:
             with _window_folder(output_dir / _WINDOW) as folder:
-                bad = _pack(jobs, plan, header, folder / "store", workers=workers)
-                if bad and on_bad == "fail":
-                    raise unreadable(*bad[0])
-                faults |= {job.index: reason for job, reason in bad}
-                if len(bad) < len(jobs):
-                    rows, seconds = _run(model, folder, plan.recipe.dataset.num_classes)
-                    engine_seconds += seconds
-                    record.add(rows)
+                window = replace(plan, jobs=jobs)
+                computed = run_window(window, model, header, folder, workers=workers, on_bad=on_bad)
+                record.add(computed.rows)
+                faults |= {job.index: reason for job, reason in computed.bad}
+                engine_seconds += computed.seconds
                 peak = max(peak, _bytes_in(folder))
             bar.update(len(jobs))
     record.close()
@@ -89,39 +68,10 @@ def run_windowed(
     return Ran(faults, resumed, len(record.done) - resumed, took, engine_seconds, peak)
 
 
-def _window_samples(header: StoreHeader, window_bytes: int, batch_size: int | None) -> int:
-    """Return how many samples a window holds: whole batches, so that only the last one is padded."""
-    batch = batch_size or 1
-    samples = window_bytes // header.sample_bytes // batch * batch
-    if samples < 1:
-        raise UsageError(
-            f"--window {human_bytes(window_bytes)} holds no batch of {batch} samples of "
-            f"{human_bytes(header.sample_bytes)} each. Give at least {human_bytes(batch * header.sample_bytes)}."
-        )
-    return samples
-
-
-def _record_header(plan: Plan, model: WindowedModel) -> dict[str, object]:
-    bench, cann = probe_ais_bench(), find_cann()
-    return plan.header(
-        model.path,
-        engine="ascend",
-        engine_version=f"ais_bench {bench.ais_bench}, aclruntime {bench.aclruntime}, CANN {cann and cann.version}",
-        batch_size=model.batch_size,
-        facts={"dtype": model.dtype},
-    )
-
-
-def _announce(header: StoreHeader, samples: int, windows: int, output_dir: Path) -> None:
-    needed, free = samples * header.sample_bytes, free_bytes(output_dir)
-    log(
-        f"{windows} windows of up to {samples} samples, {human_bytes(needed)} each; {human_bytes(free)} free."
-    )
-    if needed > free:
-        raise Lacking(
-            f"A window of {samples} samples takes {human_bytes(needed)}, but only {human_bytes(free)} are free where "
-            f"{output_dir} lies. Give a smaller --window, or an --output_dir on a larger disk."
-        )
+def windows_to_do(plan: Plan, samples: int, done: Container[int]) -> list[tuple[Job, ...]]:
+    """Return the plan's jobs in windows of so many samples, those left out that are done."""
+    windows = (tuple(job for job in jobs if job.index not in done) for jobs in batches_of(plan.jobs, samples))
+    return [jobs for jobs in windows if jobs]
 
 
 @contextmanager
@@ -138,51 +88,6 @@ def _window_folder(folder: Path) -> Iterator[Path]:
     finally:
         if folder.exists() and not keep:
             shutil.rmtree(folder)
-
-
-def _pack(
-    jobs: Sequence[Job], plan: Plan, header: StoreHeader, folder: Path, *, workers: int
-) -> list[tuple[Job, str]]:
-    """The clips of the jobs are a store in `folder`; return those that could not be read, with the reason."""
-    writer = ClipStoreWriter(folder, header)
-    groups = [
-        Group(
-            (writer.clips / writer.file_name(job.index),),
-            ((job.index, job.annotation),),
-            plan.data_root,
-            plan.recipe,
-            header,
-        )
-        for job in jobs
-    ]
-    for packed in each_finished(pack_group, groups, workers=workers):
-        writer.add(packed.files, packed.samples, packed.skipped)
-    reasons = {index: skip.reason for index, skip in writer.skipped.items()}
-    writer.finish(plan.recipe.labels(), plan.recipe.dataset.info_name)
-    return [(job, reasons[job.index]) for job in jobs if job.index in reasons]
-
-
-def _run(model: WindowedModel, folder: Path, classes: int) -> tuple[list[Row], float]:
-    """Return the rows that ais_bench computed of the store in `folder`, and the seconds that it took."""
-    result = infer(
-        model=model.path,
-        input=folder / "store" / "clips",
-        output=folder,
-        output_dirname="out",
-        outfmt="NPY",
-        batchsize=model.batch_size,
-        engine="ascend",
-        device=model.device,
-        say=log,
-    )
-    store = ClipStore.open(folder / "store")
-    outputs = find_outputs(folder / "out_summary.json")
-    rows = []
-    for match in match_by_store(outputs, store):
-        (index,) = match.samples
-        scores = np.asarray(read_output(match.output.path, classes=classes), np.float32)[0]
-        rows.append(Row(index, store.samples[index].id, store.samples[index].label, scores))
-    return sorted(rows, key=lambda row: row.index), result.seconds
 
 
 def _bytes_in(folder: Path) -> int:

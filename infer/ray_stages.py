@@ -1,34 +1,38 @@
-"""What the workers of a Ray cluster do of an evaluation: decode a batch, run it. Each stage takes and gives one row."""
+"""What the workers of a Ray cluster do of an evaluation: decode a batch, run it, or do a whole window of clips."""
 
 from __future__ import annotations
 
 import pickle
 import platform
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from infer.engine import Engine, LocalEngine, Precision, open_engine
 from infer.evaluate_jobs import Job
-from infer.evaluate_record import Row
+from infer.evaluate_plan import Computed, OnBad, Plan
 from infer.evaluate_stream import batch_rows, engine_header
 from infer.evaluate_tensors import SampleMaker
+from infer.one_window import WindowedModel, check_room, run_window, window_engine
 from infer.stream import FilledBatch
 from infer.tensors import TensorSpec
 from preprocess.ray_workplace import Failure, Guard
+from vidom.clip_store import StoreHeader
 from vidom.errors import Lacking, UserError
 from vidom.files import sha256_file
 
-__all__ = ["BatchEngine", "Computed", "EngineOptions", "Identity", "decode_batch", "identify"]
+__all__ = ["BatchEngine", "EngineOptions", "Identity", "decode_batch", "do_window", "identify"]
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How each node opens the model."""
+    """How a process opens the model, on whichever node; see `infer.engine.open_engine`."""
 
     model: Path
     engine: LocalEngine
@@ -36,6 +40,17 @@ class EngineOptions:
     threads: int | None
     provider: str | None
     precision: Precision | None
+
+    def open(self) -> Engine:
+        """Return the model loaded in this process."""
+        return open_engine(
+            self.model,
+            engine=self.engine,
+            batch_size=self.batch_size,
+            threads=self.threads,
+            provider=self.provider,
+            precision=self.precision,
+        )
 
 
 @dataclass(frozen=True)
@@ -48,22 +63,9 @@ class Identity:
     model_sha256: str
 
 
-@dataclass(frozen=True)
-class Computed:
-    """What became of a batch: its rows, the jobs that could not be read with the reason, and the engine's seconds."""
-
-    rows: list[Row]
-    bad: list[tuple[Job, str]]
-    seconds: float
-
-
-def identify(options: EngineOptions, guard: Guard) -> Identity | Failure:
+def identify(options: EngineOptions) -> Identity:
     """Return what the model is on the node that this runs on."""
-    try:
-        guard.workplace.enter()
-        return _identity(_opened(options))
-    except (UserError, OSError) as error:
-        return Failure(error)
+    return _identity(options.open())
 
 
 def decode_batch(
@@ -114,35 +116,58 @@ class BatchEngine:
         return Computed(rows, bad, time.perf_counter() - began)
 
     def _checked(self) -> Engine:
-        engine = _opened(self._options)
-        found = _identity(engine)
-        if found != self._identity:
-            there, wanted = asdict(found), asdict(self._identity)
-            details = "; ".join(
-                f"{key} {there[key]} there, {wanted[key]} elsewhere"
-                for key in wanted
-                if there[key] != wanted[key]
-            )
-            raise Lacking(
-                f"The node {platform.node()} opens {engine.path} as another model or by another engine ({details}). "
-                "All nodes of the Ray cluster must have the same."
-            )
+        engine = self._options.open()
+        _refuse_other(f"{engine.path}", found=asdict(_identity(engine)), wanted=asdict(self._identity))
         return engine
 
 
-def _opened(options: EngineOptions) -> Engine:
-    return open_engine(
-        options.model,
-        engine=options.engine,
-        batch_size=options.batch_size,
-        threads=options.threads,
-        provider=options.provider,
-        precision=options.precision,
-    )
+def do_window(
+    row: dict[str, Any],
+    *,
+    plan: Plan,
+    model: WindowedModel,
+    engine: Mapping[str, Any],
+    header: StoreHeader,
+    workers: int,
+    on_bad: OnBad,
+    guard: Guard,
+) -> dict[str, bytes]:
+    """Return the row `results`: the pickled list of what became of the window's `jobs`, of which no file is left.
+
+    The clips lie in the node's own folder for temporary files (TMPDIR).
+    """
+    jobs: tuple[Job, ...] = pickle.loads(row["jobs"])
+    try:
+        guard.begin(row["block"], what=_what(jobs))
+        _refuse_other(f"ais_bench for {model.path}", found=_window_engine(model), wanted=engine)
+        with TemporaryDirectory(prefix="vidom-window-") as folder:
+            check_room(Path(folder), samples=len(jobs), header=header)
+            result: object = run_window(
+                replace(plan, jobs=jobs), model, header, Path(folder), workers=workers, on_bad=on_bad
+            )
+    except (UserError, OSError) as error:
+        result = Failure(error)
+    return {"results": pickle.dumps([result])}
 
 
 def _identity(engine: Engine) -> Identity:
     return Identity(engine.inputs, engine.outputs, engine_header(engine), sha256_file(engine.path))
+
+
+@lru_cache
+def _window_engine(model: WindowedModel) -> dict[str, Any]:
+    return window_engine(model)
+
+
+def _refuse_other(what: str, *, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    details = "; ".join(
+        f"{key} {found[key]} there, {wanted[key]} elsewhere" for key in wanted if found[key] != wanted[key]
+    )
+    if details:
+        raise Lacking(
+            f"The node {platform.node()} has another {what} than the cluster's first ({details}). All nodes of the Ray "
+            "cluster must have the same model and engine."
+        )
 
 
 def _what(jobs: Sequence[Job]) -> str:

@@ -21,7 +21,7 @@ from vidom.errors import Lacking, UsageError
 from vidom.files import write_text
 from vidom.machine import look_at_machine
 
-__all__ = ["LOCAL", "RayCluster", "add_ray_option", "open_ray_cluster"]
+__all__ = ["LOCAL", "RayCluster", "RayNode", "add_ray_option", "open_ray_cluster"]
 
 LOCAL = "local"
 _WITNESS = ".ray-witness"
@@ -31,16 +31,35 @@ _SECONDS_TO_ANSWER = 5
 
 
 @dataclass(frozen=True)
-class RayCluster:
-    """A cluster that this process is connected to: the `cores` of each node that has any, the devices of all together.
+class RayNode:
+    """What a node of a cluster has."""
 
-    Work on it begins with `guard`.
-    """
-
-    guard: Guard
-    cores: tuple[int, ...]
+    cores: int
     gpus: int
     npus: int
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A cluster that this process is connected to; work on it begins with `guard`."""
+
+    guard: Guard
+    nodes: tuple[RayNode, ...]
+
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """The cores of each node that has any."""
+        return tuple(node.cores for node in self.nodes if node.cores)
+
+    @property
+    def gpus(self) -> int:
+        """The GPUs of all nodes together."""
+        return sum(node.gpus for node in self.nodes)
+
+    @property
+    def npus(self) -> int:
+        """The NPUs of all nodes together."""
+        return sum(node.npus for node in self.nodes)
 
 
 def add_ray_option(parser: Parser) -> None:
@@ -77,13 +96,9 @@ def open_ray_cluster(
             program=program_digest(),
             command=os.getpid() if address == LOCAL else None,
         )
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield RayCluster(
-            guard=Guard.make(workplace),
-            cores=tuple(int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1),
-            gpus=int(sum(node.get("GPU", 0) for node in nodes)),
-            npus=int(sum(node.get("NPU", 0) for node in nodes)),
-        )
+        found = (node["Resources"] for node in ray.nodes() if node["Alive"])
+        nodes = tuple(RayNode(*(int(node.get(kind, 0)) for kind in ("CPU", "GPU", "NPU"))) for node in found)
+        yield RayCluster(Guard.make(workplace), nodes)
 
 
 def _import_ray() -> Any:

@@ -11,7 +11,7 @@ from preprocess.ray_cluster import RayCluster
 from preprocess.ray_workplace import Failure, Guard
 from vidom.errors import UserError
 
-__all__ = ["each_finished_on_ray", "results_of"]
+__all__ = ["answer_of", "blocks_of", "each_finished_on_ray", "results_of"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -29,18 +29,24 @@ def each_finished_on_ray(
     done again, those of its jobs included that had been done, so `function` must bear being called twice; after four
     beginnings Lacking is raised. A UserError or OSError of a job is raised here as itself.
     """
-    import ray.data
-
     size = max(1, min(_LARGEST_BLOCK, len(jobs) // (_BLOCKS_PER_CORE * max(1, sum(cluster.cores)))))
     blocks = [jobs[first : first + size] for first in range(0, len(jobs), size)]
     if not blocks:
         return
-    run = secrets.token_hex(4)
-    rows = [{"block": f"{run} {number}", "jobs": pickle.dumps(block)} for number, block in enumerate(blocks)]
-    # As many blocks of Ray's as there are of ours: a task does one, and is what is done again.
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     common = {"function": function, "guard": cluster.guard}
-    yield from results_of(dataset.map(_do_block, fn_kwargs=common, num_cpus=1))
+    yield from results_of(blocks_of(blocks).map(_do_block, fn_kwargs=common, num_cpus=1))
+
+
+def blocks_of(blocks: Sequence[Sequence[Job]]) -> Any:
+    """Return a Ray data set with a row for each block: its pickled `jobs`, and in `block` a name that is like no other.
+
+    Ray's blocks are these: a task or an actor's call does one, and is what is done again when its worker is killed.
+    """
+    import ray.data
+
+    run = secrets.token_hex(4)
+    rows = [{"block": f"{run} {number}", "jobs": pickle.dumps(jobs)} for number, jobs in enumerate(blocks)]
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
 
 
 def results_of(dataset: Any) -> Iterator[Any]:
@@ -50,6 +56,24 @@ def results_of(dataset: Any) -> Iterator[Any]:
             if isinstance(result, Failure):
                 raise result.error
             yield result
+
+
+def answer_of(function: Callable[[Job], Result], job: Job, *, cluster: RayCluster, **claims: Any) -> Result:
+    """Return `function(job)` of a node that has what is claimed (num_cpus, num_gpus, resources)."""
+    import ray
+
+    answer: Result | Failure = ray.get(ray.remote(**claims)(_answer).remote(function, job, cluster.guard))
+    if isinstance(answer, Failure):
+        raise answer.error
+    return answer
+
+
+def _answer(function: Callable[[Any], Any], job: Any, guard: Guard) -> object:
+    try:
+        guard.workplace.enter()
+        return function(job)
+    except (UserError, OSError) as error:
+        return Failure(error)
 
 
 def _do_block(row: dict[str, Any], *, function: Callable[[Any], Any], guard: Guard) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import pytest
 from ascend_bench import Bench
 from evaluation_cases import SHAPE, om_model, run_evaluation, sum_model, write_list, write_recipe
 
-from infer import evaluate_window
+from infer import one_window
 from infer.evaluate import Evaluation
 from infer.evaluate_record import read_rows
 from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError
@@ -118,7 +118,7 @@ def test_what_is_refused_before_a_clip_is_packed(
         windowed(annotations, "small", window=SAMPLE_BYTES)
     with pytest.raises(UsageError, match="--threads is not for --engine ascend"):
         windowed(annotations, "threads", threads=2)
-    monkeypatch.setattr(evaluate_window, "free_bytes", lambda _: 3 * SAMPLE_BYTES)
+    monkeypatch.setattr(one_window, "free_bytes", lambda _: 3 * SAMPLE_BYTES)
     with pytest.raises(Lacking, match=r"A window of 4 samples takes 6\.1 kB, but only 4\.6 kB are free"):
         windowed(annotations, "full")
     assert names(bench.folder / "full") == ["record.jsonl"]
