@@ -28,8 +28,9 @@ CARDS = (
         "Ascend310P3",
         70e12,
         204.8e9,
-        "Huawei, Atlas 300I Pro Inference Card, technical specifications (140 TOPS INT8, 70 TFLOPS FP16, 24 GB LPDDR4X "
-        "at 204.8 GB/s)",
+        "Huawei, Atlas 300I Pro Inference Card, specification sheet at "
+        "https://e.huawei.com/cn/products/cloud-computing-dc/atlas/atlas-300i-pro (140 TOPS INT8, 70 TFLOPS FP16, "
+        "24 GB of LPDDR4X at 204.8 GB/s)",
     ),
 )
 
