@@ -26,7 +26,7 @@ def each_finished_on_ray(
     """Yield `function(job)` for every job, in the order in which blocks of them finish.
 
     `function` must be importable by name on every node, jobs and results picklable. A block whose worker is killed is
-    done again, those of its jobs included that had been done, so `function` must bear being called twice; after four
+    done again, those of its jobs included that had been done, so `function` must bear being called twice; after three
     beginnings Lacking is raised. A UserError or OSError of a job is raised here as itself.
     """
     size = max(1, min(_LARGEST_BLOCK, len(jobs) // (_BLOCKS_PER_CORE * max(1, sum(cluster.cores)))))

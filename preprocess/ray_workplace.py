@@ -21,7 +21,7 @@ from vidom.errors import Lacking
 __all__ = ["Failure", "Guard", "Workplace", "program_digest"]
 
 # A block that kills its worker every time must not do so for ever.
-_MOST_BEGINNINGS = 4
+_MOST_BEGINNINGS = 3
 _PACKAGES = ("av", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pillow")
 _ROOMS = ("vidom", "preprocess", "infer")
 

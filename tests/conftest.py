@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -49,3 +51,36 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     path.write_text(TINY_RECIPE)
     return path
+
+
+@pytest.fixture(scope="session")
+def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray cluster of two workers: two nodes of a core each, the second of which calls itself an NPU's.
+
+    Its workers import what lies beside this file. Their ais_bench is run by what a test writes as
+    `ray_nodes.standin_python`.
+    """
+    pytest.importorskip("ray", reason="needs ray: make extras")
+    from ray.cluster_utils import Cluster
+    from ray_nodes import standin_python
+
+    # Sockets lie in it, whose names may not be long; where Ray's own folder is absent it does not come up.
+    Path("/tmp/ray").mkdir(exist_ok=True)
+    variables = {
+        "AIS_PYTHON": str(standin_python(tmp_path_factory)),
+        "PYTHONPATH": str(Path(__file__).parent),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    small = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100_000_000}
+    with TemporaryDirectory(prefix="vidom-") as folder, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        cluster = Cluster(
+            initialize_head=True, head_node_args={**small, "include_dashboard": False, "temp_dir": folder}
+        )
+        try:
+            cluster.add_node(**small, resources={"NPU": 1})
+            patch.undo()
+            yield cluster.address
+        finally:
+            cluster.shutdown()

@@ -1,0 +1,173 @@
+"""Preparation and packing in a Ray cluster of two workers on this machine: the same bytes, whoever is killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import ray_jobs
+from ray_nodes import descendants, kill_a_worker, title
+from small_videos import tree, write_video
+
+from preprocess.pack import pack
+from preprocess.ray_cluster import open_ray_cluster
+from preprocess.ray_workers import each_finished_on_ray
+from vidom.errors import BadData, Lacking, UsageError
+from vidom.recipe import load_recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_source(folder: Path, videos: int) -> Path:
+    for number in range(videos):
+        write_video(
+            folder / "val" / "ab"[number % 2] / f"{number}.mp4", frames=40, size=(160, 120), seed=number
+        )
+    return folder
+
+
+def prepare_words(source: Path, *words: str) -> list[str]:
+    script = ROOT / "preprocess" / "prepare.py"
+    return [sys.executable, str(script), "--dataset", "folder", "--src", str(source), "--out", "out", *words]
+
+
+def folders(out: Path) -> int:
+    made = out / "rawframes_val"
+    return sum(not path.name.endswith(".part") for path in made.glob("*/*")) if made.is_dir() else 0
+
+
+def test_without_the_option_ray_is_not_imported():
+    modules = ("infer.evaluate", "preprocess.pack", "preprocess.prepare")
+    program = f"import sys, {', '.join(modules)}; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0
+
+
+def test_where_ray_is_absent_it_is_said_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(Lacking, match="make extras"), open_ray_cluster("local", cores=1, shared=tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "somewhere", "127.0.0.1:", "host:a"])
+def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path):
+    pytest.importorskip("ray", reason="needs ray: make extras")
+    with pytest.raises(UsageError, match="HOST:PORT"), open_ray_cluster(address, cores=1, shared=tmp_path):
+        pass
+
+
+def test_a_cluster_that_does_not_answer_is_told_at_once(tmp_path: Path):
+    pytest.importorskip("ray", reason="needs ray: make extras")
+    with (
+        pytest.raises(Lacking, match=r"No Ray cluster answers at 127\.0\.0\.1:9 "),
+        open_ray_cluster("127.0.0.1:9", cores=1, shared=tmp_path),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_job_is_done_and_errors_arrive_as_themselves(
+    ray_address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    with open_ray_cluster(ray_address, cores=0, shared=tmp_path) as cluster:
+        assert (cluster.cores, cluster.gpus, cluster.npus) == ((1, 1), 0, 1)
+        assert list(each_finished_on_ray(ray_jobs.square, [], cluster=cluster)) == []
+        jobs = [(number, tmp_path / "died") for number in range(70)]
+        found = list(each_finished_on_ray(ray_jobs.square_after_one_death, jobs, cluster=cluster))
+        assert sorted(found) == [number**2 for number in range(70)]
+        assert (tmp_path / "died").exists()
+        with pytest.raises(BadData, match=r"^The video 3 holds no frames\.$"):
+            list(each_finished_on_ray(ray_jobs.fail_at_three, range(9), cluster=cluster))
+        with pytest.raises(Lacking, match=r"A block of 1 jobs, the first of them 7, was begun 3 times"):
+            list(each_finished_on_ray(ray_jobs.die, [7], cluster=cluster))
+        (tmp_path / ".ray-witness").write_text("that of another folder")
+        with pytest.raises(Lacking, match="must share the file system"):
+            list(each_finished_on_ray(ray_jobs.square, [1, 2], cluster=cluster))
+    assert [path.name for path in tmp_path.iterdir()] == ["died"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_killed_command_and_a_killed_worker_end_with_the_same_frames(ray_address: str, tmp_path: Path):
+    source = write_source(tmp_path / "src", 64)
+    (tmp_path / "alone").mkdir()
+    subprocess.run(prepare_words(source), cwd=tmp_path / "alone", check=True, capture_output=True)
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    process = subprocess.Popen(
+        prepare_words(source, "--ray", ray_address),
+        cwd=killed,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    # Eight are extracted by the command itself, to see how large they are.
+    while folders(killed / "out") < 20 and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors.decode()
+    assert not (killed / "out" / "preparation.json").exists()
+
+    hit: list[bool] = []
+    before = folders(killed / "out")
+    hunter = threading.Thread(
+        target=lambda: hit.append(
+            kill_a_worker("Map(_do_block)", when=lambda: folders(killed / "out") > before + 4)
+        )
+    )
+    hunter.start()
+    done = subprocess.run(
+        prepare_words(source, "--ray", ray_address), cwd=killed, capture_output=True, check=False
+    )
+    hunter.join()
+    assert done.returncode == 0, done.stderr.decode()
+    assert hit == [True]
+    assert tree(killed) == tree(tmp_path / "alone")
+
+
+def test_a_store_packed_by_the_cluster_has_the_same_bytes(ray_address: str, tmp_path: Path, fixtures: Path):
+    names = ("land_427x240", "port_240x427", "odd_341x257", "one_320x240")
+    data = tmp_path / "data"
+    data.mkdir()
+    lines = []
+    for number in range(40):
+        frames = fixtures / "synth" / names[number % 4]
+        (data / f"v{number}").symlink_to(frames)
+        lines.append(f"v{number} {len(list(frames.iterdir()))} {number % 7}\n")
+    (tmp_path / "list.txt").write_text("".join(lines) + "absent 16 0\n")
+    common = {"recipe": load_recipe("tsm_ucf101"), "data_root": data, "ann_file": tmp_path / "list.txt"}
+    stores = {
+        place: pack(**common, output_dir=tmp_path / name, on_bad="skip", ray=place, batch_size=3)
+        for name, place in (("alone", None), ("together", ray_address))
+    }
+    assert [skip.id for skip in stores[ray_address].skipped] == ["absent"]
+    assert tree(tmp_path / "alone") == tree(tmp_path / "together")
+    with pytest.raises(BadData, match=r"Sample 40 of the list \(absent\)"):
+        pack(**common, output_dir=tmp_path / "together", ray=ray_address, batch_size=3)
+
+
+def test_a_local_cluster_ends_with_its_command(tmp_path: Path):
+    pytest.importorskip("ray", reason="needs ray: make extras")
+    source = write_source(tmp_path / "src", 40)
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    process = subprocess.Popen(
+        prepare_words(source, "--ray", "--workers", "2"),
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    workers: set[int] = set()
+    while folders(tmp_path / "out") < 9 and process.poll() is None:
+        workers |= {pid for pid in descendants(process.pid) if title(pid).startswith("ray::")}
+        time.sleep(0.01)
+    workers |= descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors.decode()
+    assert "Interrupted; what was finished is kept." in errors.decode()
+    assert workers and not any(title(pid) for pid in workers)
+    assert not (tmp_path / "out" / ".ray-witness").exists()
