@@ -82,8 +82,11 @@ def open_engine(
     threads: int | None = None,
     provider: str | None = None,
     precision: Precision | None = None,
+    shares_cores: bool = False,
 ) -> Engine:
     """Return the model loaded by `engine`; `provider` is ONNX Runtime's, bfloat16 as `precision` OpenVINO's.
+
+    An engine that `shares_cores` lets them go whenever it waits; OpenVINO's threads always do.
 
     Raises UsageError for an option of the other engine, and what the engine raises.
     """
@@ -105,7 +108,9 @@ def open_engine(
         )
     from infer.onnxruntime_engine import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(model, batch_size=batch_size, threads=threads, provider=provider)
+    return OnnxRuntimeEngine(
+        model, batch_size=batch_size, threads=threads, provider=provider, shares_cores=shares_cores
+    )
 
 
 def check_model_file(path: Path, runtime: str) -> None:

@@ -43,7 +43,8 @@ class OnnxRuntimeEngine:
     `run` is `upload`, `execute` and `download` in a row; they are public so that each can be timed. Tensors stay
     in the host's memory: what another provider copies to its device counts as execution. A symbolic batch axis
     is set to `batch_size`; a model with a fixed batch does not look at it. `threads` defaults to the cores this
-    process may use.
+    process may use. They wait for work without sleeping, unless the engine `shares_cores` with other processes, whose
+    time that would be.
 
     Raises BadData when the file is absent, damaged or not a model ONNX Runtime can run, UsageError when a
     symbolic axis has no size, Lacking for an `.om` and for a provider that is not installed or takes no part.
@@ -59,11 +60,12 @@ class OnnxRuntimeEngine:
         batch_size: int | None = None,
         threads: int | None = None,
         provider: str | None = None,
+        shares_cores: bool = False,
     ) -> None:
         self.path = Path(model_path)
         self.threads = threads or usable_cores()
         self.provider = installed_provider(provider) if provider else CPU
-        self._session = _load(self.path, self.threads, self.provider)
+        self._session = _load(self.path, self.threads, self.provider, spin=not shares_cores)
         nodes = self._session.get_inputs()
         symbols = {node.shape[0] for node in nodes if node.shape and not _is_fixed(node.shape[0])}
         self.dynamic_batch = bool(symbols)
@@ -125,13 +127,14 @@ class OnnxRuntimeEngine:
         return TensorSpec(node.name, shape, np.dtype(_DTYPES[kind]))
 
 
-def _load(path: Path, threads: int, provider: str) -> Any:
+def _load(path: Path, threads: int, provider: str, *, spin: bool) -> Any:
     check_model_file(path, "ONNX Runtime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
     options.add_session_config_entry(GRAPH_ASSIGNMENT, "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
     except ort_errors.EPFail as error:
