@@ -152,6 +152,8 @@ def _read_model(written: Path, given: ir.Model, log_file: Path) -> ir.Model:
                 f"auto-optimizer changed the graph's {what} from {before} to {found[what]}, which surgery must leave "
                 f"alone. Name fewer knowledges; all that it printed is in {log_file}."
             )
+    # auto-optimizer drops what the file says besides its graph, such as how AIPP must normalise.
+    model.metadata_props.update(given.metadata_props)
     eliminate_dead(model, Options())
     return model
 

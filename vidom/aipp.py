@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vidom.errors import BadData, UsageError
 
@@ -109,15 +109,15 @@ def read_aipp(metadata: Mapping[str, str], *, origin: object) -> Aipp | None:
         document = json.loads(metadata[METADATA_KEY])
         found = Aipp(document["frames_per_sample"], _three(document["mean"]), _three(document["std"]))
         _check(found)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadData(
             f"The metadata {METADATA_KEY} of {origin} are damaged ({str(error)[:200]}). Export the model again."
         ) from None
     return found
 
 
-def _three(numbers: object) -> tuple[float, float, float]:
-    first, second, third = map(float, numbers)  # type: ignore[call-overload]
+def _three(numbers: Iterable[Any]) -> tuple[float, float, float]:
+    first, second, third = map(float, numbers)
     return first, second, third
 
 

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from atc_standin import StandIn
+from surgeon_venv import surgeon_python
 
 from export.lint_onnx import lint_onnx
 from export.modify_onnx import main as modify_onnx
@@ -155,6 +156,18 @@ def test_surgery_counts_samples_and_keeps_what_the_model_says(
     np.testing.assert_allclose(*rows, rtol=0, atol=1e-6)
 
 
+def test_the_second_surgeon_leaves_what_the_model_says(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surgeon_python()
+    monkeypatch.delenv("SURGEON_PYTHON", raising=False)
+    path = tmp_path / "m.onnx"
+    words = ["-m1", str(exported["aipp"]), "-m2", str(path), "--passes", "fold-constants"]
+    assert modify_onnx([*words, "--with", "auto-optimizer=KnowledgeMergeConsecutiveSlice"]) == 0
+    before, after = (load_model(model).metadata_props for model in (exported["aipp"], path))
+    assert dict(after) == dict(before) != {}
+
+
 def test_it_is_verified_against_the_network_of_float32_samples(
     tiny_recipe: Path, exported: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +227,7 @@ def test_what_aipp_can_not_do_is_refused_before_anything_is_built(
         '{"frames_per_sample": 5, "mean": [1, 1], "std": [1, 1, 1]}',
         '{"frames_per_sample": 5, "mean": [1, 1, NaN], "std": [1, 1, 1]}',
         '{"frames_per_sample": 5, "mean": [1, 1, 1], "std": [1, 0, 1]}',
+        '{"frames_per_sample": 5, "mean": [1, 1, 1%s], "std": [1, 1, 1]}' % ("0" * 400),
         '{"frames_per_sample": 1e9, "mean": [1, 1, 1], "std": [1, 1, 1]}',
     ],
 )  # fmt: skip
