@@ -12,7 +12,7 @@ from preprocess.annotations import Annotation
 from preprocess.pack_groups import Group, pack_group
 from preprocess.ray_cluster import add_ray_option, open_ray_cluster
 from preprocess.sample_list import decoder_name, list_digest, list_samples
-from preprocess.workers import each_finished
+from preprocess.workers import block_size, each_finished
 from vidom.aipp import aipp_of
 from vidom.clip_store import ClipStore, Skipped, StoreHeader
 from vidom.clip_store_writer import ClipStoreWriter
@@ -77,7 +77,8 @@ def pack(
         else nullcontext() as cluster,
         progress(total=len(annotations), unit="sample", label="pack", done=len(writer.finished)) as bar,
     ):
-        for packed in each_finished(pack_group, groups, workers=workers, cluster=cluster):
+        at_once = block_size(len(groups), workers=workers)
+        for packed in each_finished(pack_group, groups, workers=workers, at_once=at_once, cluster=cluster):
             if packed.skipped and on_bad == "fail":
                 raise _unreadable(packed.skipped)
             writer.add(packed.files, packed.samples, packed.skipped)

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -19,10 +19,11 @@ from preprocess.ray_cluster import RayCluster
 from preprocess.ray_workers import each_finished_on_ray
 from vidom.errors import Lacking
 
-__all__ = ["each_finished", "start_worker"]
+__all__ = ["block_size", "each_finished", "start_worker"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+_LARGEST_BLOCK = 8
 
 
 def each_finished(
@@ -30,13 +31,16 @@ def each_finished(
     jobs: Iterable[Job],
     *,
     workers: int,
+    at_once: int = 1,
     cluster: RayCluster | None = None,
 ) -> Iterator[Result]:
     """Yield `function(job)` for every job, in the order in which they finish; on the `cluster` where one is given.
 
     `function` must be importable by name, jobs and results picklable. With one worker everything happens in
     this process, in order. Workers end with this process, however it ends, so that a run that is started
-    again finds nobody still writing. Raises Lacking when a worker is killed, as for want of memory.
+    again finds nobody still writing. A worker is handed `at_once` jobs together: handing one over takes this
+    process half a millisecond, which counts where a job takes a few. Raises Lacking when a worker is killed, as for
+    want of memory.
     """
     if cluster is not None:
         yield from each_finished_on_ray(function, tuple(jobs), cluster=cluster)
@@ -47,14 +51,17 @@ def each_finished(
     # A fresh interpreter for each worker: forking a process that has used OpenCV's threads can deadlock.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
-        waiting = iter(jobs)
-        running: set[Future[Result]] = {pool.submit(function, job) for job in islice(waiting, 2 * workers)}
+        source = iter(jobs)
+        waiting = iter(lambda: tuple(islice(source, at_once)), ())
+        running: set[Future[list[Result]]] = {
+            pool.submit(_each, function, block) for block in islice(waiting, 2 * workers)
+        }
         try:
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(function, job) for job in islice(waiting, len(done))}
+                running |= {pool.submit(_each, function, block) for block in islice(waiting, len(done))}
                 for future in done:
-                    yield future.result()
+                    yield from future.result()
         except BrokenProcessPool:
             raise Lacking(
                 f"One of the {workers} workers was killed, most likely for want of memory. Run the same command "
@@ -62,6 +69,15 @@ def each_finished(
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def block_size(jobs: int, *, workers: int) -> int:
+    """Return how many short jobs to hand over at once, so few that no worker is left without work at the end."""
+    return min(_LARGEST_BLOCK, max(1, jobs // (16 * workers)))
+
+
+def _each(function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
+    return [function(job) for job in jobs]
 
 
 def start_worker() -> None:

@@ -1,0 +1,281 @@
+"""How fast frames become tensors, against plain OpenCV and numpy: `python -m benchmarks.packing --frames FOLDER …`.
+
+Writing is left out: it depends on the disk, and is the same for all.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.memory import peak_rss_of
+from benchmarks.packing_ways import (
+    PLAIN,
+    STAGES,
+    frame_folders,
+    plain_by_crop,
+    plain_sample,
+    ways,
+)
+from benchmarks.report import Bar, Report, Table, check_plotting, write_report
+from benchmarks.rotation import rotate
+from benchmarks.settings import machine_state, under_fair_settings
+from preprocess.frames import RawFrames
+from preprocess.pipelines import resized_frames
+from preprocess.pixels import Dtype
+from preprocess.samples import make_sample
+from preprocess.workers import block_size, each_finished
+from vidom.command import Parser, log, run
+from vidom.errors import ExitCode, JudgementFailed, UsageError
+from vidom.recipe import load_recipe
+from vidom.views import ViewPlan
+
+__all__ = ["made_in_turn", "main", "packing"]
+
+RECIPE = "tsm_sthv2"
+DTYPES: tuple[Dtype, ...] = ("float32", "uint8")
+WANTED = {"float32": 2.0, "uint8": 4.0}
+WORKERS = 1.8
+
+_SAMPLE_NOTE = (
+    "Each plain way was checked to give the bytes of vidom's float32. The first one takes mmaction2's steps in "
+    "mmaction2's order; the second is what one gets by rearranging them. Bars are ratios to the first."
+)
+_STAGE_NOTE = (
+    "Differences between the stages run one by one. Decoding JPEG is the floor: nothing that gives the same bytes does "
+    "it in fewer steps. The checksum is computed by pack for the manifest, over each file."
+)
+_WORKERS_NOTE = (
+    "What pack's workers do but for writing: tensors and their checksums. The clock starts when a fifth of the samples "
+    "is done and all workers are under way; each has one thread. To start, two workers need about a second."
+)
+
+
+def packing(
+    *,
+    frames: Sequence[Path],
+    output_dir: Path,
+    rounds: int = 10,
+    samples: int = 1000,
+    parallel_samples: int = 400,
+) -> Report:
+    """`output_dir` holds `packing.md`, `.json` and `.png`: how long samples of the frame folders take to make.
+
+    Growth is shown up to `samples` samples, two workers make `parallel_samples`. Raises JudgementFailed when a plain
+    way gives other bytes than vidom, UsageError for a folder without frames or too few samples.
+    """
+    if samples < 10 or parallel_samples < 20:
+        raise UsageError("--samples must be at least 10, --parallel_samples at least 20.")
+    check_plotting()
+    # As in pack's workers; the plain ways get the same.
+    cv2.setNumThreads(1)
+    recipe = load_recipe(RECIPE)
+    sources = frame_folders(frames, recipe.dataset.frame_template)
+    _check_equal(sources, recipe.views)
+    log(f"{rounds} rounds …")
+    plans = [_whole(source, recipe.views) for source in sources]
+    seconds = rotate(ways(sources, recipe.views, plans), rounds=rounds)
+    each = {name: found / len(sources) for name, found in seconds.items()}
+    checksums = _checksums(sources[0], recipe.views, rounds)
+    log("workers …")
+    rates = _rates(sources, recipe.views, parallel_samples, turns=min(rounds, 2))
+    log("growth …")
+    growth = _growth(frames, samples)
+    report = _report(each, checksums, rates, growth, sources)
+    write_report(report, output_dir, plot=partial(_plot, each=each, growth=growth))
+    return report
+
+
+def _whole(source: RawFrames, plan: ViewPlan) -> ViewPlan:
+    (image,) = resized_frames(source, [0], plan)
+    return plan.model_copy(update={"frame_size": (image.shape[1], image.shape[0])})
+
+
+def _check_equal(sources: Sequence[RawFrames], plan: ViewPlan) -> None:
+    for source in sources:
+        tensor = make_sample(source, plan).tensor.tobytes()
+        for plain in (plain_sample, plain_by_crop):
+            if plain(source, plan).tobytes() != tensor:
+                raise JudgementFailed(
+                    f"{plain.__name__} makes other bytes of {source.name} than vidom. Their times cannot be compared."
+                )
+
+
+def _checksums(source: RawFrames, plan: ViewPlan, rounds: int) -> dict[str, float]:
+    """Return the seconds that the checksum of a sample takes, by dtype."""
+    tensors = {dtype: make_sample(source, plan, dtype=dtype).tensor for dtype in DTYPES}
+    bytes_of = {dtype: tensor.reshape(-1).view(np.uint8).data for dtype, tensor in tensors.items()}
+    work: dict[str, Callable[[], object]] = {
+        dtype: partial(zlib.crc32, content) for dtype, content in bytes_of.items()
+    }
+    return rotate(work, rounds=rounds)
+
+
+def _rates(
+    sources: Sequence[RawFrames], plan: ViewPlan, samples: int, *, turns: int
+) -> dict[tuple[str, int], float]:
+    """Return the samples a second by dtype and number of workers, the best of the turns."""
+    rates: dict[tuple[str, int], float] = {}
+    for _ in range(turns):
+        for dtype in DTYPES:
+            for workers in (1, 2):
+                found = _rate(sources, plan, samples, dtype=dtype, workers=workers)
+                rates[dtype, workers] = max(found, rates.get((dtype, workers), 0.0))
+    return rates
+
+
+def _rate(sources: Sequence[RawFrames], plan: ViewPlan, samples: int, *, dtype: Dtype, workers: int) -> float:
+    jobs = islice(cycle(sources), samples)
+    at_once = block_size(samples, workers=workers)
+    finished = each_finished(partial(_make, plan=plan, dtype=dtype), jobs, workers=workers, at_once=at_once)
+    for _ in islice(finished, samples // 5):
+        pass
+    began = time.perf_counter()
+    count = sum(1 for _ in finished)
+    return count / (time.perf_counter() - began)
+
+
+def _make(source: RawFrames, *, plan: ViewPlan, dtype: Dtype) -> None:
+    zlib.crc32(make_sample(source, plan, dtype=dtype).tensor.reshape(-1).view(np.uint8).data)
+
+
+def made_in_turn(samples: int, dtype: Dtype, *folders: str) -> float:
+    """Return the seconds that this process takes for the samples and their checksums, of these folders in turn."""
+    cv2.setNumThreads(1)
+    recipe = load_recipe(RECIPE)
+    sources = frame_folders([Path(folder) for folder in folders], recipe.dataset.frame_template)
+    began = time.perf_counter()
+    for source in islice(cycle(sources), samples):
+        _make(source, plan=recipe.views, dtype=dtype)
+    return time.perf_counter() - began
+
+
+def _growth(frames: Sequence[Path], samples: int) -> dict[int, tuple[float, int]]:
+    """Return the seconds and the peak memory by number of samples, float32."""
+    folders = [str(folder.absolute()) for folder in frames]
+    counts = sorted({*(count for count in (10, 100, 1000, 10_000) if count < samples), samples})
+    return {
+        count: (
+            made_in_turn(count, "float32", *folders),
+            peak_rss_of(made_in_turn, count, "float32", *folders),
+        )
+        for count in counts
+    }
+
+
+def _report(
+    each: dict[str, float],
+    checksums: dict[str, float],
+    rates: dict[tuple[str, int], float],
+    growth: dict[int, tuple[float, int]],
+    sources: Sequence[RawFrames],
+) -> Report:
+    decoding = each["decoded"] - each["files read"]
+    made = [
+        (name, 1e3 * seconds, each[PLAIN] / seconds, decoding / seconds)
+        for name, seconds in each.items()
+        if name not in STAGES
+    ]
+    parallel = [
+        (dtype, rates[dtype, 1], rates[dtype, 2], rates[dtype, 2] / rates[dtype, 1]) for dtype in DTYPES
+    ]
+    grown = [(count, seconds, count / seconds, peak / 1e6) for count, (seconds, peak) in growth.items()]
+    return Report(
+        name="packing",
+        question="How long does it take to make a sample's tensor, writing left out, and where does the time go?",
+        tables=(
+            Table(
+                f"One sample of {RECIPE}, one process",
+                ("way", "ms", f"times as fast as {PLAIN.partition(':')[0]}", "decoding, share of it"),
+                made,
+                _SAMPLE_NOTE,
+            ),
+            Table(
+                "Where the time goes",
+                ("stage", "ms", "share of float32"),
+                _stages(each, checksums),
+                _STAGE_NOTE,
+            ),
+            Table(
+                "Workers",
+                ("dtype", "one, samples/s", "two, samples/s", "ratio"),
+                parallel,
+                _WORKERS_NOTE,
+            ),
+            Table(
+                "Growth, float32, one process, with checksums",
+                ("samples", "seconds", "samples/s", "peak MB"),
+                grown,
+            ),
+        ),
+        bars=(
+            *(
+                Bar(f"{dtype} against plain", each[PLAIN] / each[f"vidom, {dtype}"], WANTED[dtype])
+                for dtype in DTYPES
+            ),
+            *(Bar(f"two workers against one, {dtype}", ratio, WORKERS) for dtype, _, _, ratio in parallel),
+        ),
+        conditions={"frame folders": ", ".join(source.folder.name for source in sources), **machine_state()},
+    )
+
+
+def _stages(each: dict[str, float], checksums: dict[str, float]) -> list[tuple[str, float, float | None]]:
+    whole, before = each["vidom, float32"], 0.0
+    rows: list[tuple[str, float, float | None]] = []
+    for name in STAGES:
+        rows.append((name, 1e3 * (each[name] - before), (each[name] - before) / whole))
+        before = each[name]
+    for dtype in DTYPES:
+        seconds = each[f"vidom, {dtype}"] - before
+        rows.append(
+            (f"crops written, {dtype}", 1e3 * seconds, seconds / whole if dtype == "float32" else None)
+        )
+    rows += [
+        (f"checksum, {name} (not counted above)", 1e3 * found, None) for name, found in checksums.items()
+    ]
+    return rows
+
+
+def _plot(figure: Any, *, each: dict[str, float], growth: dict[int, tuple[float, int]]) -> None:
+    bars, grown = figure.subplots(1, 2)
+    made = {name: 1e3 * seconds for name, seconds in each.items() if name not in STAGES}
+    names = [name.partition(":")[0].replace("vidom, ", "vidom,\n") for name in made]
+    bars.barh(names, list(made.values()))
+    bars.axvline(
+        1e3 * (each["decoded"] - each["files read"]), color="black", linestyle="--", label="decoding JPEG"
+    )
+    bars.invert_yaxis()
+    bars.set(xlabel="ms a sample", title="one process")
+    bars.legend(fontsize=8, loc="lower right")
+    grown.plot(list(growth), [seconds for seconds, _ in growth.values()], marker="o", label="seconds")
+    grown.plot(list(growth), [peak / 1e6 for _, peak in growth.values()], marker="s", label="peak memory, MB")
+    grown.set(xscale="log", yscale="log", xlabel="samples", title="growth, float32")
+    grown.grid(alpha=0.3)
+    grown.legend(fontsize=8)
+
+
+def main(argv: Sequence[str] | None = None) -> ExitCode:
+    """Read the command line, measure, print the report; 1 if a bar is missed."""
+    parser = Parser(prog="python -m benchmarks.packing", description="How fast frames become tensors.")
+    add = parser.add_argument
+    add("--frames", type=Path, nargs="+", required=True, help="folders of img_00001.jpg …, a video each")
+    add("--output_dir", type=Path, default=Path("run/bench"), help="where report and picture go")
+    add("--rounds", type=int, default=10, help="how often each way takes its turn")
+    add("--samples", type=int, default=1000, help="samples up to which growth is shown")
+    add("--parallel_samples", type=int, default=400, help="samples that one and two workers make")
+    report = packing(**vars(parser.parse_args(argv)))
+    print(report.text, end="")
+    return report.exit_code
+
+
+if __name__ == "__main__":
+    under_fair_settings()
+    run(main)

@@ -1,0 +1,137 @@
+"""Ways of making the tensor of one sample: vidom's, its stages one by one, and plain ones of OpenCV and numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocess.crops import short_side_size
+from preprocess.frames import RawFrames
+from preprocess.pipelines import frame_positions, resized_frames
+from preprocess.pixels import split_planes
+from preprocess.samples import make_sample
+from vidom.crop_boxes import Box, crop_boxes
+from vidom.errors import UsageError
+from vidom.views import ViewPlan
+
+__all__ = ["PLAIN", "PLAIN_BY_CROP", "STAGES", "frame_folders", "plain_by_crop", "plain_sample", "ways"]
+
+Float = NDArray[np.float32]
+PLAIN = "plain: stacked, normalised, transposed"
+PLAIN_BY_CROP = "plain, each crop by itself"
+STAGES = ("files read", "decoded", "resized", "split into planes")
+
+
+def frame_folders(folders: Sequence[Path], template: str) -> tuple[RawFrames, ...]:
+    """Return the frames of each folder, all of them; UsageError for a folder without any."""
+    sources = []
+    for folder in folders:
+        count = len(list(folder.glob(template.replace("{:05}", "[0-9]" * 5))))
+        if not (folder / template.format(1)).is_file():
+            raise UsageError(
+                f"There is no {template.format(1)} in {folder}. Name folders of extracted frames."
+            )
+        sources.append(RawFrames(folder, count, template=template))
+    return tuple(sources)
+
+
+def ways(
+    sources: Sequence[RawFrames], plan: ViewPlan, whole: Sequence[ViewPlan]
+) -> dict[str, Callable[[], object]]:
+    """Return what is timed, by name, each for all sources once; `whole` are the plans of their whole frames."""
+
+    def each(function: Callable[[RawFrames, ViewPlan], object]) -> Callable[[], object]:
+        return lambda: _exhaust(function(source, plan) for source in sources)
+
+    stages: tuple[Callable[[RawFrames, ViewPlan], object], ...] = (_read, _decoded, _resized, _planes)
+    return {
+        PLAIN: each(plain_sample),
+        PLAIN_BY_CROP: each(plain_by_crop),
+        "vidom, float32": each(make_sample),
+        "vidom, uint8": each(partial(make_sample, dtype="uint8")),
+        "vidom, uint8, whole frames": lambda: _exhaust(
+            make_sample(source, own, dtype="uint8") for source, own in zip(sources, whole, strict=True)
+        ),
+        **{name: each(stage) for name, stage in zip(STAGES, stages, strict=True)},
+    }
+
+
+def plain_sample(source: RawFrames, plan: ViewPlan) -> Float:
+    """Return the sample in the order of mmaction2's own steps, [frames, 3, size, size].
+
+    Crops are stacked, normalised in place as mmcv `imnormalize_` does, but divided by std, since multiplying by 1/std
+    gives other last bits with this OpenCV, and transposed as they are written.
+    """
+    crops = _crops(source, plan)
+    stack = np.empty((len(crops), plan.crop_size, plan.crop_size, 3), np.float32)
+    for place, image in zip(stack, crops, strict=True):
+        place[...] = image
+    for place in stack:
+        _normalise(place, plan)
+    return np.ascontiguousarray(stack.transpose(0, 3, 1, 2))
+
+
+def plain_by_crop(source: RawFrames, plan: ViewPlan) -> Float:
+    """Return the same sample; each crop is normalised and transposed into its place before the next one."""
+    crops = _crops(source, plan)
+    out = np.empty((len(crops), 3, plan.crop_size, plan.crop_size), np.float32)
+    for place, image in zip(out, crops, strict=True):
+        numbers = image.astype(np.float32)
+        _normalise(numbers, plan)
+        place[...] = numbers.transpose(2, 0, 1)
+    return out
+
+
+def _crops(source: RawFrames, plan: ViewPlan) -> list[NDArray[np.uint8]]:
+    images = []
+    for position in frame_positions(source, plan).tolist():
+        image = cv2.imread(str(source.folder / source.template.format(source.first_index + position)))
+        if image is None:
+            raise UsageError(f"OpenCV cannot read frame {source.first_index + position} of {source.name}.")
+        size = short_side_size(image.shape[1], image.shape[0], short_side=plan.short_side)
+        images.append(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
+    boxes: tuple[Box, ...] = crop_boxes(images[0].shape[1], images[0].shape[0], plan)
+    return [
+        np.asarray(image[box.top : box.bottom, box.left : box.right], np.uint8)
+        for box in boxes
+        for image in images
+    ]
+
+
+def _normalise(image: Float, plan: ViewPlan) -> None:
+    # OpenCV wants rows of float64; their values are those of float32, as the original's arithmetic has them.
+    mean, std = (np.array(numbers, np.float32)[None].astype(np.float64) for numbers in (plan.mean, plan.std))
+    cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    cv2.subtract(image, mean, dst=image)
+    cv2.divide(image, std, dst=image)
+
+
+def _needed(source: RawFrames, plan: ViewPlan) -> list[int]:
+    return list(np.unique(frame_positions(source, plan)).tolist())
+
+
+def _read(source: RawFrames, plan: ViewPlan) -> None:
+    for position in _needed(source, plan):
+        (source.folder / source.template.format(source.first_index + position)).read_bytes()
+
+
+def _decoded(source: RawFrames, plan: ViewPlan) -> None:
+    _exhaust(source.read(_needed(source, plan)))
+
+
+def _resized(source: RawFrames, plan: ViewPlan) -> None:
+    _exhaust(resized_frames(source, _needed(source, plan), plan))
+
+
+def _planes(source: RawFrames, plan: ViewPlan) -> None:
+    _exhaust(split_planes(resized_frames(source, _needed(source, plan), plan), colour=plan.colour))
+
+
+def _exhaust(things: Iterable[object]) -> None:
+    for _ in things:
+        pass
