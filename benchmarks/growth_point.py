@@ -1,0 +1,56 @@
+"""One point of the growth, for a process of its own: it imports the engine that it measures and no other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidom.machine import usable_cores
+
+__all__ = ["run_point"]
+
+_COUNTED = 2
+
+
+def run_point(engine: str, model: str, precision: str, shape: str, result: str) -> None:
+    """The JSON file `result` holds the seconds of the faster of two runs, after one that is not counted.
+
+    `model` is a recipe's YAML for the engine torch and else an ONNX file; `shape` is that of a batch, `4,8,3,64,64`.
+    """
+    sizes = tuple(map(int, shape.split(",")))
+    sample = np.random.default_rng(0).standard_normal(sizes, dtype=np.float32)
+    work = _torch(model) if engine == "torch" else _engine(engine, model, precision)
+    seconds = []
+    for _ in range(1 + _COUNTED):
+        began = time.perf_counter()
+        work(sample)
+        seconds.append(time.perf_counter() - began)
+    Path(result).write_text(json.dumps({"seconds": min(seconds[1:])}), encoding="utf-8")
+
+
+def _torch(recipe: str) -> Callable[[Any], object]:
+    import torch
+
+    from export.to_onnx import build_deployable
+    from vidom.recipe import load_recipe
+
+    torch.set_num_threads(usable_cores())
+    deployable, _ = build_deployable(load_recipe(recipe), "seeded:0")
+
+    def run(sample: Any) -> object:
+        with torch.inference_mode():
+            return deployable(torch.from_numpy(sample))
+
+    return run
+
+
+def _engine(name: str, model: str, precision: str) -> Callable[[Any], object]:
+    from infer.engine import open_engine
+
+    engine = open_engine(model, engine=name, precision=precision)  # type: ignore[arg-type]
+    return lambda sample: engine.run([sample])

@@ -1,0 +1,174 @@
+"""The ways of running a recipe's network that the inference benchmark compares, and the graphs that they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+
+from benchmarks.naive_graph import naive_graph
+from export.deployable import Deployable
+from export.modify_onnx import modify_onnx
+from export.to_onnx import build_deployable, to_onnx
+from infer.engine import PRECISIONS, Precision, open_engine
+from vidom.errors import JudgementFailed
+from vidom.machine import usable_cores
+from vidom.recipe import Recipe, load_recipe
+
+__all__ = [
+    "CHECKPOINT",
+    "Subject",
+    "Way",
+    "built",
+    "gpu_at_hand",
+    "opened",
+    "openvino_precisions",
+    "subject_of",
+    "ways_of",
+]
+
+CHECKPOINT = "seeded:0"
+Array = npt.NDArray[Any]
+GraphName = Literal["network", "naive", "exported", "modified", "no shift"]
+EngineLabel = Literal["torch eager", "ONNX Runtime", "OpenVINO"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """An engine, what it is given (`network` is the torch module), its precision, and whether it runs on a GPU."""
+
+    engine: EngineLabel
+    graph: GraphName
+    precision: Precision = "f32"
+    gpu: bool = False
+
+    @property
+    def name(self) -> str:
+        """The way in words."""
+        return ", ".join([self.engine, self.graph, self.precision, *(["CUDA"] if self.gpu else [])])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A recipe at one batch size: its torch module and its graphs."""
+
+    recipe: Recipe
+    batch: int
+    deployable: Deployable
+    graphs: Mapping[GraphName, Path]
+
+    @property
+    def name(self) -> str:
+        """Recipe and batch, and whether it is a single view of a sample."""
+        return f"{self.recipe.name}, batch {self.batch}"
+
+    @property
+    def peer(self) -> GraphName:
+        """The graph that ours must be faster than: mmaction2's where there is one, else the one as exported."""
+        return "naive" if "naive" in self.graphs else "exported"
+
+    def sample(self, seed: int) -> Array:
+        """Return a batch of normal numbers."""
+        generator = np.random.default_rng(seed)
+        return generator.standard_normal(self.recipe.input_shape(self.batch), dtype=np.float32)
+
+
+def subject_of(name: str, batch: int, folder: Path) -> Subject:
+    """Return the recipe with its graphs, which are in `folder` now; weights are stand-ins, since times are the same.
+
+    Of a recipe whose samples are large (I3D's 30 views) it is one view. The naive graph and the one without shift
+    are TSM's. Raises JudgementFailed when surgery changes what a graph computes.
+    """
+    recipe, still = load_recipe(name), None
+    if recipe.network.arch == "i3d":
+        recipe = recipe.one_view()
+    graphs: dict[GraphName, Path] = {}
+    stem = f"{recipe.name}_bs{batch}"
+    if recipe.network.arch == "tsm":
+        graphs["naive"] = folder / f"{stem}_naive.onnx"
+        naive_graph(recipe=recipe, checkpoint=CHECKPOINT, output=graphs["naive"], batch_size=batch)
+        still = recipe.model_copy(update={"network": recipe.network.model_copy(update={"shift": False})})
+    graphs["exported"], graphs["modified"] = built(recipe, batch, folder / stem)
+    if still is not None:
+        _, graphs["no shift"] = built(still, batch, folder / f"{stem}_no_shift")
+    deployable, _ = build_deployable(recipe, CHECKPOINT)
+    return Subject(recipe, batch, deployable, graphs)
+
+
+def built(recipe: Recipe, batch: int, stem: Path) -> tuple[Path, Path]:
+    """Return the graph as exported and that after surgery, both there now with names that begin with `stem`.
+
+    Raises JudgementFailed when surgery changes what the graph computes.
+    """
+    exported, modified = (stem.with_name(f"{stem.name}{suffix}.onnx") for suffix in ("", "_new"))
+    to_onnx(recipe=recipe, checkpoint=CHECKPOINT, output=exported, batch_size=batch)
+    done = modify_onnx(model=exported, output=modified, batch_size=batch)
+    if not done.equivalence.passed:
+        raise JudgementFailed(f"Surgery changed what {exported} computes:\n{done.equivalence.lines()}")
+    return exported, modified
+
+
+def ways_of(subject: Subject) -> tuple[Way, ...]:
+    """Return the ways that this machine allows: OpenVINO where it is installed, a GPU where there is one."""
+    ways = [Way("torch eager", "network"), *(Way("ONNX Runtime", graph) for graph in subject.graphs)]
+    ours: tuple[GraphName, ...] = (subject.peer, "modified")
+    ways += [Way("OpenVINO", graph, precision) for precision in openvino_precisions() for graph in ours]
+    if "torch" in gpu_at_hand():
+        ways.append(Way("torch eager", "network", gpu=True))
+    if "ONNX Runtime" in gpu_at_hand():
+        ways += [Way("ONNX Runtime", graph, gpu=True) for graph in ours]
+    return tuple(ways)
+
+
+def gpu_at_hand() -> tuple[str, ...]:
+    """Return which of torch and ONNX Runtime can use a CUDA device here."""
+    found = {
+        "torch": torch.cuda.is_available(),
+        "ONNX Runtime": "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
+    }
+    return tuple(name for name, able in found.items() if able)
+
+
+def openvino_precisions() -> Sequence[Precision]:
+    """Return in which precisions OpenVINO computes on this processor, none where it is not installed."""
+    if find_spec("openvino") is None:
+        return ()
+    from openvino import Core
+
+    return PRECISIONS if "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else PRECISIONS[:1]
+
+
+@contextmanager
+def opened(way: Way, subject: Subject) -> Iterator[Callable[[Array], Array]]:
+    """Yield a function from a batch of samples to the rows that this way gives them; the engine is closed after it.
+
+    All use the cores that this process may use.
+    """
+    if way.engine == "torch eager":
+        yield _torch_rows(subject.deployable, "cuda" if way.gpu else "cpu")
+        return
+    if way.engine == "OpenVINO":
+        engine = open_engine(subject.graphs[way.graph], engine="openvino", precision=way.precision)
+    else:
+        engine = open_engine(subject.graphs[way.graph], provider="CUDA" if way.gpu else None)
+    yield lambda batch: engine.run([batch])[0]
+
+
+def _torch_rows(deployable: Deployable, device: str) -> Callable[[Array], Array]:
+    torch.set_num_threads(usable_cores())
+    module = deployable.to(device)
+
+    def rows(batch: Array) -> Array:
+        with torch.inference_mode():
+            found: Array = module(torch.from_numpy(batch).to(device)).cpu().numpy()
+        return found
+
+    return rows
