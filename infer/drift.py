@@ -16,7 +16,7 @@ import numpy as np
 from infer.engine import open_engine
 from infer.one_video import Scores, sample_scores
 from preprocess.alternatives import ALTERNATIVES, alternative, alternatives_to
-from preprocess.pixels import Table
+from preprocess.pixels import Tensor
 from preprocess.samples import make_sample
 from preprocess.video import VideoFile
 from vidom.command import Parser, run
@@ -82,7 +82,7 @@ def drift(
     return tuple(drifts)
 
 
-def _pixel_drift(usual: Table, other: Table) -> PixelDrift:
+def _pixel_drift(usual: Tensor, other: Tensor) -> PixelDrift:
     total = largest = changed = 0
     # Part by part: a difference needs a sign, and all of it at once twice the memory of a sample.
     for one, another in zip(usual, other, strict=True):
