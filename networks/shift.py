@@ -40,7 +40,7 @@ def paddle_temporal_shift(x: Tensor, *, num_segments: int) -> Tensor:
     two parts differ by one channel at some segment counts (6, 25), as in Paddle's `temporal_shift` kernel
     (`paddle/phi/kernels/cpu/temporal_shift_kernel.cc`) and `resnet_tweaks_tsm.py` of PaddleVideo.
     """
-    channels, ratio = np.float32(x.shape[1]), np.float32(1 / num_segments)
+    channels, ratio = np.float32(int(x.shape[1])), np.float32(1 / num_segments)
     first, second = int(channels * ratio), int(2 * channels * ratio)
     clips = _clips(x, num_segments)
     parts = [_from_previous(clips, 0, first), _from_next(clips, first, second), clips[:, :, second:]]
