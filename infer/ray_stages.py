@@ -42,7 +42,7 @@ class EngineOptions:
     precision: Precision | None
 
     def open(self) -> Engine:
-        """Return the model loaded in this process."""
+        """Return the model loaded in this process, where others decode on the same cores."""
         return open_engine(
             self.model,
             engine=self.engine,
@@ -50,6 +50,7 @@ class EngineOptions:
             threads=self.threads,
             provider=self.provider,
             precision=self.precision,
+            shares_cores=True,
         )
 
 

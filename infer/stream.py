@@ -30,6 +30,10 @@ from vidom.errors import Lacking
 
 __all__ = ["FilledBatch", "SharedBuffers", "TensorStream"]
 
+_Faults = list[str | None]
+# Handing out a task costs as much as decoding a small sample; more than a few would leave workers without any.
+_LARGEST_TASK = 4
+
 
 @dataclass(frozen=True, eq=False)
 class FilledBatch:
@@ -106,7 +110,7 @@ class TensorStream:
         Raises Lacking when a worker is killed, as for want of memory.
         """
         free = deque(range(len(self._buffers.arrays)))
-        waiting: deque[tuple[int, tuple[Job, ...], list[Future[str | None]]]] = deque()
+        waiting: deque[tuple[int, tuple[Job, ...], list[Future[_Faults]]]] = deque()
         try:
             for jobs in batches:
                 if not free:
@@ -122,12 +126,16 @@ class TensorStream:
                 "again with fewer --workers; it continues where it stopped."
             ) from None
 
-    def _submit(self, number: int, jobs: Sequence[Job]) -> list[Future[str | None]]:
+    def _submit(self, number: int, jobs: Sequence[Job]) -> list[Future[_Faults]]:
         self._buffers.arrays[number, len(jobs) :] = 0
-        return [self._pool.submit(_fill, number, row, job) for row, job in enumerate(jobs)]
+        step = min(_LARGEST_TASK, -(-len(jobs) // self._workers))
+        return [
+            self._pool.submit(_fill, number, first, tuple(jobs[first : first + step]))
+            for first in range(0, len(jobs), step)
+        ]
 
-    def _filled(self, number: int, jobs: tuple[Job, ...], futures: list[Future[str | None]]) -> FilledBatch:
-        faults = tuple(future.result() for future in futures)
+    def _filled(self, number: int, jobs: tuple[Job, ...], futures: list[Future[_Faults]]) -> FilledBatch:
+        faults = tuple(fault for future in futures for fault in future.result())
         return FilledBatch(jobs, self._buffers.arrays[number], faults)
 
 
@@ -139,6 +147,6 @@ def _begin(maker: SampleMaker, buffers: SharedBuffers) -> None:
     _at_work.append((maker, buffers))
 
 
-def _fill(number: int, row: int, job: Job) -> str | None:
+def _fill(number: int, first: int, jobs: tuple[Job, ...]) -> _Faults:
     ((maker, buffers),) = _at_work
-    return maker.fill(job, buffers.arrays[number, row])
+    return [maker.fill(job, buffers.arrays[number, row]) for row, job in enumerate(jobs, first)]
