@@ -13,7 +13,16 @@ import onnx_ir as ir
 from export.knowledges import chosen_knowledges, knowledge_lines
 from export.record import code_digest, is_fresh, read_record, write_record
 from export.second_surgeon import find_surgeon, operate
-from export.surgery import AVERAGES, PASSES, AverageClips, census_table, model_bytes, run_passes
+from export.surgery import (
+    AVERAGES,
+    PASSES,
+    TARGETS,
+    AverageClips,
+    Target,
+    census_table,
+    model_bytes,
+    run_passes,
+)
 from export.surgery.census import Census, census
 from export.surgery.equivalence import Difference, Equivalence, prove_equal
 from export.surgery.model_file import load_model
@@ -44,14 +53,15 @@ def modify_onnx(
     batch_size: int | None = None,
     passes: Sequence[str] | None = None,
     average_clips: AverageClips = "score",
+    target: Target = "ascend310p",
     auto_optimizer: Sequence[str] | None = None,
     time_limit: float = 600.0,
 ) -> Modification:
     """`output` holds `model` after surgery if ONNX Runtime gives the same for both, and does not exist if not.
 
-    First vidom's `passes` operate, all for None, none where the list is empty; then, unless `auto_optimizer` is None,
-    auto-optimizer with the knowledges named there, with those that it applies unasked where the list is empty, for
-    at most `time_limit` seconds. All that it prints is in a log beside `output`.
+    First vidom's `passes` operate, for None all that serve `target`, none where the list is empty; then, unless
+    `auto_optimizer` is None, auto-optimizer with the knowledges named there, with those that it applies unasked where
+    the list is empty, for at most `time_limit` seconds. All that it prints is in a log beside `output`.
 
     What was done and proved stands in `build.json` beside `output`; an `output` that was made from the same
     model, options and code is left alone. Raises UsageError for unknown passes or knowledges or a batch that does not
@@ -65,7 +75,7 @@ def modify_onnx(
             f"-m1 and -m2 both name {model}; the original is needed for comparison. Name another output."
         )
     knowledges = None if auto_optimizer is None else chosen_knowledges(auto_optimizer)
-    order = _Order(passes, batch_size, average_clips, knowledges, time_limit)
+    order = _Order(passes, batch_size, average_clips, target, knowledges, time_limit)
     original = load_model(model)
     made_from = order.made_from(model)
     if is_fresh(output, made_from):
@@ -91,6 +101,7 @@ class _Order:
     passes: Sequence[str] | None
     batch_size: int | None
     average_clips: AverageClips
+    target: Target
     knowledges: tuple[str, ...] | None
     time_limit: float
 
@@ -103,6 +114,7 @@ class _Order:
             "batch_size": self.batch_size,
             "passes": None if self.passes is None else sorted(self.passes),
             "average_clips": self.average_clips,
+            "target": self.target,
             "auto_optimizer": None if self.knowledges is None else list(self.knowledges),
         }
 
@@ -136,7 +148,11 @@ def _operated(
 def _by_passes(original: ir.Model, order: _Order) -> tuple[ir.Model, tuple[str, ...]]:
     """Return the graph after vidom's own passes and the names of those that changed something."""
     surgery = run_passes(
-        original, passes=order.passes, batch_size=order.batch_size, average_clips=order.average_clips
+        original,
+        passes=order.passes,
+        batch_size=order.batch_size,
+        average_clips=order.average_clips,
+        target=order.target,
     )
     if batch_of(surgery.model) is None:
         log("The batch is symbolic, which leaves shapes to run time; -bs N fixes it.")
@@ -183,11 +199,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="score: softmax of a sample's mean logits, as ModelZoo's script; prob: mean of its clips' "
         "probabilities, as mmaction2; keep: one row per clip",
     )
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        default="ascend310p",
+        help="what runs the graph: the NPU through ATC, or cpu: ONNX Runtime, OpenVINO; --list tells the passes",
+    )
     parser.add_argument("--list", action="store_true", help="list passes and knowledges and stop")
     options = parser.parse_args(argv)
     if options.list:
         width = max(len(item.name) for item in PASSES)
-        print("\n".join(f"{item.name:<{width}}  {item.summary}" for item in PASSES))
+        targets = max(len(" ".join(item.targets)) for item in PASSES)
+        for item in PASSES:
+            print(f"{item.name:<{width}}  {' '.join(item.targets):<{targets}}  {item.summary}")
         print(f"\n--with {AUTO_OPTIMIZER}\n{knowledge_lines()}")
         return ExitCode.DONE
     if options.model is None or options.output is None:
@@ -198,6 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         batch_size=options.batch_size,
         passes=options.passes,
         average_clips=options.average_clips,
+        target=options.target,
         auto_optimizer=options.auto_optimizer,
         time_limit=options.time_limit,
     )

@@ -12,25 +12,31 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from export.surgery.average_early import average_early
 from export.surgery.average_views import average_views
 from export.surgery.census import Census, census, census_table
-from export.surgery.contract import AVERAGES, AverageClips, Options, Pass
+from export.surgery.contract import AVERAGES, TARGETS, AverageClips, Options, Pass, Target
 from export.surgery.eliminate_dead import eliminate_dead
 from export.surgery.fold_constants import fold_constants, share_duplicates
 from export.surgery.fold_scale import fold_scale
 from export.surgery.merge_slices import merge_slices
 from export.surgery.model_file import load_model, model_bytes
+from export.surgery.pool_stride import pool_stride
 from export.surgery.set_batch import set_batch
+from export.surgery.split_shift import split_shift
+from export.surgery.time_major import time_major
 from export.surgery.zero_blanks import pad_blanks, zero_blanks
 from vidom.errors import UsageError
 
 __all__ = [
     "AVERAGES",
     "PASSES",
+    "TARGETS",
     "AverageClips",
     "Pass",
     "Step",
     "SurgeryResult",
+    "Target",
     "census_table",
     "model_bytes",
     "run_passes",
@@ -45,6 +51,10 @@ PASSES: tuple[Pass, ...] = (
     Pass("pad-blanks", "turn zero blocks joined by Concat into Pad", pad_blanks),
     Pass("merge-slices", "cut once where consecutive Slices cut one after the other", merge_slices),
     Pass("average-views", "average the clips of a sample inside the graph", average_views),
+    Pass("average-early", "average frames in front of the fully connected layer", average_early),
+    Pass("split-shift", "give shifted channels a tensor of their own", split_shift, targets=("cpu",)),
+    Pass("time-major", "order frames by time first, so that a shift moves whole frames", time_major),
+    Pass("pool-stride", "compute no frames or pixels that the next pooling drops", pool_stride),
     Pass("eliminate-dead", "remove unused nodes, weights, functions and opset domains", eliminate_dead),
 )
 
@@ -88,8 +98,9 @@ def run_passes(
     passes: Sequence[str] | None = None,
     batch_size: int | None = None,
     average_clips: AverageClips = "score",
+    target: Target = "ascend310p",
 ) -> SurgeryResult:
-    """Return `model`, a graph or the path of one, after the named passes, all of them for None.
+    """Return `model`, a graph or the path of one, after the named passes, for None all that serve `target`.
 
     Passes run in the order of `PASSES`, however they are listed; the model given is left as it is. The same
     model and options give the same bytes, and the result's own surgery changes nothing.
@@ -97,8 +108,8 @@ def run_passes(
     Raises UsageError for an unknown or empty list of passes and for options that do not fit the graph,
     BadData for a file that is no valid model or a graph that the batch cannot be written into.
     """
-    chosen = _chosen(passes)
-    options = Options(batch_size=batch_size, average_clips=average_clips)
+    chosen = _chosen(passes, target)
+    options = Options(batch_size=batch_size, average_clips=average_clips, target=target)
     subject = load_model(model) if isinstance(model, Path) else model.clone()
     steps = []
     before = census(subject)
@@ -110,7 +121,7 @@ def run_passes(
     return SurgeryResult(subject, tuple(steps))
 
 
-def _chosen(names: Sequence[str] | None) -> tuple[Pass, ...]:
+def _chosen(names: Sequence[str] | None, target: Target) -> tuple[Pass, ...]:
     known = [item.name for item in PASSES]
     for name in names or ():
         if name not in known:
@@ -119,4 +130,11 @@ def _chosen(names: Sequence[str] | None) -> tuple[Pass, ...]:
             raise UsageError(f"There is no pass {name!r}.{hint} The passes are: {', '.join(known)}.")
     if names is not None and not names:
         raise UsageError(f"No pass was named. The passes are: {', '.join(known)}.")
-    return tuple(item for item in PASSES if names is None or item.name in names)
+    if target not in TARGETS:
+        raise UsageError(f"There is no target {target!r}. The targets are: {', '.join(TARGETS)}.")
+    unfit = [item for item in PASSES if item.name in (names or ()) and target not in item.targets]
+    if unfit:
+        raise UsageError(
+            f"The pass {unfit[0].name} serves {', '.join(unfit[0].targets)}, not the target {target}. Leave it out."
+        )
+    return tuple(item for item in PASSES if target in item.targets and (names is None or item.name in names))

@@ -8,23 +8,26 @@ from typing import Literal, get_args
 
 import onnx_ir as ir
 
-__all__ = ["AVERAGES", "AverageClips", "Options", "Pass"]
+__all__ = ["AVERAGES", "TARGETS", "AverageClips", "Options", "Pass", "Target"]
 
 AverageClips = Literal["score", "prob", "keep"]
 AVERAGES: tuple[AverageClips, ...] = get_args(AverageClips)
+Target = Literal["ascend310p", "cpu"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose: the batch (None keeps it) and how a sample's clips are averaged."""
+    """What the user may choose: batch (None keeps it), average of a sample's clips, what will run the graph."""
 
     batch_size: int | None = None
     average_clips: AverageClips = "score"
+    target: Target = "ascend310p"
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A named rewriting of a graph in place; `apply` returns whether it changed anything.
+    """A named rewriting of a graph in place for some targets; `apply` returns whether it changed anything.
 
     The docstring of `apply` lists what is rewritten and what is not.
     """
@@ -32,3 +35,4 @@ class Pass:
     name: str
     summary: str
     apply: Callable[[ir.Model, Options], bool]
+    targets: tuple[Target, ...] = TARGETS

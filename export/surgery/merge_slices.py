@@ -12,11 +12,11 @@ from export.surgery.contract import Options
 from export.surgery.shapes import resolved
 from export.surgery.values import add_constant, drop_unused, integers
 
-__all__ = ["merge_slices"]
+__all__ = ["Cut", "cuts_of", "merge_slices"]
 
 
 @dataclass(frozen=True)
-class _Cut:
+class Cut:
     """What one Slice keeps of one axis."""
 
     start: int
@@ -56,11 +56,11 @@ def _is_slice(node: ir.Node) -> bool:
     return not node.domain and node.op_type == "Slice" and len(node.inputs) >= 3
 
 
-def _merged(inner: ir.Node, outer: ir.Node, known: Mapping[str, ir.Value]) -> dict[int, _Cut] | None:
+def _merged(inner: ir.Node, outer: ir.Node, known: Mapping[str, ir.Value]) -> dict[int, Cut] | None:
     source = known.get(str(inner.inputs[0].name)) if inner.inputs[0] is not None else None
     if source is None or source.shape is None:
         return None
-    cuts, then = _cuts(inner, len(source.shape)), _cuts(outer, len(source.shape))
+    cuts, then = cuts_of(inner, len(source.shape)), cuts_of(outer, len(source.shape))
     if cuts is None or then is None:
         return None
     for axis, cut in then.items():
@@ -71,8 +71,10 @@ def _merged(inner: ir.Node, outer: ir.Node, known: Mapping[str, ir.Value]) -> di
     return cuts
 
 
-def _cuts(node: ir.Node, rank: int) -> dict[int, _Cut] | None:
-    """Return what a Slice with constant bounds keeps, by non-negative axis."""
+def cuts_of(node: ir.Node, rank: int) -> dict[int, Cut] | None:
+    """Return what a Slice with constant bounds keeps of its `rank` axes, by non-negative axis; else None."""
+    if not _is_slice(node):
+        return None
     starts, ends = integers(node.inputs[1]), integers(node.inputs[2])
     given = [None if len(node.inputs) <= index else node.inputs[index] for index in (3, 4)]
     if starts is None or ends is None:
@@ -82,18 +84,18 @@ def _cuts(node: ir.Node, rank: int) -> dict[int, _Cut] | None:
     if axes is None or steps is None:
         return None
     bounds = zip(axes, starts, ends, steps, strict=True)
-    return {axis % rank: _Cut(start, end, step) for axis, start, end, step in bounds}
+    return {axis % rank: Cut(start, end, step) for axis, start, end, step in bounds}
 
 
-def _both(first: _Cut, second: _Cut, size: int | ir.SymbolicDim) -> _Cut | None:
+def _both(first: Cut, second: Cut, size: int | ir.SymbolicDim) -> Cut | None:
     if not isinstance(size, int) or first.step < 0 or second.step < 0:
         return None
     # For positive steps Python clips bounds exactly as ONNX does.
     kept = range(size)[first.start : first.end : first.step][second.start : second.end : second.step]
-    return _Cut(kept.start, kept.stop, kept.step) if kept else _Cut(0, 0, 1)
+    return Cut(kept.start, kept.stop, kept.step) if kept else Cut(0, 0, 1)
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node, source: ir.Value | None, cuts: Mapping[int, _Cut]) -> None:
+def _rewrite(graph: ir.Graph, node: ir.Node, source: ir.Value | None, cuts: Mapping[int, Cut]) -> None:
     axes = sorted(cuts)
     columns = {
         "starts": [cuts[axis].start for axis in axes],

@@ -44,7 +44,7 @@ def set_batch(model: ir.Model, options: Options) -> bool:
        same for every sample (zero blocks do).
 
     Not rewritten: anything else. Every value that depends on the data must come out with dimension 0
-    multiplied and the others unchanged; where one does not, the batch is baked in there (a Slice or a
+    multiplied and the others unchanged; where one does not, the batch is baked in there (a Slice, a Pad or a
     Squeeze of the batch axis, a constant that differs between samples, a transposed batch), and BadData
     names that node. A symbolic batch is taken as one that also works as 1.
 
@@ -66,6 +66,8 @@ def set_batch(model: ir.Model, options: Options) -> bool:
             modified |= _write_target(model.graph, node, wanted)
         elif node is not None and not node.domain and node.op_type == "Concat":
             modified |= _retile(model.graph, node, wanted, old=old, new=batch)
+        elif node is not None and not node.domain and node.op_type == "Pad" and batch != old:
+            _refuse_moved_frames(node, old=old, new=batch)
     if modified:
         drop_unused(model)
     _confirm(model, data, wanted, old=old, new=batch)
@@ -98,14 +100,15 @@ def _data_values(model: ir.Model, entry: ir.Value) -> list[ir.Value]:
 def _scaled(value: ir.Value, before: Mapping[str, ir.Value], *, old: int, new: int) -> Shape:
     known = before.get(str(value.name))
     dims = None if known is None else static_dims(known)
-    if not dims or dims[0] % old:
+    # At the batch that the graph has already, the frames may be in any order.
+    if not dims or (new != old and dims[0] % old):
         found = "unknown" if known is None else known.shape
         raise BadData(
             f"Batch {new} cannot be written into this graph: the shape of {value.name}, computed by "
             f"{_title(value)}, is {found} at batch {old}, where dimension 0 should be a multiple of {old}. "
             f"Export the model at batch {new} instead."
         )
-    return (dims[0] // old * new, *dims[1:])
+    return dims if new == old else (dims[0] // old * new, *dims[1:])
 
 
 def _declare(entry: ir.Value, rows: int) -> bool:
@@ -136,6 +139,15 @@ def _retile(graph: ir.Graph, node: ir.Node, wanted: Mapping[str, Shape], *, old:
         node.replace_input_with(index, add_constant(graph, f"{value.name}_bs{new}", tiled))
         modified = True
     return modified
+
+
+def _refuse_moved_frames(pad: ir.Node, *, old: int, new: int) -> None:
+    pads = integers(pad.inputs[1]) if len(pad.inputs) > 1 else None
+    if pads and (pads[0] or pads[len(pads) // 2]):
+        raise BadData(
+            f"Batch {new} cannot be written into this graph: {_title(pad.outputs[0])} moves frames by a distance that "
+            f"holds for batch {old} only, as surgery for that batch writes it. Operate on the exported graph instead."
+        )
 
 
 def _confirm(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from vidom.aipp import read_aipp
 from vidom.errors import BadData
+
+# From this opset on ReduceMean takes its axes as an input.
+_AXES_AS_INPUT = 18
 
 __all__ = [
     "add_constant",
@@ -20,6 +25,8 @@ __all__ = [
     "drop_unused",
     "free_constants",
     "fresh_name",
+    "insert_mean",
+    "insert_node",
     "integers",
     "only_use",
     "opset",
@@ -121,6 +128,32 @@ def add_constant(graph: ir.Graph, name: str, elements: npt.NDArray[Any]) -> ir.V
     value.const_value = tensor
     graph.register_initializer(value)
     return value
+
+
+def insert_node(
+    graph: ir.Graph,
+    before: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    *,
+    name: str,
+    **attributes: int | str | Sequence[int],
+) -> ir.Value:
+    """Return the output of a new node in front of `before`, named `name` or the next free name, as is the node."""
+    output = ir.Value(name=fresh_name(graph, name))
+    node = ir.node(op_type, inputs, attributes=attributes, outputs=[output], name=output.name)
+    graph.insert_before(before, node)
+    return output
+
+
+def insert_mean(
+    model: ir.Model, before: ir.Node, value: ir.Value | None, axes: Sequence[int], *, name: str
+) -> ir.Value:
+    """Return the mean of `value` over `axes`, which go, computed in front of `before`; see `insert_node`."""
+    if opset(model) < _AXES_AS_INPUT:
+        return insert_node(model.graph, before, "ReduceMean", [value], name=name, axes=list(axes), keepdims=0)
+    numbers = add_constant(model.graph, f"{name}_axes", np.array(axes, dtype=np.int64))
+    return insert_node(model.graph, before, "ReduceMean", [value, numbers], name=name, keepdims=0)
 
 
 def free_constants(model: ir.Model) -> bool:

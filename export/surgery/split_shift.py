@@ -1,0 +1,194 @@
+"""The pass that gives the channels which are shifted in time a tensor of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from export.surgery.channel_streams import (
+    ShiftedConv,
+    find_shifted_convs,
+    is_channelwise,
+    is_dense,
+    stream_of,
+)
+from export.surgery.contract import Options
+from export.surgery.shapes import record_shapes, resolved
+from export.surgery.values import add_constant, constant, drop_unused, insert_node
+
+__all__ = ["split_shift"]
+
+Array = npt.NDArray[Any]
+Halves = tuple[ir.Value, ir.Value]
+
+# Channels that ONNX Runtime keeps together in its blocked layout on processors with AVX-512, and at most elsewhere.
+_BLOCK = 16
+# Halves of a single block make the convolutions around them read and write more often than they save.
+_SMALLEST = 2 * _BLOCK
+
+
+def split_shift(model: ir.Model, options: Options) -> bool:
+    """Only the channels that a temporal shift moves are ever copied, a quarter of each tensor in TSM.
+
+    ONNX Runtime computes convolutions in a layout of blocked channels and leaves it for every Slice, Pad and Concat,
+    for which all channels are brought to the plain layout and back. Rewritten, for shifts in front of a convolution:
+
+    1. The residual stream, all tensors that share channels with a shift's source by sums, activations and poolings,
+       is split into the channels that are shifted and the rest. Convolutions that give it are divided by their
+       filters; convolutions that read it become the sum of two, each over one half, a sum that the runtime adds up
+       within the second one. Behind the global average pooling the halves, one number per channel, are joined.
+    2. The shift itself is the product of a matrix of zeros and ones, [2 T, 2 T] for T segments and two parts, with
+       the shifted half of each clip: both directions and the zeros in one operator that all cores share, in the
+       order of frames that the input has.
+    3. Where the stream cannot be split, or a half would hold less than 32 channels or no multiple of 16, a
+       convolution of one pixel reads the whole stream with zeros for the weights of the shifted channels; only these
+       are cut out and moved. So it is for the 64 channels behind TSM's stem.
+
+    Milliseconds of all 16 shifts of TSM-R50 outside its convolutions, 1x48x3x256x256, two threads of an AVX-512
+    processor, runs of 1.4 s: a Pad for each part and Concat 132; a Pad and a convolution for each part 108; Gather of
+    rows and ScatterND of the zeros 114; Gather and the product with a mask 91; Gather from a stream that carries
+    channels of zeros 79, and 40 more in the convolutions; the product with a matrix 72. The stem's 64 channels in
+    halves of 16 and 48 cost 10 more in the stem and in the first shortcut, which then write their outputs twice.
+
+    Equal as algebra; sums of two convolutions round otherwise than one. Where an activation is infinite the product
+    with zero is NaN, as is mmaction2's `x - x`. Not rewritten: a shift whose parts have no common size of which a
+    clip has 64 pieces or fewer (PP-TSM's at 6 or 25 segments), one in front of anything but a convolution.
+    """
+    shifts = find_shifted_convs(model, resolved(model))
+    split = _split_values(shifts)
+    chosen = [item for item in shifts if item.shift.source in split or _is_pointwise(item.conv)]
+    if not chosen:
+        return False
+    splitter = _Splitter(model.graph, split, chosen)
+    for node in tuple(model.graph):
+        splitter.rewrite(node)
+    drop_unused(model)
+    record_shapes(model)
+    return True
+
+
+def _split_values(shifts: Sequence[ShiftedConv]) -> dict[ir.Value, int]:
+    """Return the values that are split, with the number of channels that are shifted."""
+    split: dict[ir.Value, int] = {}
+    for item in shifts:
+        stream = () if item.shift.source in split else stream_of(item.shift.source)
+        places = {other.at for other in shifts if other.shift.source in stream}
+        sizes = (item.at, item.dims[1] - item.at)
+        if len(places) == 1 and min(sizes) >= _SMALLEST and not any(size % _BLOCK for size in sizes):
+            split.update(dict.fromkeys(stream, item.at))
+    return split
+
+
+def _is_pointwise(conv: ir.Node) -> bool:
+    weights = constant(conv.inputs[1])
+    return weights is not None and set(weights.shape[2:]) == {1}
+
+
+class _Splitter:
+    """Rewrites nodes in the graph's order and remembers the halves of the values that were split."""
+
+    def __init__(self, graph: ir.Graph, split: Mapping[ir.Value, int], shifts: Sequence[ShiftedConv]) -> None:
+        self._graph = graph
+        self._split = split
+        self._shifts = {item.conv: item for item in shifts}
+        self._shifting = {value for item in shifts for value in item.shift.inner_values()}
+        self._shifting |= {item.shift.output for item in shifts}
+        self._halves: dict[ir.Value, Halves] = {}
+
+    def rewrite(self, node: ir.Node) -> None:
+        """`node` works on halves where it saw or gave a value that is split."""
+        output = node.outputs[0]
+        if output in self._shifting:
+            return
+        if output in self._split:
+            self._halves[output] = self._in_halves(node, self._split[output])
+        elif node in self._shifts or (is_dense(node) and node.inputs[0] in self._halves):
+            name = str(output.name)
+            output.name = f"{name}_of_whole"
+            output.replace_all_uses_with(self._convolved(node, slice(None), name=name))
+        else:
+            for index, value in enumerate(node.inputs):
+                if value is not None and value in self._halves:
+                    joined = self._insert(node, "Concat", self._halves[value], f"{value.name}_joined", axis=1)
+                    node.replace_input_with(index, joined)
+
+    def _in_halves(self, node: ir.Node, at: int) -> Halves:
+        first, second = f"{node.outputs[0].name}_shifted", f"{node.outputs[0].name}_rest"
+        if not is_channelwise(node):
+            return (
+                self._convolved(node, slice(at), name=first),
+                self._convolved(node, slice(at, None), name=second),
+            )
+        inputs = [self._halves[value] for value in node.inputs if value is not None]
+        return (
+            self._copied(node, [half[0] for half in inputs], name=first),
+            self._copied(node, [half[1] for half in inputs], name=second),
+        )
+
+    def _convolved(self, conv: ir.Node, filters: slice, *, name: str) -> ir.Value:
+        """Return what these `filters` of `conv` give for its input, whole or in halves."""
+        item = self._shifts.get(conv)
+        source = conv.inputs[0] if item is None else item.shift.source
+        weights, *bias = [
+            array[filters] for value in conv.inputs[1:] if (array := constant(value)) is not None
+        ]
+        if item is not None and source not in self._halves:
+            shifted, rest = self._cut(conv, item), item.shift.source
+            of_shifted, of_rest = weights[:, : item.at], weights.copy()
+            of_rest[:, : item.at] = 0
+        elif source is not None and source in self._halves:
+            shifted, rest = self._halves[source]
+            of_shifted, of_rest = np.split(weights, [self._split[source]], axis=1)
+        else:
+            return self._conv(conv, source, [weights, *bias], name=name)
+        if item is not None:
+            shifted = self._moved(conv, item, shifted)
+        addends = [
+            self._conv(conv, shifted, [of_shifted], name=f"{name}_of_shifted"),
+            self._conv(conv, rest, [of_rest, *bias], name=f"{name}_of_rest"),
+        ]
+        return self._insert(conv, "Add", addends, name)
+
+    def _moved(self, before: ir.Node, item: ShiftedConv, shifted: ir.Value) -> ir.Value:
+        """Return the channels `shifted` of all frames, each part from the frame that it comes from."""
+        frames, _, height, width = item.dims
+        matrix = item.matrix()
+        name = f"{item.shift.output.name}_moved"
+        clips = frames // item.shift.segments
+        dims = (clips, len(matrix), frames * item.at * height * width // (clips * len(matrix)))
+        rows = self._insert(
+            before, "Reshape", [shifted, self._numbers(f"{name}_rows_shape", dims)], f"{name}_rows"
+        )
+        inputs = [add_constant(self._graph, f"{name}_matrix", matrix), rows]
+        moved = self._insert(before, "MatMul", inputs, f"{name}_in_rows")
+        shape = self._numbers(f"{name}_shape", (frames, item.at, height, width))
+        return self._insert(before, "Reshape", [moved, shape], name)
+
+    def _cut(self, before: ir.Node, item: ShiftedConv) -> ir.Value:
+        name = f"{item.shift.output.name}_cut"
+        bounds = {"starts": 0, "ends": item.at, "axes": 1, "steps": 1}
+        numbers = [self._numbers(f"{name}_{key}", (number,)) for key, number in bounds.items()]
+        return self._insert(before, "Slice", [item.shift.source, *numbers], name)
+
+    def _conv(self, like: ir.Node, data: ir.Value | None, arrays: Sequence[Array], *, name: str) -> ir.Value:
+        constants = [
+            add_constant(self._graph, f"{name}_{kind}", np.ascontiguousarray(array))
+            for kind, array in zip(("weight", "bias"), arrays, strict=False)
+        ]
+        return self._copied(like, [data, *constants], name=name)
+
+    def _copied(self, node: ir.Node, inputs: Sequence[ir.Value | None], *, name: str) -> ir.Value:
+        attributes = {key: attribute.value for key, attribute in node.attributes.items()}
+        return self._insert(node, node.op_type, inputs, name, **attributes)
+
+    def _numbers(self, name: str, numbers: Sequence[int]) -> ir.Value:
+        return add_constant(self._graph, name, np.array(numbers, dtype=np.int64))
+
+    def _insert(
+        self, before: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], name: str, **attributes: Any
+    ) -> ir.Value:
+        return insert_node(self._graph, before, op_type, inputs, name=name, **attributes)
