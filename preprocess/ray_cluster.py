@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,7 @@ _WITNESS = ".ray-witness"
 # No more than this, nor than a quarter of the memory; what does not fit waits, or goes to disk.
 _OBJECT_STORE_BYTES = 2 << 30
 _SECONDS_TO_ANSWER = 5
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
 @dataclass(frozen=True)
@@ -116,32 +117,36 @@ def _import_ray() -> Any:
 @contextmanager
 def _connected(ray: Any, address: str, cores: int) -> Iterator[None]:
     answer = signal.getsignal(signal.SIGTERM)
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with TemporaryDirectory(prefix="vidom-ray-", ignore_cleanup_errors=True) as folder:
-        try:
-            if address == LOCAL:
-                # What a command of ours does is nobody else's business.
-                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-                ray.init(
-                    address=LOCAL,
-                    num_cpus=cores,
-                    object_store_memory=min(
-                        _OBJECT_STORE_BYTES, look_at_machine(Path(folder)).memory_bytes // 4
-                    ),
-                    include_dashboard=False,
-                    _temp_dir=folder,
-                    **quiet,
-                )
-            else:
-                _check_address(address)
-                _join(ray, address, quiet)
-            # Ray has put its own answer to SIGTERM in the place of the command's, which unwinds like Ctrl-C.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, answer)
-            _quieten(ray)
-            yield
-        finally:
-            ray.shutdown()
+    with ExitStack() as leaving:
+        if address == LOCAL:
+            # Sockets lie in it, whose names may not be long.
+            folder = leaving.enter_context(
+                TemporaryDirectory(prefix="vidom-ray-", ignore_cleanup_errors=True)
+            )
+            leaving.callback(ray.shutdown)
+            _start(ray, folder, cores)
+        else:
+            _check_address(address)
+            leaving.callback(ray.shutdown)
+            _join(ray, address)
+        # Ray has put its own answer to SIGTERM in the place of the command's, which unwinds like Ctrl-C.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, answer)
+        _quieten(ray)
+        yield
+
+
+def _start(ray: Any, folder: str, cores: int) -> None:
+    # What a command of ours does is nobody else's business.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address=LOCAL,
+        num_cpus=cores,
+        object_store_memory=min(_OBJECT_STORE_BYTES, look_at_machine(Path(folder)).memory_bytes // 4),
+        include_dashboard=False,
+        _temp_dir=folder,
+        **_QUIET,
+    )
 
 
 def _check_address(address: str) -> None:
@@ -162,9 +167,9 @@ def _check_address(address: str) -> None:
         ) from None
 
 
-def _join(ray: Any, address: str, quiet: dict[str, Any]) -> None:
+def _join(ray: Any, address: str) -> None:
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **_QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise Lacking(
             f"The Ray cluster at {address} can not be joined: {str(error).strip().splitlines()[0]} The command must "

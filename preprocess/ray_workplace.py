@@ -96,7 +96,6 @@ class _Beginnings:
         return self._counts[block]
 
 
-@lru_cache
 def program_digest() -> str:
     """Return a SHA-256 over the sources that work is done with and the versions of what decodes and computes."""
     digest = hashlib.sha256()

@@ -65,7 +65,7 @@ def test_a_cluster_too_small_is_told(cores: tuple[int, ...], gpus: int | None, t
 
 def test_a_killed_command_and_killed_workers_end_with_the_same_bytes(ray_address: str, tmp_path: Path):
     recipe = write_recipe(tmp_path)
-    annotations = write_list(tmp_path / "list.txt", 240, missing=(7,))
+    annotations = write_list(tmp_path / "list.txt", 150, missing=(7,))
     model = sum_model(tmp_path / "m.onnx", 3)
     alone = run_evaluation(tmp_path / "alone", model, annotations, on_bad="skip")
     options = {"recipe": recipe, "data_root": tmp_path / "data", "ann_file": annotations, "model": model}
@@ -86,7 +86,7 @@ def test_a_killed_command_and_killed_workers_end_with_the_same_bytes(ray_address
     _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, errors.decode()
     before = len(lines(record))
-    assert 20 <= before < 240 and not (record.parent / "metrics.json").exists()
+    assert 20 <= before < 150 and not (record.parent / "metrics.json").exists()
 
     hit: list[bool] = []
 
@@ -103,7 +103,7 @@ def test_a_killed_command_and_killed_workers_end_with_the_same_bytes(ray_address
     )
     hunter.join()
     assert hit == [True, True]
-    assert (again.ran.resumed, again.ran.computed) == (before - 1, 240 - before)
+    assert (again.ran.resumed, again.ran.computed) == (before - 1, 150 - before)
     assert again.metrics_path.read_bytes() == alone.metrics_path.read_bytes()
     # The same rows; only their order tells who was first.
     assert sorted(lines(record)) == sorted(lines(tmp_path / "alone" / "record.jsonl"))

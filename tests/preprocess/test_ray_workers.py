@@ -92,7 +92,7 @@ def test_every_job_is_done_and_errors_arrive_as_themselves(
 
 
 def test_a_killed_command_and_a_killed_worker_end_with_the_same_frames(ray_address: str, tmp_path: Path):
-    source = write_source(tmp_path / "src", 64)
+    source = write_source(tmp_path / "src", 48)
     (tmp_path / "alone").mkdir()
     subprocess.run(prepare_words(source), cwd=tmp_path / "alone", check=True, capture_output=True)
     killed = tmp_path / "killed"
@@ -103,8 +103,8 @@ def test_a_killed_command_and_a_killed_worker_end_with_the_same_frames(ray_addre
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    # Eight are extracted by the command itself, to see how large they are.
-    while folders(killed / "out") < 20 and process.poll() is None:
+    # Six are extracted by the command itself, to see how large they are.
+    while folders(killed / "out") < 12 and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     _, errors = process.communicate()
@@ -151,9 +151,7 @@ def test_a_store_packed_by_the_cluster_has_the_same_bytes(ray_address: str, tmp_
 
 def test_a_local_cluster_ends_with_its_command(tmp_path: Path):
     pytest.importorskip("ray", reason="needs ray: make extras")
-    source = write_source(tmp_path / "src", 40)
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
+    source = write_source(tmp_path / "src", 24)
     process = subprocess.Popen(
         prepare_words(source, "--ray", "--workers", "2"),
         cwd=tmp_path,
@@ -161,7 +159,7 @@ def test_a_local_cluster_ends_with_its_command(tmp_path: Path):
         start_new_session=True,
     )
     workers: set[int] = set()
-    while folders(tmp_path / "out") < 9 and process.poll() is None:
+    while folders(tmp_path / "out") < 5 and process.poll() is None:
         workers |= {pid for pid in descendants(process.pid) if title(pid).startswith("ray::")}
         time.sleep(0.01)
     workers |= descendants(process.pid)
