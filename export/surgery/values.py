@@ -63,9 +63,10 @@ def batch_of(model: ir.Model) -> int | None:
     Raises BadData when it does not hold whole samples.
     """
     entry, rows = data_input(model), rows_per_sample(model)
-    lead = tuple(entry.shape or ())[0]
-    if not isinstance(lead, int):
+    dims = tuple(entry.shape or ())
+    if not isinstance(dims[0], int):
         return None
+    lead = dims[0]
     if lead % rows:
         raise BadData(
             f"The input {entry.name} holds {lead} pictures, which are no whole samples of {rows}, as the metadata of "
