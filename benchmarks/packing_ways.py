@@ -62,23 +62,29 @@ def ways(
 
 
 def plain_sample(source: RawFrames, plan: ViewPlan) -> Float:
-    """Return the sample in the order of mmaction2's own steps, [frames, 3, size, size].
+    """Return the sample, [frames, 3, size, size], by the steps as one writes them down.
 
-    Crops are stacked, normalised in place as mmcv `imnormalize_` does, but divided by std, since multiplying by 1/std
-    gives other last bits with this OpenCV, and transposed as they are written.
+    Crops are stacked as float32, each is normalised in place as mmcv `imnormalize_` does it (blue, green, red turned
+    round, mean subtracted, divided by std, since multiplying by 1/std gives other last bits with this OpenCV), and the
+    stack is transposed as it is written.
     """
     crops = _crops(source, plan)
     stack = np.empty((len(crops), plan.crop_size, plan.crop_size, 3), np.float32)
     for place, image in zip(stack, crops, strict=True):
         place[...] = image
     for place in stack:
+        cv2.cvtColor(place, cv2.COLOR_BGR2RGB, dst=place)
         _normalise(place, plan)
     return np.ascontiguousarray(stack.transpose(0, 3, 1, 2))
 
 
 def plain_by_crop(source: RawFrames, plan: ViewPlan) -> Float:
-    """Return the same sample; each crop is normalised and transposed into its place before the next one."""
-    crops = _crops(source, plan)
+    """Return the same sample, rearranged for speed.
+
+    Colours are turned round in the decoded frames, and each crop is normalised and transposed into its place before
+    the next one.
+    """
+    crops = _crops(source, plan, rgb=True)
     out = np.empty((len(crops), 3, plan.crop_size, plan.crop_size), np.float32)
     for place, image in zip(out, crops, strict=True):
         numbers = image.astype(np.float32)
@@ -87,12 +93,14 @@ def plain_by_crop(source: RawFrames, plan: ViewPlan) -> Float:
     return out
 
 
-def _crops(source: RawFrames, plan: ViewPlan) -> list[NDArray[np.uint8]]:
+def _crops(source: RawFrames, plan: ViewPlan, *, rgb: bool = False) -> list[NDArray[np.uint8]]:
     images = []
     for position in frame_positions(source, plan).tolist():
         image = cv2.imread(str(source.folder / source.template.format(source.first_index + position)))
         if image is None:
             raise UsageError(f"OpenCV cannot read frame {source.first_index + position} of {source.name}.")
+        if rgb:
+            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
         size = short_side_size(image.shape[1], image.shape[0], short_side=plan.short_side)
         images.append(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
     boxes: tuple[Box, ...] = crop_boxes(images[0].shape[1], images[0].shape[0], plan)
@@ -106,7 +114,6 @@ def _crops(source: RawFrames, plan: ViewPlan) -> list[NDArray[np.uint8]]:
 def _normalise(image: Float, plan: ViewPlan) -> None:
     # OpenCV wants rows of float64; their values are those of float32, as the original's arithmetic has them.
     mean, std = (np.array(numbers, np.float32)[None].astype(np.float64) for numbers in (plan.mean, plan.std))
-    cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     cv2.subtract(image, mean, dst=image)
     cv2.divide(image, std, dst=image)
 

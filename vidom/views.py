@@ -45,7 +45,8 @@ class ViewPlan(BaseModel):
     generation).
 
     With `frame_size` (455x256, or width and height) a sample holds its resized frames whole and once instead of
-    each crop, and the model's graph cuts the views out of them. They then all must have that size.
+    each crop, and the model's graph cuts the views out of them. All videos must then have that size. A frame that
+    several clips share is there for each of them, since how many do depends on the video's length.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
