@@ -110,7 +110,7 @@ def built(recipe: Recipe, batch: int, stem: Path) -> tuple[Path, Path]:
     """
     exported, modified = (stem.with_name(f"{stem.name}{suffix}.onnx") for suffix in ("", "_new"))
     to_onnx(recipe=recipe, checkpoint=CHECKPOINT, output=exported, batch_size=batch)
-    done = modify_onnx(model=exported, output=modified, batch_size=batch)
+    done = modify_onnx(model=exported, output=modified, batch_size=batch, target="cpu")
     if not done.equivalence.passed:
         raise JudgementFailed(f"Surgery changed what {exported} computes:\n{done.equivalence.lines()}")
     return exported, modified
