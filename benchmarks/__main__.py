@@ -46,7 +46,7 @@ class Outcome:
 COMMANDS = (
     Command("inference"),
     Command("packing", takes=("frames",), needs="frames"),
-    Command("evaluation", takes=("frames",), needs="frames"),
+    Command("evaluation", takes=("frames",)),
     Command("scoring", takes=("modelzoo_python",)),
     Command("roofline"),
     Command("extraction"),

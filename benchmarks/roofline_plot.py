@@ -47,5 +47,5 @@ def plot_roofline(figure: Any, measured: MeasuredRun) -> None:
 
 
 def _roof(axes: Any, flops: float, bandwidth: float) -> None:
-    intensity = np.array([1, flops / bandwidth, 10_000])
+    intensity = np.array([0.3, flops / bandwidth, 10_000])
     axes.plot(intensity, np.minimum(flops, bandwidth * intensity), color="#555555", label="the roof")
