@@ -16,7 +16,7 @@ from infer.evaluate_plan import Computed, OnBad, Plan, Ran, unreadable
 from infer.evaluate_record import RowRecord
 from infer.evaluate_tensors import SampleMaker, check_fit, sample_dtype
 from infer.ray_stages import BatchEngine, EngineOptions, Identity, decode_batch, identify
-from preprocess.ray_cluster import LOCAL, open_ray_cluster
+from preprocess.ray_cluster import LOCAL, RayNode, open_ray_cluster
 from preprocess.ray_workers import answer_of, blocks_of, results_of
 from preprocess.ray_workplace import Guard
 from vidom.command import log
@@ -67,8 +67,7 @@ def run_on_ray(
         threads = threads or usable_cores()
         cores = workers + max(1, usable_cores() // threads) * threads
     with open_ray_cluster(address, cores=cores, shared=output_dir, needs=(plan.data_root,)) as cluster:
-        gpus = cluster.gpus if _on_gpu(options) else None
-        shares = shares_of(cluster.cores, gpus=gpus, threads=threads, workers=workers)
+        shares = shares_of(cluster.nodes, on_gpus=_on_gpu(options), threads=threads, workers=workers)
         log(
             f"{shares.decoders} decoding processes, {shares.engines} engines of {shares.threads} threads"
             + (" and a GPU each." if shares.gpus else ".")
@@ -85,27 +84,26 @@ def run_on_ray(
         return collect(plan, record, _computed(todo, plan, engines), engines=shares.engines, on_bad=on_bad)
 
 
-def shares_of(cores: Sequence[int], *, gpus: int | None, threads: int | None, workers: int | None) -> Shares:
-    """Return how the nodes' `cores` are shared out, an engine for each of the `gpus` unless they are None.
+def shares_of(nodes: Sequence[RayNode], *, on_gpus: bool, threads: int | None, workers: int | None) -> Shares:
+    """Return how a cluster is shared out, with an engine for each GPU where the engines run `on_gpus`.
 
     An engine gets up to four cores of a node, or one beside its GPU. On CPUs one in eight of all cores decodes, and the
     others go to engines as far as whole ones fit. Raises Lacking where an engine and a decoder do not fit.
     """
+    cores = [node.cores for node in nodes if node.cores]
     total = sum(cores)
-    threads = threads or (1 if gpus else min(_MOST_THREADS, max(1, min(cores, default=1) - 1)))
-    if max(cores, default=0) < threads or total < threads + 1 or gpus == 0:
+    threads = threads or (1 if on_gpus else min(_MOST_THREADS, max(1, min(cores, default=1) - 1)))
+    places = sum(min(node.cores // threads, node.gpus if on_gpus else node.cores) for node in nodes)
+    if not places or total < threads + 1:
+        found = ", ".join(f"{node.cores} cores and {node.gpus} GPUs" for node in nodes) or "nothing"
         raise Lacking(
-            f"The Ray cluster has nodes of {', '.join(map(str, cores)) or 'no'} cores"
-            + ("" if gpus is None else f" and {gpus} GPUs in all")
-            + f"; needed are a node with {threads} cores{'' if gpus is None else ' and a GPU'} for an engine, and a "
-            "core for decoding. Give fewer --threads, or add nodes with: ray start --address=HOST:PORT"
+            f"The nodes of the Ray cluster have {found}. Needed are {threads} cores{' and a GPU' if on_gpus else ''} "
+            "of one node for an engine, and another core for decoding. Give fewer --threads, or add nodes with: "
+            "ray start --address=HOST:PORT"
         )
-    if gpus is not None:
-        engines = min(gpus, (total - 1) // threads)
-        return Shares(engines, threads, workers or total - engines * threads, gpus=1)
-    spared = min(workers or -(-total // _CORES_PER_DECODER), total - threads)
-    engines = min(sum(count // threads for count in cores), (total - spared) // threads)
-    return Shares(engines, threads, workers or total - engines * threads)
+    spared = 1 if on_gpus else min(workers or -(-total // _CORES_PER_DECODER), total - threads)
+    engines = min(places, (total - spared) // threads)
+    return Shares(engines, threads, workers or total - engines * threads, gpus=int(on_gpus))
 
 
 def _on_gpu(options: EngineOptions) -> bool:

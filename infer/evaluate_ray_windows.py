@@ -6,6 +6,7 @@ NPUs are Ray's resource `NPU`, which Ray counts by itself where it finds some; e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from infer.evaluate_window import windows_to_do
 from infer.one_window import WindowedModel, window_engine, window_samples
 from infer.ray_stages import do_window
 from preprocess.pack import store_header
-from preprocess.ray_cluster import RayCluster, open_ray_cluster
+from preprocess.ray_cluster import RayNode, open_ray_cluster
 from preprocess.ray_workers import answer_of, blocks_of, results_of
 from vidom.command import log
 from vidom.errors import Lacking
@@ -49,11 +50,12 @@ def run_windows_on_ray(
     with open_ray_cluster(
         address, cores=usable_cores(), shared=output_dir, needs=(plan.data_root,)
     ) as cluster:
-        workers = workers or _cores_beside_an_npu(cluster)
+        workers = _cores_of_a_window(cluster.nodes, workers)
+        npus = sum(node.npus for node in cluster.nodes)
         engine = answer_of(window_engine, model, cluster=cluster, num_cpus=workers, resources=_ONE_NPU)
         record = RowRecord(output_dir, plan.header(model.path, **engine))
         todo = windows_to_do(plan, samples, record.done)
-        log(f"{len(todo)} windows of up to {samples} samples on {cluster.npus} NPUs.")
+        log(f"{len(todo)} windows of up to {samples} samples on {npus} NPUs.")
         common = {
             "plan": replace(plan, jobs=()),
             "model": model,
@@ -64,15 +66,24 @@ def run_windows_on_ray(
             "guard": cluster.guard,
         }
         stage = blocks_of(todo).map(do_window, fn_kwargs=common, num_cpus=workers, resources=_ONE_NPU)
-        return collect(plan, record, results_of(stage) if todo else (), engines=cluster.npus, on_bad=on_bad)
+        return collect(plan, record, results_of(stage) if todo else (), engines=npus, on_bad=on_bad)
 
 
-def _cores_beside_an_npu(cluster: RayCluster) -> int:
-    """Return how many cores each NPU has to itself on the node where they are scarcest."""
-    shares = [node.cores // node.npus for node in cluster.nodes if node.npus]
-    if not shares:
+def _cores_of_a_window(nodes: Sequence[RayNode], workers: int | None) -> int:
+    """Return `workers`, or how many cores each NPU has to itself on the node where they are scarcest.
+
+    Raises Lacking where no node has an NPU and as many cores.
+    """
+    having = [node for node in nodes if node.npus]
+    if not having:
         raise Lacking(
             "The Ray cluster has no NPU. Ray counts those it finds on a node; where it does not, start the node with: "
             "ray start --address=HOST:PORT --resources='{\"NPU\": 1}'"
         )
-    return max(1, min(shares))
+    wanted = workers or max(1, min(node.cores // node.npus for node in having))
+    if all(node.cores < wanted for node in having):
+        raise Lacking(
+            f"--workers {wanted} processes are to pack for an NPU, but its node has only "
+            f"{max(node.cores for node in having)} cores in the Ray cluster. Give fewer."
+        )
+    return wanted

@@ -48,19 +48,9 @@ class RayCluster:
     nodes: tuple[RayNode, ...]
 
     @property
-    def cores(self) -> tuple[int, ...]:
-        """The cores of each node that has any."""
-        return tuple(node.cores for node in self.nodes if node.cores)
-
-    @property
-    def gpus(self) -> int:
-        """The GPUs of all nodes together."""
-        return sum(node.gpus for node in self.nodes)
-
-    @property
-    def npus(self) -> int:
-        """The NPUs of all nodes together."""
-        return sum(node.npus for node in self.nodes)
+    def cores(self) -> int:
+        """The cores of all nodes together."""
+        return sum(node.cores for node in self.nodes)
 
 
 def add_ray_option(parser: Parser) -> None:

@@ -17,6 +17,7 @@ from ray_nodes import kill_a_worker, standin_python
 from infer.evaluate_plan import plan_evaluation
 from infer.evaluate_ray import Shares, shares_of
 from infer.evaluate_result import score_record
+from preprocess.ray_cluster import RayNode
 from vidom.errors import BadData, Lacking
 from vidom.recipe import load_recipe
 
@@ -32,35 +33,42 @@ def lines(record: Path) -> list[bytes]:
     return record.read_bytes().splitlines(keepends=True) if record.exists() else []
 
 
+def nodes_of(*cores: int, gpus: int = 0) -> list[RayNode]:
+    return [RayNode(count, gpus, 0) for count in cores]
+
+
 @pytest.mark.parametrize(
-    ("cores", "gpus", "threads", "workers", "wanted"),
+    ("nodes", "on_gpus", "threads", "workers", "wanted"),
     [
-        ((1, 1), None, None, None, Shares(engines=1, threads=1, decoders=1)),
-        ((2,), None, None, None, Shares(engines=1, threads=1, decoders=1)),
-        ((4,), None, 2, 2, Shares(engines=1, threads=2, decoders=2)),
+        (nodes_of(1, 1), False, None, None, Shares(engines=1, threads=1, decoders=1)),
+        (nodes_of(2), False, None, None, Shares(engines=1, threads=1, decoders=1)),
+        (nodes_of(4), False, 2, 2, Shares(engines=1, threads=2, decoders=2)),
         # One core in eight decodes, and of the others only whole engines count.
-        ((8, 8), None, None, None, Shares(engines=3, threads=4, decoders=4)),
-        ((64, 64), None, 1, None, Shares(engines=112, threads=1, decoders=16)),
+        (nodes_of(8, 8), False, None, None, Shares(engines=3, threads=4, decoders=4)),
+        (nodes_of(64, 64), False, 1, None, Shares(engines=112, threads=1, decoders=16)),
         # An engine does not reach over two nodes.
-        ((3, 3, 3), None, 2, None, Shares(engines=3, threads=2, decoders=3)),
-        ((16,), 2, None, None, Shares(engines=2, threads=1, decoders=14, gpus=1)),
-        ((2,), 4, None, None, Shares(engines=1, threads=1, decoders=1, gpus=1)),
+        (nodes_of(3, 3, 3), False, 2, None, Shares(engines=3, threads=2, decoders=3)),
+        (nodes_of(16, gpus=2), True, None, None, Shares(engines=2, threads=1, decoders=14, gpus=1)),
+        (nodes_of(2, gpus=4), True, None, None, Shares(engines=1, threads=1, decoders=1, gpus=1)),
+        # The cores of a node without a GPU decode.
+        ([*nodes_of(2, gpus=2), *nodes_of(6)], True, None, None, Shares(2, threads=1, decoders=6, gpus=1)),
     ],
 )
 def test_a_cluster_is_shared_out(
-    cores: tuple[int, ...], gpus: int | None, threads: int | None, workers: int | None, wanted: Shares
+    nodes: list[RayNode], on_gpus: bool, threads: int | None, workers: int | None, wanted: Shares
 ):
-    found = shares_of(cores, gpus=gpus, threads=threads, workers=workers)
+    found = shares_of(nodes, on_gpus=on_gpus, threads=threads, workers=workers)
     assert found == wanted
-    assert found.engines * found.threads + 1 <= sum(cores)
+    assert found.engines * found.threads + 1 <= sum(node.cores for node in nodes)
 
 
 @pytest.mark.parametrize(
-    ("cores", "gpus", "threads"), [((), None, None), ((1,), None, 1), ((2, 2), None, 3), ((8,), 0, 1)]
+    ("nodes", "on_gpus", "threads"),
+    [([], False, None), (nodes_of(1), False, 1), (nodes_of(2, 2), False, 3), (nodes_of(8), True, 1)],
 )
-def test_a_cluster_too_small_is_told(cores: tuple[int, ...], gpus: int | None, threads: int | None):
-    with pytest.raises(Lacking, match="The Ray cluster has nodes of .* ray start --address=HOST:PORT"):
-        shares_of(cores, gpus=gpus, threads=threads, workers=None)
+def test_a_cluster_too_small_is_told(nodes: list[RayNode], on_gpus: bool, threads: int | None):
+    with pytest.raises(Lacking, match="The nodes of the Ray cluster have .* ray start --address=HOST:PORT"):
+        shares_of(nodes, on_gpus=on_gpus, threads=threads, workers=None)
 
 
 def test_a_killed_command_and_killed_workers_end_with_the_same_bytes(ray_address: str, tmp_path: Path):
@@ -138,6 +146,8 @@ def test_windows_on_an_npu_have_the_bytes_of_the_streamed_run(
     alone = run_evaluation(tmp_path / "alone", sum_model(tmp_path / "m.onnx", 4), annotations, on_bad="skip")
     options = {"window": 4 * SAMPLE_BYTES + 1, "batch_size": 2, "engine": "ascend", "on_bad": "skip"}
     model = om_model(tmp_path / "m.om", 2)
+    with pytest.raises(Lacking, match="--workers 2 processes .* only 1 cores"):
+        run_evaluation(tmp_path / "npu", model, annotations, **options, ray=ray_address, workers=2)
     found = run_evaluation(tmp_path / "npu", model, annotations, **options, ray=ray_address)
     assert (found.ran.computed, found.ran.resumed) == (10, 0)
     assert found.metrics_path.read_bytes() == alone.metrics_path.read_bytes()
