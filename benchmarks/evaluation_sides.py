@@ -1,0 +1,161 @@
+"""The two sides of an evaluation, decoding and the engine, each alone and both together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from benchmarks.rotation import rotate
+from demo.generate import generate
+from export.modify_onnx import modify_onnx
+from export.to_onnx import to_onnx
+from infer.engine import open_engine
+from infer.evaluate_jobs import Job, batches_of
+from infer.evaluate_record import RowRecord
+from infer.evaluate_stream import batch_rows
+from infer.evaluate_tensors import SampleMaker, sample_dtype
+from infer.stream import TensorStream
+from preprocess.annotations import read_annotations
+from preprocess.prepare import prepare
+from vidom.machine import usable_cores
+from vidom.recipe import Recipe, load_recipe
+
+__all__ = ["Case", "Sides", "build", "command", "demo_case", "repeated", "sides"]
+
+DEMO_CHECKPOINT = Path(__file__).resolve().parents[1] / "demo" / "checkpoints" / "tsm_demo.pth"
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recipe, its model, and a list of samples below a folder."""
+
+    recipe: Recipe
+    model: Path
+    data_root: Path
+    ann_file: Path
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Milliseconds a sample of decoding alone, the engine alone and both together, with so many cores each."""
+
+    what: str
+    workers: int
+    threads: int
+    decode: float
+    engine: float
+    together: float
+
+    @property
+    def to_slower(self) -> float:
+        """The wall time together, as a multiple of the slower side's alone."""
+        return self.together / max(self.decode, self.engine)
+
+    @property
+    def to_sum(self) -> float:
+        """The wall time together, as a multiple of both sides' one after the other."""
+        return self.together / (self.decode + self.engine)
+
+
+def build(recipe: Recipe, checkpoint: str, folder: Path) -> Path:
+    """Return the recipe's model after surgery, batch 4 for the demo's small samples and 1 for others."""
+    batch = BATCH if recipe.name == "tsm_demo" else 1
+    naive, final = folder / f"{recipe.name}.onnx", folder / f"{recipe.name}_new.onnx"
+    to_onnx(recipe=recipe, checkpoint=checkpoint, output=naive, batch_size=batch)
+    modify_onnx(model=naive, output=final, batch_size=batch)
+    return final
+
+
+def demo_case(folder: Path) -> Case:
+    """Return the demo's drawn videos, their frames and its trained model, made in `folder`."""
+    recipe = load_recipe("tsm_demo")
+    data = generate(output_dir=folder / "demo")
+    prepare(
+        dataset="sthv2",
+        src=data.root,
+        out=data.root,
+        num_classes=recipe.dataset.num_classes,
+        decoder="pyav",
+        workers=usable_cores(),
+    )
+    model = build(recipe, str(DEMO_CHECKPOINT), folder)
+    return Case(recipe, model, data.root / "rawframes", data.frame_list("validation"))
+
+
+def repeated(case: Case, samples: int, folder: Path) -> Case:
+    """Return the case with so many samples, its own again and again under names of their own."""
+    folder.mkdir(parents=True)
+    entries = read_annotations(case.ann_file)
+    lines = []
+    for number in range(samples):
+        entry = entries[number % len(entries)]
+        (folder / f"{number:06d}").symlink_to((case.data_root / entry.path).resolve())
+        lines.append(f"{number:06d} {entry.total_frames} {entry.label}\n")
+    listed = folder.with_suffix(".txt")
+    listed.write_text("".join(lines))
+    return Case(case.recipe, case.model, folder, listed)
+
+
+def sides(case: Case, what: str, *, workers: int, threads: int, rounds: int) -> Sides:
+    """Return the sides of a case, in turn; the processes that decode are up before a clock runs."""
+    engine = open_engine(case.model, threads=threads, shares_cores=True)
+    (spec,) = engine.inputs
+    entries = read_annotations(case.ann_file)
+    jobs = [Job(index, entry) for index, entry in enumerate(entries)]
+    batches = list(batches_of(jobs, spec.rows))
+    tensor = np.zeros(spec.shape, spec.dtype)
+    with _up(case, spec.shape, workers, batches[0]) as (stream, maker):
+        maker.fill(jobs[0], tensor[0])
+
+        def decode() -> None:
+            for _ in stream.batches(batches):
+                pass
+
+        def compute() -> None:
+            for _ in batches:
+                engine.run([tensor])
+
+        def together() -> None:
+            with TemporaryDirectory() as folder:
+                record = RowRecord(Path(folder), {})
+                for batch in stream.batches(batches):
+                    record.add(batch_rows(engine, batch))
+                record.close()
+
+        ways: dict[str, Callable[[], object]] = {"decode": decode, "engine": compute, "together": together}
+        seconds = rotate(ways, rounds=rounds)
+    each = {name: 1e3 * found / len(jobs) for name, found in seconds.items()}
+    return Sides(what, workers, threads, each["decode"], each["engine"], each["together"])
+
+
+@contextmanager
+def _up(
+    case: Case, shape: tuple[int, ...], workers: int, batch: Sequence[Job]
+) -> Iterator[tuple[TensorStream, SampleMaker]]:
+    (spec,) = open_engine(case.model, threads=1).inputs
+    maker = SampleMaker(case.recipe, case.data_root, sample_dtype(spec))
+    with TensorStream(maker, shape, workers=workers) as stream:
+        for _ in stream.batches([batch] * 4 * workers):
+            pass
+        yield stream, maker
+
+
+def command(case: Case, output_dir: Path) -> list[str]:
+    """Return the command that evaluates the case, as one would type it."""
+    words = {
+        "recipe": case.recipe.name,
+        "model": case.model,
+        "data_root": case.data_root,
+        "ann_file": case.ann_file,
+        "output_dir": output_dir,
+        "engine": "onnxruntime",
+    }
+    options = [word for name, value in words.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "infer.evaluate", *options]
