@@ -15,6 +15,7 @@ import onnxruntime
 from export.deployable import InputDtype
 from export.modify_onnx import modify_onnx
 from export.record import code_digest
+from export.surgery import Target
 from export.to_onnx import to_onnx
 from infer.bench import infer
 from infer.engine import LocalEngine, Precision
@@ -138,7 +139,8 @@ def _row(**entry: Any) -> Row:
 
 def _built(order: Order, naive: Path, batch_size: int) -> Path:
     final = naive.with_name(f"{order.recipe.name}_new_bs{batch_size}.onnx")
-    done = modify_onnx(model=naive, output=final, batch_size=batch_size)
+    target: Target = "ascend310p" if order.engine == "ascend" else "cpu"
+    done = modify_onnx(model=naive, output=final, batch_size=batch_size, target=target)
     if not done.equivalence.passed:
         raise JudgementFailed(
             f"Surgery changed what {naive} computes, so nothing was measured:\n{done.equivalence.lines()}"

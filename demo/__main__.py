@@ -85,7 +85,7 @@ def _build(recipe: Recipe, checkpoint: Path, batch_size: int, folder: Path) -> P
     naive = folder / f"bs{batch_size}.onnx"
     final = folder / f"new_bs{batch_size}.onnx"
     to_onnx(recipe=recipe, checkpoint=str(checkpoint), output=naive, batch_size=batch_size)
-    modify_onnx(model=naive, output=final, batch_size=batch_size)
+    modify_onnx(model=naive, output=final, batch_size=batch_size, target="cpu")
     parities = verify(recipe=recipe, checkpoint=str(checkpoint), models=[naive, final])
     log(render(parities))
     if not all(parity.passed for parity in parities):

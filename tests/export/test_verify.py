@@ -7,8 +7,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from export.modify_onnx import modify_onnx
 from export.parity import Tolerance, compare, render
 from export.record import read_record
+from export.surgery import Target
 from export.to_onnx import build_deployable, to_onnx
 from export.verify import main, verify
 from networks.checkpoints.checkpoint import save_mmaction2
@@ -73,6 +75,23 @@ def test_batches_that_need_too_much_memory_are_left_out_but_never_batch_1(
     assert {parity.batch_size for parity in parities} == sizes
     told = capsys.readouterr().err
     assert ("too much memory" in told) == bool(left_out) and f"batch {left_out}" in told + "batch "
+
+
+@pytest.mark.parametrize("target", ["cpu", "ascend310p"])
+def test_an_operated_model_is_made_again_for_other_batches_while_its_origin_lies_beside_it(
+    target: Target, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    exported, operated = built(tiny_recipe, tmp_path, batch_size=3), tmp_path / "m_new.onnx"
+    modify_onnx(model=exported, output=operated, batch_size=3, target=target)
+    recipe = load_recipe(str(tiny_recipe))
+    found = {}
+    for origin_is_there in (True, False):
+        parities = verify(recipe=recipe, checkpoint=CHECKPOINT, models=[operated])
+        assert all(parity.passed for parity in parities)
+        found[origin_is_there] = {parity.batch_size for parity in parities}
+        exported.unlink(missing_ok=True)
+    assert found == {True: {1, 2, 3}, False: {3}}
+    assert "at batch 3 alone" in capsys.readouterr().err
 
 
 def test_a_changed_weight_fails_with_exit_code_1(
