@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def run_streamed(plan: Plan, engine: Engine, output_dir: Path, *, workers: int, 
     with (
         progress(total=len(plan.jobs), unit="sample", label="evaluate", done=resumed) as bar,
         TensorStream(maker, spec.by_sample, workers=workers) as stream,
+        closing(record),
     ):
         log(f"{workers} decoding processes fill {human_bytes(stream.buffer_bytes)} of buffers.")
         for batch in stream.batches(todo):
@@ -52,7 +54,6 @@ def run_streamed(plan: Plan, engine: Engine, output_dir: Path, *, workers: int, 
             engine_seconds += time.perf_counter() - started
             record.add(rows)
             bar.update(len(record.done) - before + len(bad))
-    record.close()
     return Ran(faults, resumed, len(record.done) - resumed, time.perf_counter() - began, engine_seconds)
 
 
