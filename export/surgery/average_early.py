@@ -52,16 +52,17 @@ def average_early(model: ir.Model, options: Options) -> bool:
     Both are equal as algebra; float32 results differ by rounding. Not rewritten: a mean of anything else, Softmax
     above all; a mean of rows that something else uses too; unknown sizes.
     """
+    known = resolved(model)
     modified = False
-    while _rewrite_one(model):
+    while _rewrite_one(model, known):
         modified = True
     if modified:
         record_shapes(model)
     return modified
 
 
-def _rewrite_one(model: ir.Model) -> bool:
-    known = resolved(model)
+def _rewrite_one(model: ir.Model, known: Mapping[str, ir.Value]) -> bool:
+    """Return whether a mean was brought forward; what took a value's name has its shape, so that `known` holds."""
     means = {mean.output: mean for node in model.graph if (mean := _row_mean(node, known)) is not None}
     for mean in means.values():
         inner = means.get(mean.source)
@@ -132,8 +133,10 @@ def _insert(
 ) -> ir.Value:
     """Return the mean of `source`, as `dims`, over the second of them."""
     shape = add_constant(model.graph, f"{name}_shape", np.array(dims, dtype=np.int64))
-    value = insert_node(model.graph, before, "Reshape", [source, shape], name=f"{name}_rows")
-    return insert_mean(model, before, value, [1], name=name)
+    rows = insert_node(model.graph, before, "Reshape", [source, shape], name=f"{name}_rows")
+    mean = insert_mean(model, before, rows, [1], name=name)
+    rows.shape, mean.shape = ir.Shape(dims), ir.Shape((dims[0], dims[2]))
+    return mean
 
 
 def _give_out(old: ir.Value, new: ir.Value) -> None:
@@ -145,5 +148,4 @@ def _give_out(old: ir.Value, new: ir.Value) -> None:
 
 
 def _dims(value: ir.Value, known: Mapping[str, ir.Value]) -> Dims | None:
-    found = known.get(str(value.name))
-    return None if found is None else static_dims(found)
+    return static_dims(known.get(str(value.name), value))

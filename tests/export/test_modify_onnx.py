@@ -98,6 +98,21 @@ def test_the_list_names_every_pass_and_knowledge(capsys: pytest.CaptureFixture[s
     assert [line.split()[0] for line in lines] == [item.name for item in KNOWLEDGES]
 
 
+def test_the_list_tells_whom_a_pass_serves(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--list"])
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert lines["time-major"].split()[1:3] == ["ascend310p", "cpu"]
+    assert lines["split-shift"].split()[1:3] == ["cpu", "give"]
+
+
+def test_another_target_is_another_model(exported: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.onnx"
+    modify_onnx(model=exported, output=output, batch_size=4)
+    assert read_record(output)["made_from"]["target"] == "ascend310p"
+    assert main(["-m1", str(exported), "-m2", str(output), "-bs", "4", "--target", "cpu"]) == 0
+    assert read_record(output)["made_from"]["target"] == "cpu"
+
+
 def test_files_are_needed() -> None:
     with pytest.raises(SystemExit) as ended:
         main(["-m1", "only.onnx"])
