@@ -113,6 +113,7 @@ def _connected(ray: Any, address: str, cores: int) -> Iterator[None]:
             folder = leaving.enter_context(
                 TemporaryDirectory(prefix="vidom-ray-", ignore_cleanup_errors=True)
             )
+            leaving.enter_context(_own_token())
             leaving.callback(ray.shutdown)
             _start(ray, folder, cores)
         else:
@@ -124,6 +125,21 @@ def _connected(ray: Any, address: str, cores: int) -> Iterator[None]:
             signal.signal(signal.SIGTERM, answer)
         _quieten(ray)
         yield
+
+
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """A cluster that is started meanwhile takes a token of ours; Ray's own would be left in the home folder."""
+    before = {name: os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")}
+    if before["RAY_AUTH_MODE"] is None:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _start(ray: Any, folder: str, cores: int) -> None:
@@ -163,7 +179,8 @@ def _join(ray: Any, address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise Lacking(
             f"The Ray cluster at {address} can not be joined: {str(error).strip().splitlines()[0]} The command must "
-            "run on a node of the cluster (ray start --address=HOST:PORT), with its versions of Ray and Python."
+            "run on a node of the cluster (ray start --address=HOST:PORT), with its versions of Ray and Python, and "
+            "with RAY_AUTH_MODE=token and its token where the cluster asks for one."
         ) from None
 
 
