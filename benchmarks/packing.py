@@ -224,7 +224,10 @@ def _report(
             ),
             *(Bar(f"two workers against one, {dtype}", ratio, WORKERS) for dtype, _, _, ratio in parallel),
         ),
-        conditions={"frame folders": ", ".join(source.folder.name for source in sources), **machine_state()},
+        conditions={
+            "frame folders": ", ".join("/".join(source.folder.parts[-2:]) for source in sources),
+            **machine_state(),
+        },
     )
 
 

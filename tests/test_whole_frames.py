@@ -14,7 +14,7 @@ from view_recipes import FRAMES, NAMES, packed, write_list, write_recipes
 
 from export.cut_views import cut_views
 from export.deployable import Deployable
-from export.surgery import model_bytes, run_passes
+from export.modify_onnx import main as modify_onnx
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
 from infer.bench import infer
@@ -128,12 +128,12 @@ SIZE = "views.frame_size=43x32"
 
 
 def scores_of(recipe: Path, words: list[str], store: ClipStore, work: Path) -> dict[str, np.ndarray]:
-    """Return the rows of each sample, by file, after export, proof, surgery for a batch of 2, inference and scoring."""
+    """Return the rows of each sample, by file, after export, surgery, proof, inference and scoring."""
     words = ["--recipe", str(recipe), "--checkpoint", "seeded:0", *words]
     to_onnx([*words, "-o", str(work / "naive.onnx")])
     final = work / "new.onnx"
-    final.write_bytes(model_bytes(run_passes(work / "naive.onnx", batch_size=2).model))
-    verify([*words, "--model", str(work / "naive.onnx")])
+    modify_onnx(["-m1", str(work / "naive.onnx"), "-m2", str(final), "-bs", "2"])
+    verify([*words, "--model", str(work / "naive.onnx"), str(final)])
     clips = str(store.folder / "clips")
     infer(model=final, input=clips, output=work, output_dirname="out", outfmt="NPY", say=lambda _: None)
     score(result_path=work / "out_summary.json", info_path=store.folder / "tiny.info")
