@@ -38,7 +38,7 @@ READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 SURGEON := .venv-surgeon
 PER_VIEW := $(if $(filter one,$(VIEWS)),--per_view)
-TAG   := $(if $(PER_VIEW),_views)
+TAG   := $(if $(PER_VIEW),_views)$(if $(filter-out float32,$(DTYPE)),_$(DTYPE))
 BUILD := om_models/build/$(MODEL)$(TAG)/bs$(BS)
 NAIVE := $(BUILD)/$(MODEL)_bs$(BS).onnx
 FINAL := $(BUILD)/$(MODEL)_new_bs$(BS).onnx
@@ -70,7 +70,7 @@ help: ## show this text
 	  DATA_ARGS "further options of preprocess/prepare.py, e.g. '--on_bad skip --fps 25'" \
 	  LABELS    "file of class names, for data-audit" \
 	  OUT       "where the clip store and the results go ($(OUT))" \
-	  DTYPE     "float32; uint8: a quarter of the bytes, the graph normalises; aipp: the NPU does, experimental ($(DTYPE))" \
+	  DTYPE     "float32; uint8: a quarter of the bytes, the graph normalises; aipp: the NPU does (experimental, TSM and PP-TSM) ($(DTYPE))" \
 	  VIEWS     "one: a file and a model row for each view, averaged by score; for samples too large for one tensor" \
 	  OUTFMT    "NPY, BIN or TXT ($(OUTFMT))" \
 	  LOOP      "repeats of the pure-performance loop ($(LOOP))" \
