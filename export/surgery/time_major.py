@@ -30,6 +30,10 @@ def time_major(model: ir.Model, options: Options) -> bool:
     3. The mean over the segments, or over all frames of a sample, becomes that over the dimensions that hold
        them now.
 
+    On the CPU it is for shifts that `split_shift` left, and spares operators rather than time: on TSM-R50 and ONNX
+    Runtime 1.43 of the time without any shift, mmaction2's own graph 1.44, since all channels still leave the
+    runtime's blocked layout for Slice and Concat.
+
     Not rewritten, the graph stays as it is: without static shapes; where shifts differ in T or are not of all frames;
     where frames meet anywhere but in shifts and means (`frame_means` lists the operators known to keep them
     apart); where a row per frame is given out.
