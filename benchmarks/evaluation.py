@@ -41,7 +41,7 @@ _SIDES_NOTE = (
 )
 _GROWTH_NOTE = (
     "`python -m infer.evaluate` on lists that repeat the demo's samples: seconds from the start of the decoding "
-    "processes, which itself takes about a second, to the last row; peak resident memory of its largest process."
+    "processes, which itself takes about half a second, to the last row; peak resident memory of its largest process."
 )
 
 
