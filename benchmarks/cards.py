@@ -38,7 +38,7 @@ CARDS = (
 def on_paper(recipe: Recipe, costs: tuple[OpCost, ...], *, samples: int) -> tuple[Table, ...]:
     """Return for each card a table of the speeds that the recipe publishes for its chip, against what it can do.
 
-    `costs` are those of a float32 graph that computes `samples` samples.
+    `costs` are those of a float32 graph as exported that computes `samples` samples.
     """
     flops = sum(cost.flops for cost in costs) / samples
     least = sum(cost.moved_bytes for cost in costs if cost.flops) / samples / 2
@@ -66,7 +66,7 @@ def on_paper(recipe: Recipe, costs: tuple[OpCost, ...], *, samples: int) -> tupl
                     rows,
                     f"fps: {sources}. Peaks, of a card with one such chip: {card.source}. A multiply-add is two "
                     "operations. Bandwidth: in float16, from convolutions and matrix products alone to every operator "
-                    "of this graph by itself; the compiler's fusion lies between, and its cache spares more.",
+                    "of the exported graph by itself; the compiler's fusion lies between, and its cache spares more.",
                 )
             )
     return tuple(tables)

@@ -44,7 +44,7 @@ def roofline(
     check_plotting()
     recipe = recipe.one_view() if recipe.network.arch == "i3d" else recipe
     log(f"exporting {recipe.name} …")
-    _, model = built(recipe, batch_size, output_dir / "graphs" / f"{recipe.name}_bs{batch_size}")
+    exported, model = built(recipe, batch_size, output_dir / "graphs" / f"{recipe.name}_bs{batch_size}")
     threads, sample = usable_cores(), sample_of(model)
     memory = look_at_machine(output_dir).memory_bytes
     ran = kernels(threads=threads, array_bytes=array_bytes, memory_bytes=memory)
@@ -56,6 +56,7 @@ def roofline(
         recipe=recipe,
         batch=batch_size,
         costs=op_costs(load_model(model)),
+        exported=op_costs(load_model(exported)),
         seconds=seconds[model.name],
         nodes=node_seconds(model, sample, threads),
         ran=ran,

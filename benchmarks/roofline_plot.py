@@ -32,13 +32,21 @@ def plot_roofline(figure: Any, measured: MeasuredRun) -> None:
     axes[0].set_title(
         f"{measured.recipe.name}, batch {measured.batch}, on this machine, float32", fontsize=10
     )
+    work = sum(cost.flops for cost in measured.exported)
+    every = sum(cost.moved_bytes for cost in measured.exported)
+    heavy = sum(cost.moved_bytes for cost in measured.exported if cost.flops)
     for card, place in zip(cards, axes[1:], strict=True):
         _roof(place, card.flops, card.bandwidth)
         for entry in measured.recipe.published:
             for batch, fps in entry.fps.items() if entry.chip == card.chip else ():
                 # Half the bytes in float16.
-                speed = fps * measured.flops / measured.batch
-                place.plot(2 * span, [speed] * 2, "*-", label=f"published, batch {batch}")
+                speed = fps * work / measured.batch
+                place.plot(
+                    [2 * work / every, 2 * work / heavy],
+                    [speed] * 2,
+                    "*-",
+                    label=f"published, batch {batch}",
+                )
         place.set_title(f"{card.chip}, on paper, float16", fontsize=10)
     for place in axes:
         place.set(xscale="log", yscale="log", xlabel="FLOP a byte", ylabel="FLOP/s")

@@ -21,12 +21,14 @@ __all__ = ["MeasuredRun", "roofline_report"]
 class MeasuredRun:
     """A graph's costs, the seconds of its fastest run, and those of the kernels that took turns with it, by name.
 
-    `nodes` are the seconds of each kind of operator within a profiled run.
+    `exported` are the costs before surgery, to which what others published is held; `nodes` are the seconds of each
+    kind of operator within a profiled run.
     """
 
     recipe: Recipe
     batch: int
     costs: tuple[OpCost, ...]
+    exported: tuple[OpCost, ...]
     seconds: float
     nodes: Mapping[str, float]
     ran: Sequence[Kernel]
@@ -76,7 +78,7 @@ def roofline_report(measured: MeasuredRun) -> Report:
             _graph_table(measured),
             _run_table(measured),
             _node_table(measured),
-            *on_paper(measured.recipe, measured.costs, samples=measured.batch),
+            *on_paper(measured.recipe, measured.exported, samples=measured.batch),
         ],
         bars=[],
         conditions={"rounds": measured.rounds, "weights": "stand-ins", **machine_state()},

@@ -51,7 +51,7 @@ def measured(**changes: object) -> MeasuredRun:
         Kernel("copy", print, moved_bytes=GB),
     )
     fields = {
-        "recipe": load_recipe("tsm_sthv2"), "batch": 1, "costs": costs, "seconds": 2.0,
+        "recipe": load_recipe("tsm_sthv2"), "batch": 1, "costs": costs, "exported": costs, "seconds": 2.0,
         "nodes": {"Conv": 3.0, "Add": 1.0}, "ran": ran, "rounds": 1,
         "kernel_seconds": {"slow": 1.0, "gemm": 0.25, "copy": 0.25},
     }  # fmt: skip
