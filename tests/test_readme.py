@@ -43,6 +43,7 @@ def test_the_lines_that_need_nothing_run_as_they_stand():
     assert re.search(r"^top1_acc\t(0\.9[5-9]|1\.0)", outputs["score"], re.M)
     assert "throughput 1000*batchsize.mean(4)" in outputs["bench"]
     assert re.findall(r"\| (1|4|8) \| demo \| 240 \| (?:0\.9[5-9]|1\.0)", outputs["bench"]) == ["1", "4", "8"]
+    assert len(re.findall(r"^top1_acc\t(?:0\.9[5-9]|1\.0)", outputs["evaluate"], re.M)) == 2
     assert len(re.findall(r"^ *[1-5]  [01]\.\d{4} ", outputs["predict"], re.M)) == 5
 
 
