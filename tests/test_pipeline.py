@@ -135,10 +135,11 @@ def test_scores_are_the_same_for_every_batch_size_format_and_dtype(
                 metrics[dtype, batch_size, outfmt] = scored.metrics
     reference = rows["float32", 1, "NPY"]
     assert len(reference) == 9
-    for (_, _, outfmt), found in rows.items():
+    for (dtype, _, outfmt), found in rows.items():
+        # Scaling that is folded into weights is rounded there once more; TXT keeps six decimals.
+        atol = {"float32": 2e-7, "uint8": 1e-6}[dtype] + (5e-7 if outfmt == "TXT" else 0)
         for sample, row in found.items():
-            # TXT keeps six decimals.
-            np.testing.assert_allclose(row, reference[sample], atol=2e-7 if outfmt == "NPY" else 7e-7, rtol=0)
+            np.testing.assert_allclose(row, reference[sample], atol=atol, rtol=0)
     first = metrics["float32", 1, "NPY"]
     for found in metrics.values():
         assert (found.top1, found.top5) == (first.top1, first.top5)
