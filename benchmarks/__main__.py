@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import markdown_table
+from benchmarks.measuring.report import markdown_table
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode
 from vidom.files import read_json, write_text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.batch_row import Order, Row
-from benchmarks.report import write_plot
+from benchmarks.measuring.report import write_plot
 
 __all__ = ["plot"]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.batch_row import Order, Row
-from benchmarks.report import markdown_table
+from benchmarks.measuring.report import markdown_table
 from vidom.recipe import Published
 
 __all__ = ["definitions", "document", "markdown"]

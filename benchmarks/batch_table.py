@@ -13,7 +13,7 @@ from typing import Literal
 from benchmarks.batch_plot import plot
 from benchmarks.batch_report import document, markdown
 from benchmarks.batch_row import Order, Row, measured_row
-from benchmarks.report import check_plotting
+from benchmarks.measuring.report import check_plotting
 from export.deployable import InputDtype
 from export.to_onnx import add_model_options, recipe_of
 from infer.choice import lacking_for_npu

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.op_costs import OpCost
-from benchmarks.report import Table
+from benchmarks.measuring.op_costs import OpCost
+from benchmarks.measuring.report import Table
 from vidom.recipe import Recipe
 
 __all__ = ["CARDS", "Card", "on_paper"]

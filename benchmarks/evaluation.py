@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.evaluation_sides import Case, Sides, build, command, demo_case, repeated, sides
-from benchmarks.memory import peak_rss
+from benchmarks.measuring.memory import peak_rss
+from benchmarks.measuring.report import Bar, Report, Table, check_plotting, write_report
+from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.packing_ways import frame_folders
-from benchmarks.report import Bar, Report, Table, check_plotting, write_report
-from benchmarks.settings import machine_state, under_fair_settings
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import read_json

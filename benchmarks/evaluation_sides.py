@@ -11,16 +11,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.rotation import rotate
+from benchmarks.measuring.rotation import rotate
 from demo.generate import generate
 from export.modify_onnx import modify_onnx
 from export.to_onnx import to_onnx
 from infer.engine import open_engine
-from infer.evaluate_jobs import Job, batches_of
-from infer.evaluate_record import RowRecord
-from infer.evaluate_stream import batch_rows
-from infer.evaluate_tensors import SampleMaker, sample_dtype
-from infer.stream import TensorStream
+from infer.evaluation.jobs import Job, batches_of
+from infer.evaluation.record import RowRecord
+from infer.evaluation.stream import TensorStream
+from infer.evaluation.streamed import batch_rows
+from infer.evaluation.tensors import SampleMaker, sample_dtype
 from preprocess.annotations import read_annotations
 from preprocess.prepare import prepare
 from vidom.machine import usable_cores

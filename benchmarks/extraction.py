@@ -23,8 +23,8 @@ import av
 import cv2
 import numpy as np
 
-from benchmarks.report import Bar, Report, Table, write_report
-from benchmarks.settings import machine_state
+from benchmarks.measuring.report import Bar, Report, Table, write_report
+from benchmarks.measuring.settings import machine_state
 from preprocess.decoding import Decoder, decoder_version
 from preprocess.extraction import ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.workers import each_finished

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.growth import measured_growth
 from benchmarks.inference_plot import draw
 from benchmarks.inference_report import report_of
 from benchmarks.inference_rows import measured
 from benchmarks.inference_ways import subject_of
-from benchmarks.report import Report, check_plotting, write_report
-from benchmarks.settings import under_fair_settings
+from benchmarks.measuring.growth import measured_growth
+from benchmarks.measuring.report import Report, check_plotting, write_report
+from benchmarks.measuring.settings import under_fair_settings
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
 from vidom.recipe import Recipe, load_recipe

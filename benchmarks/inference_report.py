@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.growth import Growth
 from benchmarks.inference_rows import Measured, Row
 from benchmarks.inference_ways import gpu_at_hand
-from benchmarks.report import Bar, Cell, Report, Table
-from benchmarks.settings import machine_state
+from benchmarks.measuring.growth import Growth
+from benchmarks.measuring.report import Bar, Cell, Report, Table
+from benchmarks.measuring.settings import machine_state
 
 __all__ = ["bars_of", "report_of", "table_of"]
 

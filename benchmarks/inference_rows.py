@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.inference_ways import Subject, Way, opened, ways_of
-from benchmarks.node_time import non_convolution_share
-from benchmarks.rotation import rotate_opened
+from benchmarks.measuring.node_time import non_convolution_share
+from benchmarks.measuring.rotation import rotate_opened
 from export.surgery.census import census
 from export.surgery.model_file import load_model
 from export.tracing import INPUT_NAME

@@ -16,7 +16,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.memory import peak_rss_of
+from benchmarks.measuring.memory import peak_rss_of
+from benchmarks.measuring.report import Bar, Report, Table, check_plotting, write_report
+from benchmarks.measuring.rotation import rotate
+from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.packing_ways import (
     PLAIN,
     STAGES,
@@ -25,9 +28,6 @@ from benchmarks.packing_ways import (
     plain_sample,
     ways,
 )
-from benchmarks.report import Bar, Report, Table, check_plotting, write_report
-from benchmarks.rotation import rotate
-from benchmarks.settings import machine_state, under_fair_settings
 from preprocess.frames import RawFrames
 from preprocess.pipelines import resized_frames
 from preprocess.pixels import Dtype

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.graph_times import sample_of
 from benchmarks.inference_ways import built
-from benchmarks.machine_peaks import kernels
-from benchmarks.node_time import node_seconds
-from benchmarks.op_costs import op_costs
-from benchmarks.report import Report, check_plotting, write_report
+from benchmarks.measuring.graph_times import sample_of
+from benchmarks.measuring.machine_peaks import kernels
+from benchmarks.measuring.node_time import node_seconds
+from benchmarks.measuring.op_costs import op_costs
+from benchmarks.measuring.report import Report, check_plotting, write_report
+from benchmarks.measuring.rotation import rotate
+from benchmarks.measuring.settings import under_fair_settings
 from benchmarks.roofline_plot import plot_roofline
 from benchmarks.roofline_report import MeasuredRun, roofline_report
-from benchmarks.rotation import rotate
-from benchmarks.settings import under_fair_settings
 from export.surgery.model_file import load_model
-from infer.onnxruntime_engine import OnnxRuntimeEngine
+from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
 from vidom.machine import look_at_machine, usable_cores

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from benchmarks.cards import on_paper
-from benchmarks.machine_peaks import Kernel, Peaks, peaks
-from benchmarks.op_costs import OpCost
-from benchmarks.report import Cell, Report, Table
-from benchmarks.settings import machine_state
+from benchmarks.measuring.machine_peaks import Kernel, Peaks, peaks
+from benchmarks.measuring.op_costs import OpCost
+from benchmarks.measuring.report import Cell, Report, Table
+from benchmarks.measuring.settings import machine_state
 from vidom.files import human_bytes
 from vidom.recipe import Recipe
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import modelzoo_scorer
-from benchmarks.memory import peak_rss
-from benchmarks.report import Bar, Report, Table, check_plotting, write_report
-from benchmarks.rotation import rotate
+from benchmarks.measuring.memory import peak_rss
+from benchmarks.measuring.report import Bar, Report, Table, check_plotting, write_report
+from benchmarks.measuring.rotation import rotate
+from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.scoring_files import DrawnResults, draw_results
-from benchmarks.settings import machine_state, under_fair_settings
 from postprocess.score import score
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, JudgementFailed, OutsideToolFailed, UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from benchmarks.report import markdown_table
+from benchmarks.measuring.report import markdown_table
 from vidom.command import Parser, run
 from vidom.files import human_bytes
 from vidom.recipe import Recipe, load_recipe, recipe_names

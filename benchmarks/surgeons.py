@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.graph_times import measured_times, sample_of
-from benchmarks.report import Report, write_report
+from benchmarks.measuring.graph_times import measured_times, sample_of
+from benchmarks.measuring.report import Report, write_report
 from benchmarks.surgeons_report import CONTROL, Graph, surgeons_report
 from export.modify_onnx import modify_onnx
 from export.record import read_record

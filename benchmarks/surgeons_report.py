@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.report import Bar, Cell, Report, Table
-from benchmarks.settings import machine_state
+from benchmarks.measuring.report import Bar, Cell, Report, Table
+from benchmarks.measuring.settings import machine_state
 from export.surgery.census import Census
 from export.surgery.equivalence import Difference
 from vidom.files import sha256_file

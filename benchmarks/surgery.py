@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.graph_times import measured_times, sample_of
-from benchmarks.report import Cell, Report, Table, write_report
-from benchmarks.settings import machine_state
+from benchmarks.measuring.graph_times import measured_times, sample_of
+from benchmarks.measuring.report import Cell, Report, Table, write_report
+from benchmarks.measuring.settings import machine_state
 from export.lint_onnx import lint_onnx
 from export.modify_onnx import modify_onnx
 from export.surgery.census import census

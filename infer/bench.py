@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from infer.ascend.on_ascend import run_ascend
 from infer.choice import choose_engine
 from infer.engine import Precision
 from infer.in_process import run_in_process
 from infer.inputs import InputArgument
-from infer.on_ascend import run_ascend
 from infer.options import EngineName, Options, parse_devices
 from infer.performance import InferenceResult
 from infer.precision_check import DEFAULT_SAMPLES

@@ -96,7 +96,7 @@ def open_engine(
             raise UsageError(
                 f"--provider {provider} is ONNX Runtime's; --engine openvino runs on the CPU. Leave it out."
             )
-        from infer.openvino_engine import OpenVinoEngine
+        from infer.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(
             model, batch_size=batch_size, threads=threads, precision=precision or PRECISIONS[0]
@@ -106,7 +106,7 @@ def open_engine(
             f"--precision {precision} is for --engine openvino; ONNX Runtime computes in the types that the graph "
             "has. Leave it out, or choose that engine."
         )
-    from infer.onnxruntime_engine import OnnxRuntimeEngine
+    from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(
         model, batch_size=batch_size, threads=threads, provider=provider, shares_cores=shares_cores

@@ -2,7 +2,7 @@
 
 Videos are decoded into batches while the engine computes, and only results are written:
 
-    OUTPUT_DIR/record.jsonl      a row of scores for each sample (see `infer.evaluate_record`)
+    OUTPUT_DIR/record.jsonl      a row of scores for each sample (see `infer.evaluation.record`)
     OUTPUT_DIR/metrics.json      the metrics (see `postprocess.metrics_file`)
     OUTPUT_DIR/evaluation.json   how they came about: engine, rates, what could not be read
     OUTPUT_DIR/comparison.json   with --compare: the same samples in another run, pair by pair
@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from infer.ascend.om_input import recorded_samples
 from infer.choice import choose_engine
 from infer.engine import PRECISIONS, Precision
-from infer.evaluate_compare import COMPARISON_NAME, Comparison, compare_records, record_in
-from infer.evaluate_places import run_batches, run_windows
-from infer.evaluate_plan import OnBad, Plan, Ran, plan_evaluation
-from infer.evaluate_record import RECORD_NAME, read_header
-from infer.evaluate_result import METRICS_NAME, score_record
-from infer.om_input import recorded_samples
-from infer.one_window import WindowedModel
+from infer.evaluation.compare import COMPARISON_NAME, Comparison, compare_records, record_in
+from infer.evaluation.one_window import WindowedModel
+from infer.evaluation.places import run_batches, run_windows
+from infer.evaluation.plan import OnBad, Plan, Ran, plan_evaluation
+from infer.evaluation.ray_stages import EngineOptions
+from infer.evaluation.record import RECORD_NAME, read_header
+from infer.evaluation.result import METRICS_NAME, score_record
 from infer.options import ENGINES, EngineName
-from infer.ray_stages import EngineOptions
 from postprocess.metrics import Metrics
 from postprocess.scored import Scored, accuracy_remarks, accuracy_text
 from preprocess.pack import StoreDtype
@@ -87,7 +87,7 @@ def evaluate(
     ais_bench reads files only: it is given `window` bytes of clips at a time (default: 2 GB), on `device`. An .om does
     not tell its `dtype` (default: float32, "aipp" where `build.json` says so), nor its `batch_size` without that file.
 
-    `ray` is a cluster's address, or "local", whose nodes then decode and compute (see `infer.evaluate_ray`).
+    `ray` is a cluster's address, or "local", whose nodes then decode and compute (see `infer.evaluation.on_ray`).
 
     Raises UsageError when model and recipe do not fit or the folder holds another evaluation, BadData at the first
     unreadable sample unless `on_bad` is "skip"; what was computed is kept, and the same call continues with it.

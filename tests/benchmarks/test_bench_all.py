@@ -15,7 +15,7 @@ STAND_IN = f"""#!{sys.executable}
 import json, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from benchmarks.report import Bar, Report, Table, write_report
+from benchmarks.measuring.report import Bar, Report, Table, write_report
 words = sys.argv[1:]
 name = words[1].removeprefix("benchmarks.")
 output = Path(words[words.index("--output_dir") + 1])

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.memory import peak_rss, peak_rss_of
-from benchmarks.report import Bar, Report, Table, markdown_table, write_report
-from benchmarks.rotation import rotate, rotate_opened
-from benchmarks.settings import FAIR_SETTINGS, machine_state
+from benchmarks.measuring.memory import peak_rss, peak_rss_of
+from benchmarks.measuring.report import Bar, Report, Table, markdown_table, write_report
+from benchmarks.measuring.rotation import rotate, rotate_opened
+from benchmarks.measuring.settings import FAIR_SETTINGS, machine_state
 from vidom.errors import Lacking, OutsideToolFailed, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def test_what_is_no_number_is_null_in_json_and_fails(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_the_table_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.report.find_spec", lambda name: None)
+    monkeypatch.setattr("benchmarks.measuring.report.find_spec", lambda name: None)
     with pytest.raises(Lacking, match="pip install matplotlib"):
         write_report(report_with(), tmp_path, plot=lambda figure: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["speed.json", "speed.md"]
@@ -129,7 +129,7 @@ def test_a_command_starts_anew_under_the_settings_and_keeps_those_that_are_set(t
     script = tmp_path / "command.py"
     script.write_text(
         "import json, os, sys\n"
-        "from benchmarks.settings import under_fair_settings\n"
+        "from benchmarks.measuring.settings import under_fair_settings\n"
         "print('started')\n"
         "sys.stdout.flush()\n"
         "under_fair_settings()\n"

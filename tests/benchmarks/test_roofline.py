@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine_peaks
 from benchmarks.cards import on_paper
-from benchmarks.machine_peaks import Kernel, kernels, peaks
-from benchmarks.op_costs import OpCost
+from benchmarks.measuring import machine_peaks
+from benchmarks.measuring.machine_peaks import Kernel, kernels, peaks
+from benchmarks.measuring.op_costs import OpCost
 from benchmarks.roofline import main, roofline
 from benchmarks.roofline_report import MeasuredRun, roofline_report
 from vidom.errors import Lacking, UsageError

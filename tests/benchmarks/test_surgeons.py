@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[1] / "export"))
 from surgeon_standin import StandIn
 from surgery_graphs import shift_graph
 
-from benchmarks import graph_times
+from benchmarks.measuring import graph_times
 from benchmarks.surgeons import main, surgeons
 from vidom.errors import Lacking, UsageError
 

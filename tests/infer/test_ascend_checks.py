@@ -13,9 +13,9 @@ import pytest
 from ascend_bench import Bench
 from onnx_models import rows_of
 
-from infer import ais_checks
+from infer.ascend import checks as ais_checks
+from infer.ascend.om_input import plan_om_batches
 from infer.bench import infer
-from infer.om_input import plan_om_batches
 from vidom.clip_store import ClipFile, Sample, StoreHeader
 from vidom.clip_store_writer import ClipStoreWriter
 from vidom.errors import BadData, Lacking, UsageError, UserError

@@ -12,7 +12,7 @@ import pytest
 from ascend_bench import Bench
 from onnx_models import rows_of
 
-from infer.ais_failures import explain
+from infer.ascend.failures import explain
 from infer.bench import infer
 from vidom.errors import BadData, Lacking, OutsideToolFailed, UserError
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from evaluation_cases import run_evaluation, sum_model, write_list, write_recipe
 
-from infer.evaluate_compare import compare_records, record_in
-from infer.evaluate_record import Row, RowRecord
+from infer.evaluation.compare import compare_records, record_in
+from infer.evaluation.record import Row, RowRecord
 from vidom.errors import BadData
 
 

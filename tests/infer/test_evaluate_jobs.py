@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infer.evaluate_jobs import Job, batches_of, half_width, quotas, stratified
+from infer.evaluation.jobs import Job, batches_of, half_width, quotas, stratified
 from preprocess.annotations import Annotation
 from vidom.errors import UsageError
 

@@ -14,9 +14,9 @@ from ascend_bench import set_up
 from evaluation_cases import SHAPE, om_model, run_evaluation, sum_model, write_list, write_recipe
 from ray_nodes import kill_a_worker, standin_python
 
-from infer.evaluate_plan import plan_evaluation
-from infer.evaluate_ray import Shares, shares_of
-from infer.evaluate_result import score_record
+from infer.evaluation.on_ray import Shares, shares_of
+from infer.evaluation.plan import plan_evaluation
+from infer.evaluation.result import score_record
 from preprocess.ray_cluster import RayNode
 from vidom.errors import BadData, Lacking
 from vidom.recipe import load_recipe

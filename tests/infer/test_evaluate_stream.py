@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infer.evaluate_jobs import Job, batches_of
-from infer.evaluate_record import Row, RowRecord, read_rows
-from infer.stream import SharedBuffers, TensorStream
+from infer.evaluation.jobs import Job, batches_of
+from infer.evaluation.record import Row, RowRecord, read_rows
+from infer.evaluation.stream import SharedBuffers, TensorStream
 from preprocess.annotations import Annotation
 from vidom.errors import Lacking
 

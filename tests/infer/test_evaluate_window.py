@@ -12,9 +12,9 @@ import pytest
 from ascend_bench import Bench
 from evaluation_cases import SHAPE, om_model, run_evaluation, sum_model, write_list, write_recipe
 
-from infer import one_window
 from infer.evaluate import Evaluation
-from infer.evaluate_record import read_rows
+from infer.evaluation import one_window
+from infer.evaluation.record import read_rows
 from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError
 from vidom.files import parse_bytes
 

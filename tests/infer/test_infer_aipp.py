@@ -10,11 +10,11 @@ import pytest
 from ascend_bench import Bench
 
 from export.to_onnx import to_onnx
+from infer.ascend.om_input import plan_om_batches
 from infer.bench import infer
 from infer.engine import open_engine
 from infer.evaluate import evaluate
-from infer.evaluate_record import RECORD_NAME, read_rows
-from infer.om_input import plan_om_batches
+from infer.evaluation.record import RECORD_NAME, read_rows
 from infer.one_video import sample_scores
 from preprocess.annotations import Annotation
 from preprocess.pack import main as pack_command

@@ -11,8 +11,8 @@ from killed_runs import FILES, contents, killed_in_the_middle
 from onnx_models import WEIGHTS, linear, rows_of, two_outputs, write_rows
 
 from infer.bench import infer
+from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
 from infer.journal import RunJournal
-from infer.onnxruntime_engine import OnnxRuntimeEngine
 from infer.performance import InferenceResult
 from vidom.errors import BadData, UsageError
 from vidom.results import read_summary

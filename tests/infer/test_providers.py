@@ -7,8 +7,8 @@ import pytest
 from onnx_models import linear, rows_of, write_rows
 
 from infer.bench import infer
-from infer.onnxruntime_engine import OnnxRuntimeEngine
-from infer.providers import CPU, check_used, installed_provider
+from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
+from infer.engines.providers import CPU, check_used, installed_provider
 from vidom.errors import Lacking
 from vidom.results import read_summary
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from infer.engine import Engine
-from infer.evaluate_jobs import Job, batches_of
-from infer.evaluate_plan import OnBad, Plan, Ran, unreadable
-from infer.evaluate_record import Row, RowRecord
-from infer.evaluate_tensors import SampleMaker, check_fit, sample_dtype
-from infer.stream import FilledBatch, TensorStream
+from infer.evaluation.jobs import Job, batches_of
+from infer.evaluation.plan import OnBad, Plan, Ran, unreadable
+from infer.evaluation.record import Row, RowRecord
+from infer.evaluation.stream import FilledBatch, TensorStream
+from infer.evaluation.tensors import SampleMaker, check_fit, sample_dtype
 from vidom.command import log
 from vidom.files import human_bytes
 from vidom.progress import progress

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from infer.evaluate_jobs import Job, batches_of
-from infer.evaluate_plan import OnBad, Plan, Ran
-from infer.evaluate_record import RowRecord
-from infer.one_window import WindowedModel, check_room, run_window, window_engine, window_samples
+from infer.evaluation.jobs import Job, batches_of
+from infer.evaluation.one_window import WindowedModel, check_room, run_window, window_engine, window_samples
+from infer.evaluation.plan import OnBad, Plan, Ran
+from infer.evaluation.record import RowRecord
 from preprocess.pack import store_header
 from vidom.command import log
 from vidom.errors import OutsideToolFailed

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from infer.evaluate_plan import OnBad, Plan, Ran
-from infer.evaluate_ray import run_on_ray
-from infer.evaluate_ray_windows import run_windows_on_ray
-from infer.evaluate_stream import run_streamed
-from infer.evaluate_window import run_windowed
-from infer.one_window import WindowedModel
-from infer.ray_stages import EngineOptions
+from infer.evaluation.on_ray import run_on_ray
+from infer.evaluation.one_window import WindowedModel
+from infer.evaluation.plan import OnBad, Plan, Ran
+from infer.evaluation.ray_stages import EngineOptions
+from infer.evaluation.ray_windows import run_windows_on_ray
+from infer.evaluation.streamed import run_streamed
+from infer.evaluation.windowed import run_windowed
 from vidom.errors import UsageError
 from vidom.machine import usable_cores
 

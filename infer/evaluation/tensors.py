@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infer.evaluate_jobs import Job
+from infer.evaluation.jobs import Job
 from infer.tensors import TensorSpec
 from preprocess.pixels import Dtype, Table
 from preprocess.samples import make_sample, open_source

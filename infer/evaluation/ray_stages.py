@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from infer.engine import Engine, LocalEngine, Precision, open_engine
-from infer.evaluate_jobs import Job
-from infer.evaluate_plan import Computed, OnBad, Plan
-from infer.evaluate_stream import batch_rows, engine_header
-from infer.evaluate_tensors import SampleMaker
-from infer.one_window import WindowedModel, check_room, run_window, window_engine
-from infer.stream import FilledBatch
+from infer.evaluation.jobs import Job
+from infer.evaluation.one_window import WindowedModel, check_room, run_window, window_engine
+from infer.evaluation.plan import Computed, OnBad, Plan
+from infer.evaluation.stream import FilledBatch
+from infer.evaluation.streamed import batch_rows, engine_header
+from infer.evaluation.tensors import SampleMaker
 from infer.tensors import TensorSpec
 from preprocess.ray_workplace import Failure, Guard
 from vidom.clip_store import StoreHeader

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.evaluate_jobs import Job
-from infer.evaluate_record import read_rows
+from infer.evaluation.jobs import Job
+from infer.evaluation.record import read_rows
 from postprocess.scored import Scored, write_scored
 from postprocess.wording import some
 from vidom.errors import BadData

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from benchmarks.rotation import rotate
+from benchmarks.measuring.rotation import rotate
 from export.surgery.model_file import load_model
 from export.surgery.probe import Probe
 from export.surgery.values import batch_of

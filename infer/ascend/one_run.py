@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infer.ais_log import AisLog
-from infer.ais_parts import Part
-from infer.ais_results import PartResult, compute_times
-from infer.om_input import OmPlan
+from infer.ascend.log_lines import AisLog
+from infer.ascend.om_input import OmPlan
+from infer.ascend.parts import Part
+from infer.ascend.results import PartResult, compute_times
 from infer.options import Options
 from infer.performance import InferenceResult
 from vidom.ais_bench_probe import AisBench

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from infer.evaluate_plan import OnBad, Plan, Ran
-from infer.evaluate_ray import collect
-from infer.evaluate_record import RowRecord
-from infer.evaluate_window import windows_to_do
-from infer.one_window import WindowedModel, window_engine, window_samples
-from infer.ray_stages import do_window
+from infer.evaluation.on_ray import collect
+from infer.evaluation.one_window import WindowedModel, window_engine, window_samples
+from infer.evaluation.plan import OnBad, Plan, Ran
+from infer.evaluation.ray_stages import do_window
+from infer.evaluation.record import RowRecord
+from infer.evaluation.windowed import windows_to_do
 from preprocess.pack import store_header
 from preprocess.ray_cluster import RayNode, open_ray_cluster
 from preprocess.ray_workers import answer_of, blocks_of, results_of

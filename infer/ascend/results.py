@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infer.ais_parts import Part
+from infer.ascend.parts import Part
 from infer.inputs import PURE_NAME
 from infer.run_folder import RunFolder
 from vidom.errors import BadData, OutsideToolFailed

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from infer.evaluate_jobs import Job
-from infer.evaluate_tensors import SampleMaker
+from infer.evaluation.jobs import Job
+from infer.evaluation.tensors import SampleMaker
 from infer.tensors import Array
 from preprocess.workers import start_worker
 from vidom.errors import Lacking

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from infer.evaluate_jobs import Job, half_width, stratified
-from infer.evaluate_record import Row
+from infer.evaluation.jobs import Job, half_width, stratified
+from infer.evaluation.record import Row
 from preprocess.sample_list import decoder_name, list_digest, list_samples
 from vidom.errors import BadData
 from vidom.files import sha256_file

@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from infer.ais_checks import check_output_folder, check_paths, check_room
-from infer.ais_failures import ended_how, explain, first_failure
-from infer.ais_log import AisLog
-from infer.ais_parts import Part, part_command, parts_of
-from infer.ais_results import left_behind, merge_parts, read_part
-from infer.ascend_run import AscendRun, measured, own_facts, own_lines
-from infer.om_input import OmPlan, plan_om_batches, recorded_samples
+from infer.ascend.checks import check_output_folder, check_paths, check_room
+from infer.ascend.failures import ended_how, explain, first_failure
+from infer.ascend.log_lines import AisLog
+from infer.ascend.om_input import OmPlan, plan_om_batches, recorded_samples
+from infer.ascend.one_run import AscendRun, measured, own_facts, own_lines
+from infer.ascend.parts import Part, part_command, parts_of
+from infer.ascend.results import left_behind, merge_parts, read_part
 from infer.options import Options
 from infer.performance import InferenceResult
 from infer.run_folder import RunFolder

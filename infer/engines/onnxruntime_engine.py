@@ -17,7 +17,7 @@ from infer.engine import (
     needed_batch_size,
     refuse_open_axes,
 )
-from infer.providers import CPU, GRAPH_ASSIGNMENT, check_used, installed_provider, nodes_by_provider
+from infer.engines.providers import CPU, GRAPH_ASSIGNMENT, check_used, installed_provider, nodes_by_provider
 from infer.tensors import Array, TensorSpec, check_arrays
 from vidom.errors import BadData, Lacking
 from vidom.machine import usable_cores

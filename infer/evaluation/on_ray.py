@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infer.evaluate_jobs import Job, batches_of
-from infer.evaluate_plan import Computed, OnBad, Plan, Ran, unreadable
-from infer.evaluate_record import RowRecord
-from infer.evaluate_tensors import SampleMaker, check_fit, sample_dtype
-from infer.ray_stages import BatchEngine, EngineOptions, Identity, decode_batch, identify
+from infer.evaluation.jobs import Job, batches_of
+from infer.evaluation.plan import Computed, OnBad, Plan, Ran, unreadable
+from infer.evaluation.ray_stages import BatchEngine, EngineOptions, Identity, decode_batch, identify
+from infer.evaluation.record import RowRecord
+from infer.evaluation.tensors import SampleMaker, check_fit, sample_dtype
 from preprocess.ray_cluster import LOCAL, RayNode, open_ray_cluster
 from preprocess.ray_workers import answer_of, blocks_of, results_of
 from preprocess.ray_workplace import Guard

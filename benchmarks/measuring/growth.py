@@ -10,11 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.growth_point import run_point
 from benchmarks.inference_ways import CHECKPOINT, built, openvino_precisions
-from benchmarks.memory import peak_rss_of
+from benchmarks.measuring.growth_point import run_point
+from benchmarks.measuring.memory import peak_rss_of
+from benchmarks.measuring.report import Table
 from benchmarks.naive_graph import naive_graph
-from benchmarks.report import Table
 from infer.engine import Precision
 from vidom.command import log
 from vidom.recipe import Recipe

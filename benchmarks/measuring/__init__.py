@@ -1,0 +1,1 @@
+"""What all measurements share: turns, settings, memory, reports, and what a graph costs."""
