@@ -26,9 +26,11 @@ from infer.evaluation.one_window import WindowedModel
 from infer.evaluation.places import run_batches, run_windows
 from infer.evaluation.plan import OnBad, Plan, Ran, plan_evaluation
 from infer.evaluation.ray_stages import EngineOptions
+from infer.evaluation.recheck import recheck
 from infer.evaluation.record import RECORD_NAME, read_header
 from infer.evaluation.result import METRICS_NAME, score_record
 from infer.options import ENGINES, EngineName
+from infer.precision_check import PrecisionCheck
 from postprocess.metrics import Metrics
 from postprocess.scored import Scored, accuracy_remarks, accuracy_text
 from preprocess.pack import StoreDtype
@@ -46,7 +48,10 @@ _WINDOW_BYTES = 2_000_000_000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished evaluation: its metrics, what could not be read, what should be known, and what it took."""
+    """A finished evaluation: its metrics, what could not be read, what should be known, and what it took.
+
+    `precision_check` belongs to bfloat16: what it changed of some samples.
+    """
 
     metrics: Metrics
     metrics_path: Path
@@ -54,6 +59,7 @@ class Evaluation:
     remarks: tuple[str, ...]
     ran: Ran
     comparison: Comparison | None
+    precision_check: PrecisionCheck | None
 
 
 def evaluate(
@@ -105,15 +111,24 @@ def evaluate(
         offline = WindowedModel(choice.model, dtype or known, batch_size, device)
         size = window or _WINDOW_BYTES
         ran = run_windows(plan, offline, output_dir, size, ray=ray, workers=workers, on_bad=on_bad)
-    else:
-        _refuse({"--window": window, "--dtype": dtype}, choice.engine)
-        options = EngineOptions(choice.model, choice.engine, batch_size, threads, provider, precision)
-        ran = run_batches(plan, options, output_dir, ray=ray, workers=workers, on_bad=on_bad)
-    return conclude(plan, ran, output_dir, compare=other)
+        return conclude(plan, ran, output_dir, compare=other)
+    _refuse({"--window": window, "--dtype": dtype}, choice.engine)
+    options = EngineOptions(choice.model, choice.engine, batch_size, threads, provider, precision)
+    ran = run_batches(plan, options, output_dir, ray=ray, workers=workers, on_bad=on_bad)
+    return conclude(plan, ran, output_dir, compare=other, computed_by=options)
 
 
-def conclude(plan: Plan, ran: Ran, output_dir: Path, *, compare: Path | None = None) -> Evaluation:
+def conclude(
+    plan: Plan,
+    ran: Ran,
+    output_dir: Path,
+    *,
+    compare: Path | None = None,
+    computed_by: EngineOptions | None = None,
+) -> Evaluation:
     """The metrics of the record in `output_dir`, and its comparison with another, are beside it and returned.
+
+    What was `computed_by` an engine in bfloat16 is checked against float32.
 
     Raises BadData when no sample could be read, or as `score_record` does.
     """
@@ -128,11 +143,13 @@ def conclude(plan: Plan, ran: Ran, output_dir: Path, *, compare: Path | None = N
         )
     record, metrics = output_dir / RECORD_NAME, output_dir / METRICS_NAME
     scored = score_record(record, plan.jobs, ran.faults, recipe=plan.recipe, output=metrics)
-    write_json(output_dir / "evaluation.json", _facts(record, scored, skipped, ran))
+    check = recheck(plan, computed_by, record) if computed_by else None
+    facts = {**_facts(record, scored, skipped, ran), **(check.facts if check else {})}
+    write_json(output_dir / "evaluation.json", facts)
     comparison = None
     if compare is not None:
         comparison = compare_records(record, compare, output=output_dir / COMPARISON_NAME)
-    return Evaluation(scored.metrics, metrics, skipped, scored.remarks, ran, comparison)
+    return Evaluation(scored.metrics, metrics, skipped, scored.remarks, ran, comparison, check)
 
 
 def _refuse(given: Mapping[str, object], engine: str) -> None:
@@ -217,6 +234,8 @@ def _lines(found: Evaluation) -> list[str]:
             f"{ran.computed} samples in {ran.seconds:.1f} s: {ran.computed / ran.seconds:.2f} samples/s; the engine "
             f"computed for {100 * ran.engine_seconds / ran.seconds:.0f} % of the time."
         )
+    if found.precision_check:
+        lines.append(found.precision_check.text)
     if ran.peak_disk_bytes:
         lines.append(f"At most {human_bytes(ran.peak_disk_bytes)} of clips and outputs lay on disk.")
     if found.skipped:

@@ -124,6 +124,8 @@ def own_lines(result: InferenceResult, engine: Engine) -> list[str]:
     ]
     if result.precision_check:
         lines.append(f"[INFO] {result.precision_check.text}")
+        if result.precision_check.samples < result.precision_check.of:
+            lines.append("[INFO] --check all computes all samples in f32 too.")
     if result.resumed:
         lines.append(f"[INFO] {result.resumed} batches had been finished by an earlier run")
     if result.summary:

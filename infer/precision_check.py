@@ -42,7 +42,7 @@ class PrecisionCheck:
     @property
     def text(self) -> str:
         """The check in a line."""
-        rest = "" if self.samples == self.of else f" of {self.of} (--check all computes them all)"
+        rest = "" if self.samples == self.of else f" of {self.of}"
         rows = "" if self.rows == self.samples else f", {self.rows} rows"
         return (
             f"bf16 against f32 on {self.samples} samples{rest}{rows}: {self.top1_flips} top-1 flips, "

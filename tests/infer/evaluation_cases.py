@@ -89,13 +89,13 @@ def om_model(path: Path, rows: int) -> Path:
     return path
 
 
-def scores_by_hand(ann_file: Path, recipe: Recipe) -> np.ndarray:
+def scores_by_hand(ann_file: Path, recipe: Recipe, weights: np.ndarray = WEIGHTS) -> np.ndarray:
     data = ann_file.parent / "data"
     tensors = [
         make_sample(open_source(entry, data_root=data), recipe.views).tensor
         for entry in read_annotations(ann_file)
     ]
-    return np.stack(tensors).reshape(len(tensors), -1).astype(np.float64) @ WEIGHTS
+    return np.stack(tensors).reshape(len(tensors), -1).astype(np.float64) @ weights
 
 
 def run_evaluation(folder: Path, model: Path, ann_file: Path, **options: object) -> Evaluation:
