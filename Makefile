@@ -24,6 +24,8 @@ LIMIT   ?=
 COMPARE ?=
 WINDOW  ?=
 RAY     ?=
+FRAMES  ?= $(wildcard tests/fixtures/synth/*)
+ZOO_PYTHON ?=
 VIDEO   ?=
 FILE    ?=
 SET     ?=
@@ -74,6 +76,8 @@ help: ## show this text
 	  VIEWS     "one: a file and a model row for each view, averaged by score; for samples too large for one tensor" \
 	  OUTFMT    "NPY, BIN or TXT ($(OUTFMT))" \
 	  LOOP      "repeats of the pure-performance loop ($(LOOP))" \
+	  FRAMES    "folders of extracted frames, a video each, for bench-all" \
+	  ZOO_PYTHON "a Python 3.7 with numpy 1.21, ModelZoo's own, for bench-all" \
 	  VIDEO     "one video file, for predict and data-drift" \
 	  FILE      "a checkpoint file, for inspect" \
 	  SET       "recipe overrides, e.g. SET='head.average_clips=prob'" \
@@ -189,7 +193,7 @@ else
 endif
 
 bench-all: $(READY) $(EXTRAS) ## all measurements, as ratios taken in turn, into benchmarks/RESULTS.md; needs a quiet machine
-	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks $(if $(FRAMES),--frames $(FRAMES)) $(if $(ZOO_PYTHON),--modelzoo_python $(ZOO_PYTHON))
 
 predict: $(NEEDED) ## top-5 classes with names for one VIDEO
 	$(RUN) -m infer.predict $(FROM) --model $(FINAL) --video "$(VIDEO)" $(if $(filter openvino,$(ENGINE)),--engine openvino $(if $(PRECISION),--precision $(PRECISION)))
