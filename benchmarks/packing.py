@@ -11,23 +11,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from benchmarks.measuring.memory import peak_rss_of
-from benchmarks.measuring.report import Bar, Report, Table, check_plotting, write_report
+from benchmarks.measuring.report import Report, check_plotting, write_report
 from benchmarks.measuring.rotation import rotate
-from benchmarks.measuring.settings import machine_state, under_fair_settings
-from benchmarks.packing_ways import (
-    PLAIN,
-    STAGES,
-    frame_folders,
-    plain_by_crop,
-    plain_sample,
-    ways,
-)
+from benchmarks.measuring.settings import under_fair_settings
+from benchmarks.packing_report import DTYPES, RECIPE, plot_packing, report_packing
+from benchmarks.packing_ways import frame_folders, plain_by_crop, plain_sample, ways
 from preprocess.frames import RawFrames
 from preprocess.pipelines import resized_frames
 from preprocess.pixels import Dtype
@@ -39,25 +32,6 @@ from vidom.recipe import load_recipe
 from vidom.views import ViewPlan
 
 __all__ = ["made_in_turn", "main", "packing"]
-
-RECIPE = "tsm_sthv2"
-DTYPES: tuple[Dtype, ...] = ("float32", "uint8")
-WANTED = {"float32": 2.0, "uint8": 4.0}
-WORKERS = 1.8
-
-_SAMPLE_NOTE = (
-    "Each plain way was checked to give the bytes of vidom's float32. The first one takes the steps as one writes them "
-    "down: read, resize, crop, stack, normalise as mmcv does, transpose. The second is the same rearranged for speed: "
-    "colours turned in the frames, each crop transposed at once. Bars are ratios to the first."
-)
-_STAGE_NOTE = (
-    "Differences between the stages run one by one. Decoding JPEG is the floor: nothing that gives the same bytes does "
-    "it in fewer steps. The checksum is computed by pack for the manifest, over each file."
-)
-_WORKERS_NOTE = (
-    "What pack's workers do but for writing: tensors and their checksums. The clock starts when a fifth of the samples "
-    "is done and all workers are under way; each has one thread. To start, two workers need about a second."
-)
 
 
 def packing(
@@ -90,8 +64,8 @@ def packing(
     rates = _rates(sources, recipe.views, parallel_samples, turns=min(rounds, 2))
     log("growth …")
     growth = _growth(frames, samples)
-    report = _report(each, checksums, rates, growth, sources)
-    write_report(report, output_dir, plot=partial(_plot, each=each, growth=growth))
+    report = report_packing(each, checksums, rates, growth, sources)
+    write_report(report, output_dir, plot=partial(plot_packing, each=each, growth=growth))
     return report
 
 
@@ -170,100 +144,6 @@ def _growth(frames: Sequence[Path], samples: int) -> dict[int, tuple[float, int]
         )
         for count in counts
     }
-
-
-def _report(
-    each: dict[str, float],
-    checksums: dict[str, float],
-    rates: dict[tuple[str, int], float],
-    growth: dict[int, tuple[float, int]],
-    sources: Sequence[RawFrames],
-) -> Report:
-    decoding = each["decoded"] - each["files read"]
-    made = [
-        (name, 1e3 * seconds, each[PLAIN] / seconds, decoding / seconds)
-        for name, seconds in each.items()
-        if name not in STAGES
-    ]
-    parallel = [
-        (dtype, rates[dtype, 1], rates[dtype, 2], rates[dtype, 2] / rates[dtype, 1]) for dtype in DTYPES
-    ]
-    grown = [(count, seconds, count / seconds, peak / 1e6) for count, (seconds, peak) in growth.items()]
-    return Report(
-        name="packing",
-        question="How long does it take to make a sample's tensor, writing left out, and where does the time go?",
-        tables=(
-            Table(
-                f"One sample of {RECIPE}, one process",
-                ("way", "ms", f"times as fast as {PLAIN.partition(':')[0]}", "decoding, share of it"),
-                made,
-                _SAMPLE_NOTE,
-            ),
-            Table(
-                "Where the time goes",
-                ("stage", "ms", "share of float32"),
-                _stages(each, checksums),
-                _STAGE_NOTE,
-            ),
-            Table(
-                "Workers",
-                ("dtype", "one, samples/s", "two, samples/s", "ratio"),
-                parallel,
-                _WORKERS_NOTE,
-            ),
-            Table(
-                "Growth, float32, one process, with checksums",
-                ("samples", "seconds", "samples/s", "peak MB"),
-                grown,
-            ),
-        ),
-        bars=(
-            *(
-                Bar(f"{dtype} against plain", each[PLAIN] / each[f"vidom, {dtype}"], WANTED[dtype])
-                for dtype in DTYPES
-            ),
-            *(Bar(f"two workers against one, {dtype}", ratio, WORKERS) for dtype, _, _, ratio in parallel),
-        ),
-        conditions={
-            "frame folders": ", ".join("/".join(source.folder.parts[-2:]) for source in sources),
-            **machine_state(),
-        },
-    )
-
-
-def _stages(each: dict[str, float], checksums: dict[str, float]) -> list[tuple[str, float, float | None]]:
-    whole, before = each["vidom, float32"], 0.0
-    rows: list[tuple[str, float, float | None]] = []
-    for name in STAGES:
-        rows.append((name, 1e3 * (each[name] - before), (each[name] - before) / whole))
-        before = each[name]
-    for dtype in DTYPES:
-        seconds = each[f"vidom, {dtype}"] - before
-        rows.append(
-            (f"crops written, {dtype}", 1e3 * seconds, seconds / whole if dtype == "float32" else None)
-        )
-    rows += [
-        (f"checksum, {name} (not counted above)", 1e3 * found, None) for name, found in checksums.items()
-    ]
-    return rows
-
-
-def _plot(figure: Any, *, each: dict[str, float], growth: dict[int, tuple[float, int]]) -> None:
-    bars, grown = figure.subplots(1, 2)
-    made = {name: 1e3 * seconds for name, seconds in each.items() if name not in STAGES}
-    names = [name.partition(":")[0].replace("vidom, ", "vidom,\n") for name in made]
-    bars.barh(names, list(made.values()))
-    bars.axvline(
-        1e3 * (each["decoded"] - each["files read"]), color="black", linestyle="--", label="decoding JPEG"
-    )
-    bars.invert_yaxis()
-    bars.set(xlabel="ms a sample", title="one process")
-    bars.legend(fontsize=8, loc="lower right")
-    grown.plot(list(growth), [seconds for seconds, _ in growth.values()], marker="o", label="seconds")
-    grown.plot(list(growth), [peak / 1e6 for _, peak in growth.values()], marker="s", label="peak memory, MB")
-    grown.set(xscale="log", yscale="log", xlabel="samples", title="growth, float32")
-    grown.grid(alpha=0.3)
-    grown.legend(fontsize=8)
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
