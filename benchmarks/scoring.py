@@ -218,7 +218,7 @@ def _plot(figure: Any, *, times: dict[int, dict[str, float]], memory: dict[int, 
     space.set(xlabel="results", ylabel="MB at the peak", title="memory", ylim=(0, None))
     for axes in (speed, space):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="upper left")
+        axes.legend(fontsize=6, loc="best")
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
