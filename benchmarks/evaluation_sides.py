@@ -69,7 +69,7 @@ def build(recipe: Recipe, checkpoint: str, folder: Path) -> Path:
     batch = BATCH if recipe.name == "tsm_demo" else 1
     naive, final = folder / f"{recipe.name}.onnx", folder / f"{recipe.name}_new.onnx"
     to_onnx(recipe=recipe, checkpoint=checkpoint, output=naive, batch_size=batch)
-    modify_onnx(model=naive, output=final, batch_size=batch)
+    modify_onnx(model=naive, output=final, batch_size=batch, target="cpu")
     return final
 
 

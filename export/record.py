@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidom.files import read_json, sha256_file, write_json
+from vidom.sources import sources_digest
 
 __all__ = ["BUILD_RECORD", "code_digest", "is_fresh", "read_record", "tool_versions", "write_record"]
 
@@ -21,13 +21,7 @@ _TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
 @cache
 def code_digest() -> str:
     """A SHA-256 over the sources that shape a built model, so that changed code makes it stale."""
-    digest = hashlib.sha256()
-    repository = Path(__file__).resolve().parents[1]
-    for room in _ROOMS:
-        for path in sorted((repository / room).rglob("*.py")):
-            digest.update(path.relative_to(repository).as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return sources_digest(_ROOMS)
 
 
 def tool_versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 
 from vidom.errors import Lacking
+from vidom.sources import sources_digest
 
 __all__ = ["Failure", "Guard", "Workplace", "program_digest"]
 
@@ -98,15 +99,8 @@ class _Beginnings:
 
 def program_digest() -> str:
     """Return a SHA-256 over the sources that work is done with and the versions of what decodes and computes."""
-    digest = hashlib.sha256()
-    repository = Path(__file__).resolve().parents[1]
-    for room in _ROOMS:
-        for path in sorted((repository / room).rglob("*.py")):
-            digest.update(path.relative_to(repository).as_posix().encode())
-            digest.update(path.read_bytes())
-    for package in _PACKAGES:
-        digest.update(f"{package} {_version(package)}".encode())
-    return digest.hexdigest()
+    versions = [f"{package} {_version(package)}" for package in _PACKAGES]
+    return hashlib.sha256("\n".join([sources_digest(_ROOMS), *versions]).encode()).hexdigest()
 
 
 def _version(package: str) -> str:
