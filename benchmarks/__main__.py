@@ -45,6 +45,7 @@ class Outcome:
 
 COMMANDS = (
     Command("inference"),
+    Command("passes"),
     Command("packing", takes=("frames",), needs="frames"),
     Command("evaluation", takes=("frames",)),
     Command("scoring", takes=("modelzoo_python",)),
