@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.measuring.rotation import rotate
-from demo.generate import generate
+from demo.frames import draw_frames
 from export.modify_onnx import modify_onnx
 from export.to_onnx import to_onnx
 from infer.engine import open_engine
@@ -22,8 +22,6 @@ from infer.evaluation.stream import TensorStream
 from infer.evaluation.streamed import batch_rows
 from infer.evaluation.tensors import SampleMaker, sample_dtype
 from preprocess.annotations import read_annotations
-from preprocess.prepare import prepare
-from vidom.machine import usable_cores
 from vidom.recipe import Recipe, load_recipe
 
 __all__ = ["Case", "Sides", "build", "command", "demo_case", "repeated", "sides"]
@@ -76,15 +74,7 @@ def build(recipe: Recipe, checkpoint: str, folder: Path) -> Path:
 def demo_case(folder: Path) -> Case:
     """Return the demo's drawn videos, their frames and its trained model, made in `folder`."""
     recipe = load_recipe("tsm_demo")
-    data = generate(output_dir=folder / "demo")
-    prepare(
-        dataset="sthv2",
-        src=data.root,
-        out=data.root,
-        num_classes=recipe.dataset.num_classes,
-        decoder="pyav",
-        workers=usable_cores(),
-    )
+    data = draw_frames(folder / "demo")
     model = build(recipe, str(DEMO_CHECKPOINT), folder)
     return Case(recipe, model, data.root / "rawframes", data.frame_list("validation"))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.generate import generate
+from demo.frames import draw_frames
 from export.modify_onnx import modify_onnx
 from export.parity import render
 from export.to_onnx import to_onnx
@@ -17,11 +17,9 @@ from infer.performance import InferenceResult
 from postprocess.metrics import Metrics
 from postprocess.score import score
 from preprocess.pack import pack
-from preprocess.prepare import prepare
 from vidom.clip_store import ClipStore
 from vidom.command import Parser, log, run
 from vidom.errors import JudgementFailed
-from vidom.machine import usable_cores
 from vidom.recipe import Recipe, load_recipe
 
 __all__ = ["DemoResult", "demo", "main"]
@@ -50,16 +48,8 @@ def demo(*, output_dir: Path) -> DemoResult:
     """
     began = time.monotonic()
     _say(1, "Draw videos and extract their frames")
-    data = generate(output_dir=output_dir / "data")
+    data = draw_frames(output_dir / "data")
     recipe = load_recipe("tsm_demo")
-    prepare(
-        dataset="sthv2",
-        src=data.root,
-        out=data.root,
-        num_classes=recipe.dataset.num_classes,
-        decoder="pyav",
-        workers=usable_cores(),
-    )
     _say(2, "Pack them into a clip store")
     store = pack(
         recipe=recipe,

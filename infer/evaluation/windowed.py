@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,7 +53,10 @@ def run_windowed(
             f"{len(todo)} windows of up to {samples} samples, {human_bytes(samples * header.sample_bytes)} each."
         )
     began, engine_seconds, peak = time.perf_counter(), 0.0, 0
-    with progress(total=len(plan.jobs), unit="sample", label="evaluate", done=resumed) as bar:
+    with (
+        progress(total=len(plan.jobs), unit="sample", label="evaluate", done=resumed) as bar,
+        closing(record),
+    ):
         for jobs in todo:
             with _window_folder(output_dir / _WINDOW) as folder:
                 window = replace(plan, jobs=jobs)
@@ -63,7 +66,6 @@ def run_windowed(
                 engine_seconds += computed.seconds
                 peak = max(peak, _bytes_in(folder))
             bar.update(len(jobs))
-    record.close()
     took = time.perf_counter() - began
     return Ran(faults, resumed, len(record.done) - resumed, took, engine_seconds, peak)
 

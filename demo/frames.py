@@ -1,0 +1,30 @@
+"""The demo's data set as evaluation needs it: drawn videos, their frames and the list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from demo.generate import generate
+from demo.layout import Layout
+from preprocess.prepare import prepare
+from vidom.machine import usable_cores
+from vidom.recipe import load_recipe
+
+__all__ = ["draw_frames"]
+
+
+def draw_frames(output_dir: Path) -> Layout:
+    """Return the data set in `output_dir`, its videos drawn and prepared as Something-Something's are.
+
+    What is there already is kept.
+    """
+    data = generate(output_dir=output_dir)
+    prepare(
+        dataset="sthv2",
+        src=data.root,
+        out=data.root,
+        num_classes=load_recipe("tsm_demo").dataset.num_classes,
+        decoder="pyav",
+        workers=usable_cores(),
+    )
+    return data
