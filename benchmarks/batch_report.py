@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.batch_row import Order, Row
 from benchmarks.measuring.report import markdown_table
-from vidom.recipe import Published
+from vidom.formats.recipe import Published
 
 __all__ = ["definitions", "document", "markdown"]
 

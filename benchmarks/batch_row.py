@@ -25,9 +25,9 @@ from postprocess.score import score
 from vidom.command import log
 from vidom.errors import BadData, JudgementFailed
 from vidom.files import read_json, sha256_file, write_json
-from vidom.machine import look_at_machine
-from vidom.recipe import Recipe
-from vidom.requirements import installed_version
+from vidom.formats.recipe import Recipe
+from vidom.system.machine import look_at_machine
+from vidom.system.requirements import installed_version
 
 __all__ = ["Order", "Row", "measured_row"]
 

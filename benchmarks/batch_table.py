@@ -19,12 +19,12 @@ from export.to_onnx import add_model_options, recipe_of
 from infer.choice import lacking_for_npu
 from infer.engine import PRECISIONS, LocalEngine, Precision
 from infer.options import ENGINES, EngineName
-from vidom.cann import find_atc
-from vidom.clip_store import ClipStore
 from vidom.command import Parser, log, run
 from vidom.errors import UsageError
 from vidom.files import write_json, write_text
-from vidom.recipe import Recipe
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.recipe import Recipe
+from vidom.system.cann import find_atc
 
 __all__ = ["BatchTable", "batch_table", "main"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.measuring.op_costs import OpCost
 from benchmarks.measuring.report import Table
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
 
 __all__ = ["CARDS", "Card", "on_paper"]
 

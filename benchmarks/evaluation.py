@@ -21,8 +21,8 @@ from benchmarks.packing_ways import frame_folders
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import read_json
-from vidom.machine import usable_cores
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
+from vidom.system.machine import usable_cores
 
 __all__ = ["evaluation", "main"]
 

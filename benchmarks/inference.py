@@ -15,7 +15,7 @@ from benchmarks.measuring.report import Report, check_plotting, write_report
 from benchmarks.measuring.settings import under_fair_settings
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["inference", "main"]
 

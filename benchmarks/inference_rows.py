@@ -18,7 +18,7 @@ from export.surgery.model_file import load_model
 from export.tracing import INPUT_NAME
 from infer.precision_check import compare_rows
 from vidom.command import log
-from vidom.machine import usable_cores
+from vidom.system.machine import usable_cores
 
 __all__ = ["Measured", "Row", "centred_logits", "measured"]
 

@@ -20,8 +20,8 @@ from export.modify_onnx import modify_onnx
 from export.to_onnx import build_deployable, to_onnx
 from infer.engine import PRECISIONS, Precision, open_engine
 from vidom.errors import JudgementFailed
-from vidom.machine import usable_cores
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.recipe import Recipe, load_recipe
+from vidom.system.machine import usable_cores
 
 __all__ = [
     "CHECKPOINT",

@@ -13,7 +13,7 @@ from export.to_onnx import build_deployable, to_onnx
 from export.tracing import INPUT_NAME
 from networks.tsm import ShiftedConv
 from vidom.files import atomic_path, write_bytes
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
 
 __all__ = ["naive_graph"]
 

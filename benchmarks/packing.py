@@ -25,11 +25,11 @@ from preprocess.frames import RawFrames
 from preprocess.pipelines import resized_frames
 from preprocess.pixels import Dtype
 from preprocess.samples import make_sample
-from preprocess.workers import block_size, each_finished
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, JudgementFailed, UsageError
-from vidom.recipe import load_recipe
-from vidom.views import ViewPlan
+from vidom.formats.recipe import load_recipe
+from vidom.formats.views import ViewPlan
+from vidom.parallel.workers import block_size, each_finished
 
 __all__ = ["made_in_turn", "main", "packing"]
 

@@ -15,9 +15,9 @@ from preprocess.frames import RawFrames
 from preprocess.pipelines import frame_positions, resized_frames
 from preprocess.pixels import split_planes
 from preprocess.samples import make_sample
-from vidom.crop_boxes import Box, crop_boxes
 from vidom.errors import UsageError
-from vidom.views import ViewPlan
+from vidom.formats.crop_boxes import Box, crop_boxes
+from vidom.formats.views import ViewPlan
 
 __all__ = ["PLAIN", "PLAIN_BY_CROP", "STAGES", "frame_folders", "plain_by_crop", "plain_sample", "ways"]
 

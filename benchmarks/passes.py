@@ -21,7 +21,7 @@ from export.surgery.model_file import load_model
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode
 from vidom.files import write_bytes
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 __all__ = ["main", "passes"]
 

@@ -24,8 +24,8 @@ from export.surgery.model_file import load_model
 from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
-from vidom.machine import look_at_machine, usable_cores
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.recipe import Recipe, load_recipe
+from vidom.system.machine import look_at_machine, usable_cores
 
 __all__ = ["main", "roofline"]
 

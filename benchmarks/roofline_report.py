@@ -12,7 +12,7 @@ from benchmarks.measuring.op_costs import OpCost
 from benchmarks.measuring.report import Cell, Report, Table
 from benchmarks.measuring.settings import machine_state
 from vidom.files import human_bytes
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
 
 __all__ = ["MeasuredRun", "roofline_report"]
 

@@ -27,8 +27,8 @@ from benchmarks.scoring_files import DrawnResults, draw_results
 from postprocess.score import score
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, JudgementFailed, OutsideToolFailed, UsageError
-from vidom.output_groups import read_outputs
-from vidom.results import OUTPUT_FORMATS
+from vidom.formats.engine_outputs import OUTPUT_FORMATS
+from vidom.formats.output_groups import read_outputs
 
 __all__ = ["main", "scoring"]
 

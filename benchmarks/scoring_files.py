@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidom.results import OUTPUT_FORMATS, OutputFormat, encode_output
+from vidom.formats.engine_outputs import OUTPUT_FORMATS, OutputFormat, encode_output
 
 __all__ = ["DrawnResults", "draw_results"]
 

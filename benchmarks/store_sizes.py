@@ -8,7 +8,7 @@ from math import prod
 from benchmarks.measuring.report import markdown_table
 from vidom.command import Parser, run
 from vidom.files import human_bytes
-from vidom.recipe import Recipe, load_recipe, recipe_names
+from vidom.formats.recipe import Recipe, load_recipe, recipe_names
 
 __all__ = ["main", "sample_bytes", "store_sizes"]
 

@@ -20,7 +20,7 @@ from export.to_onnx import OPSETS, to_onnx
 from export.verify import verify
 from vidom.command import Parser, log, run
 from vidom.errors import JudgementFailed
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 __all__ = ["main", "surgery"]
 

@@ -17,10 +17,10 @@ from infer.performance import InferenceResult
 from postprocess.metrics import Metrics
 from postprocess.score import score
 from preprocess.pack import pack
-from vidom.clip_store import ClipStore
 from vidom.command import Parser, log, run
 from vidom.errors import JudgementFailed
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["DemoResult", "demo", "main"]
 

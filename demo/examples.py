@@ -18,8 +18,8 @@ from preprocess.frames import decode_jpeg
 from preprocess.pixels import Image
 from preprocess.samples import make_sample
 from preprocess.sampling import uniform_train
-from vidom.machine import usable_cores
-from vidom.views import ViewPlan
+from vidom.formats.views import ViewPlan
+from vidom.system.machine import usable_cores
 
 __all__ = ["DrawnClip", "Examples", "draw_examples"]
 

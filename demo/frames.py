@@ -7,8 +7,8 @@ from pathlib import Path
 from demo.generate import generate
 from demo.layout import Layout
 from preprocess.prepare import prepare
-from vidom.machine import usable_cores
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
+from vidom.system.machine import usable_cores
 
 __all__ = ["draw_frames"]
 

@@ -19,7 +19,7 @@ from demo.parallel import each
 from vidom.command import Parser, log, run
 from vidom.errors import Lacking, UsageError
 from vidom.files import atomic_path, read_json, write_json
-from vidom.machine import usable_cores
+from vidom.system.machine import usable_cores
 
 __all__ = ["generate", "main", "scene_of", "write_video"]
 

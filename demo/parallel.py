@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-from preprocess.workers import each_finished
+from vidom.parallel.workers import each_finished
 from vidom.progress import progress
 
 __all__ = ["each"]

@@ -18,9 +18,9 @@ from networks.build import build_network
 from networks.checkpoints.checkpoint import PlainValue, save_mmaction2
 from vidom.command import Parser, log, run
 from vidom.errors import UsageError
+from vidom.formats.recipe import Recipe, load_recipe
+from vidom.formats.views import ViewPlan
 from vidom.progress import progress
-from vidom.recipe import Recipe, load_recipe
-from vidom.views import ViewPlan
 
 __all__ = ["Settings", "Trained", "fit", "main", "predict", "train"]
 

@@ -79,7 +79,7 @@ def atc_command(
 ) -> list[str]:
     """Return the words of the ATC command, without shell quoting, in the order of the published guide.
 
-    `output` is the name without `.om`; `soc_version` as `vidom.npu.normalise_soc_version` gives it; `cann`
+    `output` is the name without `.om`; `soc_version` as `vidom.system.npu.normalise_soc_version` gives it; `cann`
     the release that will run it, None where that is unknown. The precision is always written out, under the
     older name `--precision_mode` where the release is unknown or no newer than 6. Raises UsageError, with the
     reason, for options that exclude each other or that the graph or the chip does not allow.

@@ -10,9 +10,9 @@ from export.atc import AtcOptions, GraphInput, atc_command
 from export.cann_versions import Release
 from export.commands import commands_script
 from export.lint import Subject
-from vidom.aipp import Aipp
 from vidom.errors import UsageError
 from vidom.files import write_text
+from vidom.formats.aipp import Aipp
 
 __all__ = ["Order", "graph_inputs"]
 

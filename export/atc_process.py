@@ -9,7 +9,7 @@ from pathlib import Path
 
 from export.atc_errors import explain
 from vidom.errors import OutsideToolFailed
-from vidom.outside_run import Job, run_streamed
+from vidom.system.external_run import Job, run_streamed
 
 __all__ = ["AtcRun", "built_models", "judge", "run_atc"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidom.crop_boxes import crop_boxes
-from vidom.views import ViewPlan
+from vidom.formats.crop_boxes import crop_boxes
+from vidom.formats.views import ViewPlan
 
 __all__ = ["cut_views"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from export.cut_views import cut_views
-from vidom.aipp import aipp_of
-from vidom.recipe import Recipe
-from vidom.views import ViewPlan
+from vidom.formats.aipp import aipp_of
+from vidom.formats.recipe import Recipe
+from vidom.formats.views import ViewPlan
 
 __all__ = ["INPUT_DTYPES", "Deployable", "InputDtype", "input_shape"]
 

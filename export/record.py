@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidom.files import read_json, sha256_file, write_json
-from vidom.sources import sources_digest
+from vidom.system.source_digest import sources_digest
 
 __all__ = ["BUILD_RECORD", "code_digest", "is_fresh", "read_record", "tool_versions", "write_record"]
 

@@ -22,7 +22,7 @@ from export.surgery.eliminate_dead import eliminate_dead
 from export.surgery.model_file import model_bytes, parse_model
 from vidom.errors import BadData, Lacking, OutsideToolFailed
 from vidom.files import read_json
-from vidom.outside_run import Ended, Job, run_streamed
+from vidom.system.external_run import Ended, Job, run_streamed
 
 __all__ = ["Operation", "find_surgeon", "operate"]
 

@@ -13,11 +13,11 @@ from export.cann_versions import parse_cann
 from export.lint import Subject, lint, read_subject, summary
 from export.lint_onnx import batches
 from export.record import is_fresh, write_record
-from vidom.cann import find_cann, require_atc
 from vidom.command import Parser, log, run
 from vidom.errors import JudgementFailed, Lacking, OutsideToolFailed, UsageError
 from vidom.files import sha256_file, write_text
-from vidom.npu import common_soc_version, list_cards, normalise_soc_version
+from vidom.system.cann import find_cann, require_atc
+from vidom.system.npu import common_soc_version, list_cards, normalise_soc_version
 
 __all__ = ["main", "to_om"]
 

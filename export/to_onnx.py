@@ -14,11 +14,11 @@ from export.deployable import INPUT_DTYPES, Deployable, InputDtype
 from export.record import code_digest, is_fresh, write_record
 from export.tracing import set_batch, traced
 from networks.build import Provenance, load_network
-from vidom.aipp import aipp_of
 from vidom.command import Parser, log, run
 from vidom.errors import UsageError
 from vidom.files import atomic_path
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.aipp import aipp_of
+from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["OPSETS", "add_model_options", "add_per_view", "build_deployable", "main", "recipe_of", "to_onnx"]
 

@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from export.deployable import Deployable, InputDtype, input_shape
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
 
 __all__ = ["INPUT_NAME", "set_batch", "traced"]
 

@@ -19,11 +19,11 @@ from export.parity import Parity, Tolerance, compare, render
 from export.record import read_record, write_record
 from export.surgery import model_bytes, run_passes
 from export.to_onnx import add_model_options, add_per_view, build_deployable, recipe_of
-from vidom.aipp import read_aipp
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, JudgementFailed
 from vidom.files import sha256_file
-from vidom.recipe import Recipe
+from vidom.formats.aipp import read_aipp
+from vidom.formats.recipe import Recipe
 
 __all__ = ["main", "verify"]
 

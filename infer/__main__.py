@@ -14,7 +14,7 @@ from infer.precision_check import DEFAULT_SAMPLES
 from infer.reading import PURE_DATA_TYPES
 from vidom.command import Parser, run
 from vidom.errors import UsageError
-from vidom.results import OUTPUT_FORMATS
+from vidom.formats.engine_outputs import OUTPUT_FORMATS
 
 __all__ = ["main"]
 

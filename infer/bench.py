@@ -17,7 +17,7 @@ from infer.options import EngineName, Options, parse_devices
 from infer.performance import InferenceResult
 from infer.precision_check import DEFAULT_SAMPLES
 from infer.reading import PureDataType
-from vidom.results import OutputFormat
+from vidom.formats.engine_outputs import OutputFormat
 
 __all__ = ["infer"]
 

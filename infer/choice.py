@@ -8,10 +8,10 @@ from typing import Literal
 
 from infer.engine import LOCAL_ENGINES, LocalEngine
 from infer.options import ENGINES, EngineName
-from vidom.ais_bench_probe import probe_ais_bench
 from vidom.errors import Lacking, UsageError, UserError
 from vidom.files import read_json, sha256_file
-from vidom.npu import list_cards
+from vidom.system.ais_bench_probe import probe_ais_bench
+from vidom.system.npu import list_cards
 
 __all__ = ["Choice", "choose_engine", "lacking_for_npu"]
 

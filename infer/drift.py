@@ -20,7 +20,7 @@ from preprocess.pixels import Tensor
 from preprocess.samples import make_sample
 from preprocess.video import VideoFile
 from vidom.command import Parser, run
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["Drift", "PixelDrift", "ScoreDrift", "drift", "main"]
 

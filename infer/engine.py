@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from infer.tensors import Array, TensorSpec
-from vidom.aipp import read_aipp
 from vidom.errors import BadData, Lacking, UsageError
+from vidom.formats.aipp import read_aipp
 
 __all__ = [
     "LOCAL_ENGINES",

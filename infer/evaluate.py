@@ -34,12 +34,12 @@ from infer.precision_check import PrecisionCheck
 from postprocess.metrics import Metrics
 from postprocess.scored import Scored, accuracy_remarks, accuracy_text
 from preprocess.pack import StoreDtype
-from preprocess.ray_cluster import add_ray_option
-from vidom.clip_store import Skipped
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, UsageError
 from vidom.files import human_bytes, parse_bytes, write_json
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.clip_store import Skipped
+from vidom.formats.recipe import Recipe, load_recipe
+from vidom.parallel.ray_cluster import add_ray_option
 
 __all__ = ["Evaluation", "conclude", "evaluate", "main"]
 

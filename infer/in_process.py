@@ -24,7 +24,7 @@ from infer.running import Execution, output_names, run_batches, warm_up
 from vidom.command import log
 from vidom.errors import UsageError
 from vidom.files import sha256_file
-from vidom.results import OutputFormat, ResultFile, output_stem, write_summary
+from vidom.formats.engine_outputs import OutputFormat, ResultFile, output_stem, write_summary
 
 __all__ = ["run_in_process"]
 

@@ -19,7 +19,7 @@ import numpy as np
 from infer.store_inputs import StoreFacts, store_facts
 from infer.tensors import TensorSpec
 from vidom.errors import BadData, UsageError
-from vidom.results import output_stem
+from vidom.formats.engine_outputs import output_stem
 
 __all__ = [
     "BatchPlan",

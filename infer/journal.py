@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from infer.run_folder import RunFolder
-from vidom.clip_store import load_record
 from vidom.files import (
     TEMP_SUFFIX,
     append_line,
@@ -18,6 +17,7 @@ from vidom.files import (
     write_bytes,
     write_text,
 )
+from vidom.formats.clip_store import load_record
 
 __all__ = ["BatchRecord", "RunJournal"]
 

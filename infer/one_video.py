@@ -10,7 +10,7 @@ from preprocess.frames import FrameSource
 from preprocess.pixels import Dtype
 from preprocess.samples import make_sample
 from vidom.errors import UsageError
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
 
 __all__ = ["Scores", "sample_scores"]
 

@@ -11,7 +11,7 @@ from infer.inputs import InputArgument
 from infer.precision_check import DEFAULT_SAMPLES
 from infer.reading import PURE_DATA_TYPES, PureDataType
 from vidom.errors import UsageError
-from vidom.results import OUTPUT_FORMATS, OutputFormat
+from vidom.formats.engine_outputs import OUTPUT_FORMATS, OutputFormat
 
 __all__ = ["ENGINES", "EngineName", "Options", "parse_devices"]
 

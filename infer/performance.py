@@ -12,7 +12,7 @@ from infer.inputs import BatchPlan
 from infer.journal import BatchRecord, RunJournal
 from infer.precision_check import PrecisionCheck
 from infer.tensors import TensorSpec
-from vidom.results import time_statistics
+from vidom.formats.engine_outputs import time_statistics
 
 __all__ = ["InferenceResult", "measured", "own_lines", "packing_line", "session_text", "summary_lines"]
 

@@ -13,7 +13,7 @@ from infer.one_video import Scores, sample_scores
 from infer.precision_check import compare_rows
 from preprocess.video import VideoFile
 from vidom.command import Parser, log, run
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["Prediction", "main", "predict"]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from vidom.errors import UsageError
 from vidom.files import TEMP_SUFFIX, read_json, read_json_lines
-from vidom.results import summary_path
+from vidom.formats.engine_outputs import summary_path
 
 __all__ = ["RunFolder"]
 

@@ -15,8 +15,8 @@ from infer.journal import BatchRecord, RunJournal
 from infer.reading import ReadBatch
 from infer.tensors import Array
 from vidom.errors import UsageError
+from vidom.formats.engine_outputs import OutputFormat, encode_output, output_stem
 from vidom.progress import progress
-from vidom.results import OutputFormat, encode_output, output_stem
 
 __all__ = ["Execution", "output_names", "run_batches", "split_outputs", "warm_up"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from infer.tensors import TensorSpec
-from vidom.clip_store import ClipFile, ClipStore, StoreHeader
 from vidom.errors import BadData, UsageError
+from vidom.formats.clip_store import ClipFile, ClipStore, StoreHeader
 
 __all__ = ["StoreFacts", "store_facts"]
 

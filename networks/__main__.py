@@ -9,7 +9,7 @@ from pathlib import Path
 from networks.inspection import Inspection, as_document, as_text, inspect_checkpoint, plain
 from vidom.command import Parser, run
 from vidom.errors import BadData
-from vidom.recipe import load_recipe, recipe_names
+from vidom.formats.recipe import load_recipe, recipe_names
 
 __all__ = ["inspect", "main"]
 

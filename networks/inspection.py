@@ -12,7 +12,7 @@ from networks.checkpoints.any_file import read_any
 from networks.checkpoints.checkpoint import Difference, PlainValue, Shape, shapes_of
 from networks.recognise import Fit, Recognised, count_elements, fit, prefixes, recognise
 from vidom.files import human_bytes
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
 
 __all__ = ["Inspection", "as_document", "as_text", "inspect_checkpoint", "plain"]
 

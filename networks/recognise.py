@@ -15,8 +15,8 @@ import torch
 from networks.build import build_network
 from networks.checkpoints.checkpoint import Difference, Shape, differences, shapes_of
 from vidom.errors import UsageError
-from vidom.network_sections import I3dSection, PptsmSection, TsmSection
-from vidom.recipe import Recipe
+from vidom.formats.network_sections import I3dSection, PptsmSection, TsmSection
+from vidom.formats.recipe import Recipe
 
 __all__ = ["Fit", "Recognised", "count_elements", "fit", "prefixes", "recognise"]
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from postprocess.matching import Match
 from postprocess.outputs import Output
 from postprocess.scored import check_finite
-from postprocess.wording import some
 from vidom.errors import BadData, UsageError
-from vidom.output_groups import read_outputs
+from vidom.formats.engine_outputs import read_output
+from vidom.formats.output_groups import read_outputs
 from vidom.progress import progress
-from vidom.results import read_output
+from vidom.wording import some
 
 __all__ = ["gather", "peek"]
 

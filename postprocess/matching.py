@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postprocess.outputs import Output
-from postprocess.wording import some
-from vidom.clip_store import ClipStore
 from vidom.errors import BadData
-from vidom.results import output_stem
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.engine_outputs import output_stem
+from vidom.wording import some
 
 __all__ = ["Match", "check_coverage", "find_store", "in_order", "match_by_number", "match_by_store"]
 

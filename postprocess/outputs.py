@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from postprocess.wording import some
 from vidom.errors import BadData
-from vidom.results import output_stem, read_summary, summary_path
+from vidom.formats.engine_outputs import output_stem, read_summary, summary_path
+from vidom.wording import some
 
 __all__ = ["Output", "find_outputs", "metrics_path"]
 

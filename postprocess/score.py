@@ -17,12 +17,12 @@ from postprocess.metrics import Metrics
 from postprocess.outputs import find_outputs, metrics_path
 from postprocess.scored import accuracy_remarks, accuracy_text, check_labels, write_scored
 from postprocess.view_scores import sample_scores
-from postprocess.wording import some
-from vidom.clip_store import ClipStore, read_info
 from vidom.command import Parser, log, run
 from vidom.errors import JudgementFailed, UsageError
 from vidom.files import read_lines, write_text
-from vidom.mindspore_310 import Accuracy, accuracy_line
+from vidom.formats.clip_store import ClipStore, read_info
+from vidom.formats.mindspore_310 import Accuracy, accuracy_line
+from vidom.wording import some
 
 __all__ = ["Scores", "main", "score"]
 

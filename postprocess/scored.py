@@ -13,8 +13,8 @@ import numpy.typing as npt
 from postprocess.metrics import Metrics, evaluate
 from postprocess.metrics_file import write_metrics
 from postprocess.permutation import permutation_remark
-from postprocess.wording import some
 from vidom.errors import BadData
+from vidom.wording import some
 
 __all__ = ["Scored", "accuracy_remarks", "accuracy_text", "check_finite", "check_labels", "write_scored"]
 

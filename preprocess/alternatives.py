@@ -24,7 +24,7 @@ from preprocess.pipelines import jpeg_decoder, resized_frames
 from preprocess.pixels import Image, resize
 from preprocess.video import VideoFile
 from vidom.errors import BadData, UsageError
-from vidom.views import ViewPlan
+from vidom.formats.views import ViewPlan
 
 __all__ = ["ALTERNATIVES", "alternative", "alternatives_to"]
 

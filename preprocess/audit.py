@@ -10,12 +10,12 @@ from pathlib import Path
 from preprocess.annotations import ListLine, leaves_data_root, read_list
 from preprocess.audit_checks import WARNINGS, AuditJob, Problem, check_sample
 from preprocess.layouts.dataset import read_class_list
-from preprocess.workers import each_finished
 from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import write_json
-from vidom.machine import usable_cores
+from vidom.parallel.workers import each_finished
 from vidom.progress import progress
+from vidom.system.machine import usable_cores
 
 __all__ = ["Audit", "audit", "main"]
 

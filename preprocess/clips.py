@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from preprocess.frames import FrameSource
 from preprocess.pipelines import frame_positions, lookup_table, resized_frames
 from preprocess.pixels import Dtype, Table, Tensor, split_planes, write_crop
-from vidom.crop_boxes import Box, crop_boxes
-from vidom.views import ViewPlan
+from vidom.formats.crop_boxes import Box, crop_boxes
+from vidom.formats.views import ViewPlan
 
 __all__ = ["ClipCrops", "clip_views", "read_clips"]
 

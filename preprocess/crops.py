@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from vidom.crop_boxes import Box, require_room, square
+from vidom.formats.crop_boxes import Box, require_room, square
 
 __all__ = ["multi_scale_crop", "short_side_size", "ten_crop"]
 

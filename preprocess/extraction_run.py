@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from preprocess.extraction import Extracted, ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.frame_folders import frame_numbers
-from preprocess.ray_cluster import RayCluster
-from preprocess.workers import each_finished
 from vidom.command import log
 from vidom.errors import BadData, Lacking, UsageError
 from vidom.files import append_line, free_bytes, human_bytes, read_json_lines, write_text
+from vidom.parallel.ray_cluster import RayCluster
+from vidom.parallel.workers import each_finished
 from vidom.progress import progress
 
 __all__ = ["OnBad", "extract_all"]

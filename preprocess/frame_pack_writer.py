@@ -8,10 +8,10 @@ from pathlib import Path
 
 from preprocess.extraction import FRAME_TEMPLATE
 from preprocess.prepared import PreparedSplit
-from preprocess.ray_cluster import RayCluster
-from preprocess.workers import each_finished
 from vidom.errors import BadData
 from vidom.files import TEMP_SUFFIX, write_bytes, write_json
+from vidom.parallel.ray_cluster import RayCluster
+from vidom.parallel.workers import each_finished
 from vidom.progress import progress
 
 __all__ = ["PackJob", "write_frame_pack", "write_packs"]

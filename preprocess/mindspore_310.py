@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidom.clip_store import ClipStore
 from vidom.command import Parser, run
 from vidom.errors import UsageError
 from vidom.files import atomic_path
-from vidom.mindspore_310 import input_name, write_label_ids
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.mindspore_310 import input_name, write_label_ids
 
 __all__ = ["lay_out", "main"]
 

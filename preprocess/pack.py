@@ -10,18 +10,18 @@ from typing import Literal, get_args
 
 from preprocess.annotations import Annotation
 from preprocess.pack_groups import Group, pack_group
-from preprocess.ray_cluster import add_ray_option, open_ray_cluster
 from preprocess.sample_list import decoder_name, list_digest, list_samples
-from preprocess.workers import block_size, each_finished
-from vidom.aipp import aipp_of
-from vidom.clip_store import ClipStore, Skipped, StoreHeader
-from vidom.clip_store_writer import ClipStoreWriter
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, Lacking, UsageError
 from vidom.files import free_bytes, human_bytes
-from vidom.machine import usable_cores
+from vidom.formats.aipp import aipp_of
+from vidom.formats.clip_store import ClipStore, Skipped, StoreHeader
+from vidom.formats.clip_store_writer import ClipStoreWriter
+from vidom.formats.recipe import Recipe, load_recipe
+from vidom.parallel.ray_cluster import add_ray_option, open_ray_cluster
+from vidom.parallel.workers import block_size, each_finished
 from vidom.progress import progress
-from vidom.recipe import Recipe, load_recipe
+from vidom.system.machine import usable_cores
 
 __all__ = ["StoreDtype", "main", "pack", "store_header"]
 
@@ -49,7 +49,7 @@ def pack(
     manifest says how their scores are averaged, and a worker's memory is that of about one view. The `dtype` "aipp" is
     uint8 with channels last, for an NPU whose AIPP normalises pictures. Work that an
     earlier, killed run finished is kept, and the bytes are the same as if it had not been killed. `ray` is a
-    cluster's address, or "local", whose workers then pack (see `preprocess.ray_cluster`). Raises Lacking
+    cluster's address, or "local", whose workers then pack (see `vidom.parallel.ray_cluster`). Raises Lacking
     before the first write when the disk is too small, BadData at the first unreadable video unless `on_bad` is
     "skip", UsageError when the folder holds a store made with other settings, and for `per_view` of samples that
     are a single view already and "aipp" of samples that are no row of pictures.

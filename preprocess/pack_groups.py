@@ -14,10 +14,10 @@ from preprocess.clips import clip_views, read_clips
 from preprocess.frames import FrameSource
 from preprocess.pixels import Dtype, Tensor, channels_last
 from preprocess.samples import make_sample, open_source
-from vidom.clip_store import ClipFile, Sample, Skipped, StoreHeader
 from vidom.errors import BadData
 from vidom.files import write_bytes
-from vidom.recipe import Recipe
+from vidom.formats.clip_store import ClipFile, Sample, Skipped, StoreHeader
+from vidom.formats.recipe import Recipe
 
 __all__ = ["Group", "Packed", "pack_group"]
 

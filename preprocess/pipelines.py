@@ -24,7 +24,7 @@ from preprocess.pixels import Dtype, Image, Table, pixel_table, resize
 from preprocess.sampling import dense_test, uniform_test
 from preprocess.stnet import segment_runs
 from vidom.errors import BadData
-from vidom.views import Pipeline, ViewPlan
+from vidom.formats.views import Pipeline, ViewPlan
 
 __all__ = ["frame_positions", "jpeg_decoder", "lookup_table", "resized_frames"]
 

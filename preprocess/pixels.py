@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidom.crop_boxes import Box
+from vidom.formats.crop_boxes import Box
 
 __all__ = [
     "Dtype",

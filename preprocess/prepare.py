@@ -26,10 +26,10 @@ from preprocess.prepared import (
     write_lists,
     write_record,
 )
-from preprocess.ray_cluster import add_ray_option, open_ray_cluster
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, UsageError
-from vidom.machine import usable_cores
+from vidom.parallel.ray_cluster import add_ray_option, open_ray_cluster
+from vidom.system.machine import usable_cores
 
 __all__ = ["DATA_SETS", "DataSetName", "main", "prepare"]
 
@@ -79,7 +79,7 @@ def prepare(
 
     None stands for the data set's habit. A killed run, started again, ends with the same bytes. A split of which
     no video is there is left out. `ray` is a cluster's address, or "local", whose workers then extract and write packs
-    (see `preprocess.ray_cluster`). Raises UsageError for downloads that are not to be found and for a class
+    (see `vidom.parallel.ray_cluster`). Raises UsageError for downloads that are not to be found and for a class
     count other than `num_classes`, BadData for annotations that contradict themselves and, unless `on_bad` is
     "skip", for videos that are missing or unreadable, Lacking for a disk that is too small.
     """

@@ -14,7 +14,7 @@ import cv2
 from preprocess.annotations import Annotation, read_annotations
 from preprocess.pack_lists import read_pack_annotations
 from vidom.errors import UsageError
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
 
 __all__ = ["decoder_name", "list_digest", "list_samples"]
 

@@ -13,9 +13,9 @@ from preprocess.frames import FrameSource, RawFrames
 from preprocess.pipelines import frame_positions, jpeg_decoder, lookup_table, resized_frames
 from preprocess.pixels import Dtype, Planes, Tensor, split_planes, write_crop
 from preprocess.video import VideoFile
-from vidom.crop_boxes import Box, crop_boxes
 from vidom.errors import BadData
-from vidom.views import Pipeline, ViewPlan
+from vidom.formats.crop_boxes import Box, crop_boxes
+from vidom.formats.views import Pipeline, ViewPlan
 
 __all__ = ["PreparedSample", "make_sample", "open_source"]
 

@@ -18,10 +18,10 @@ from export.to_onnx import main as to_onnx
 from export.verify import main as verify
 from infer.bench import infer
 from postprocess.score import score
-from vidom.clip_store import ClipStore
 from vidom.errors import BadData, UsageError
-from vidom.recipe import Recipe, load_recipe
-from vidom.results import read_output, read_summary
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.engine_outputs import read_output, read_summary
+from vidom.formats.recipe import Recipe, load_recipe
 
 
 @pytest.fixture(scope="module")

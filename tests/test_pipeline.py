@@ -14,8 +14,8 @@ from export.to_onnx import main as to_onnx
 from infer.bench import infer
 from postprocess.score import score
 from preprocess.pack import main as pack
-from vidom.clip_store import ClipStore
-from vidom.results import read_output, read_summary
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.engine_outputs import read_output, read_summary
 
 PROBABILITY_TOLERANCE = 5e-5
 

@@ -22,10 +22,10 @@ from postprocess.score import score
 from preprocess.frames import RawFrames
 from preprocess.pack import main as pack_main
 from preprocess.samples import make_sample
-from vidom.clip_store import ClipStore
 from vidom.errors import BadData, UsageError
-from vidom.recipe import Recipe, load_recipe
-from vidom.results import read_output, read_summary
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.engine_outputs import read_output, read_summary
+from vidom.formats.recipe import Recipe, load_recipe
 
 # Recipe, settings that keep it small, the drawn video, the size its frames are resized to.
 CASES = {

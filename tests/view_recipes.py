@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from preprocess.pack import pack
-from vidom.clip_store import ClipStore
-from vidom.recipe import Recipe
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.recipe import Recipe
 
 FRAMES = Path(__file__).parent / "fixtures" / "synth"
 NAMES = ("i3d_340x256", "land_427x240", "odd_341x257", "one_320x240", "port_240x427")

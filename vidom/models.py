@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidom.command import Parser, run
-from vidom.recipe import Published, Recipe, load_recipe, recipe_folder, recipe_names
+from vidom.formats.recipe import Published, Recipe, load_recipe, recipe_folder, recipe_names
 
 __all__ = ["Model", "as_text", "main", "models"]
 

@@ -17,7 +17,7 @@ from benchmarks.measuring.report import Table
 from benchmarks.naive_graph import naive_graph
 from infer.engine import Precision
 from vidom.command import log
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
 
 __all__ = ["Growth", "Point", "measured_growth"]
 

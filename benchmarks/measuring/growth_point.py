@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vidom.machine import usable_cores
+from vidom.system.machine import usable_cores
 
 __all__ = ["run_point"]
 
@@ -37,7 +37,7 @@ def _torch(recipe: str) -> Callable[[Any], object]:
     import torch
 
     from export.to_onnx import build_deployable
-    from vidom.recipe import load_recipe
+    from vidom.formats.recipe import load_recipe
 
     torch.set_num_threads(usable_cores())
     deployable, _ = build_deployable(load_recipe(recipe), "seeded:0")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidom.files import human_bytes
-from vidom.machine import look_at_machine
+from vidom.system.machine import look_at_machine
 
 __all__ = ["FAIR_SETTINGS", "machine_state", "under_fair_settings"]
 

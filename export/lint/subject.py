@@ -13,8 +13,8 @@ import onnx_ir as ir
 from export.cann_versions import Release
 from export.surgery.model_file import parse_model
 from export.surgery.shapes import resolved
-from vidom.aipp import Aipp, read_aipp
 from vidom.errors import UsageError
+from vidom.formats.aipp import Aipp, read_aipp
 
 __all__ = ["Dims", "Subject", "label", "read_subject"]
 

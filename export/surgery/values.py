@@ -11,8 +11,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from vidom.aipp import read_aipp
 from vidom.errors import BadData
+from vidom.formats.aipp import read_aipp
 
 # From this opset on ReduceMean takes its axes as an input.
 _AXES_AS_INPUT = 18

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vidom.outside_run import Ended
+from vidom.system.external_run import Ended
 
 __all__ = ["ended_how", "explain", "first_failure"]
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from infer.inputs import BatchPlan, InputArgument, first_input, plan_batches
 from infer.tensors import TensorSpec
-from vidom.clip_store import ClipStore, StoreHeader
 from vidom.errors import BadData, UsageError
 from vidom.files import read_json
+from vidom.formats.clip_store import ClipStore, StoreHeader
 
 __all__ = ["OmPlan", "plan_om_batches", "recorded_samples"]
 

@@ -23,13 +23,13 @@ from infer.ascend.results import left_behind, merge_parts, read_part
 from infer.options import Options
 from infer.performance import InferenceResult
 from infer.run_folder import RunFolder
-from vidom.ais_bench_probe import AisBench, probe_ais_bench
-from vidom.cann import find_cann
 from vidom.command import log
 from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError, UserError
 from vidom.files import write_json, write_text
-from vidom.npu import common_soc_version, list_cards
-from vidom.outside_run import Ended, Job, Stream, run_streamed
+from vidom.system.ais_bench_probe import AisBench, probe_ais_bench
+from vidom.system.cann import find_cann
+from vidom.system.external_run import Ended, Job, Stream, run_streamed
+from vidom.system.npu import common_soc_version, list_cards
 
 __all__ = ["run_ascend"]
 

@@ -14,9 +14,9 @@ from infer.ascend.parts import Part
 from infer.ascend.results import PartResult, compute_times
 from infer.options import Options
 from infer.performance import InferenceResult
-from vidom.ais_bench_probe import AisBench
 from vidom.files import sha256_file
-from vidom.outside_run import Ended
+from vidom.system.ais_bench_probe import AisBench
+from vidom.system.external_run import Ended
 
 __all__ = ["AscendRun", "measured", "own_facts", "own_lines"]
 

@@ -19,7 +19,7 @@ from infer.inputs import PURE_NAME
 from infer.run_folder import RunFolder
 from vidom.errors import BadData, OutsideToolFailed
 from vidom.files import write_text
-from vidom.results import ResultFile, output_stem, read_summary, time_statistics
+from vidom.formats.engine_outputs import ResultFile, output_stem, read_summary, time_statistics
 
 __all__ = ["PartResult", "compute_times", "merge_parts", "read_part"]
 

@@ -20,7 +20,7 @@ from infer.engine import (
 from infer.engines.providers import CPU, GRAPH_ASSIGNMENT, check_used, installed_provider, nodes_by_provider
 from infer.tensors import Array, TensorSpec, check_arrays
 from vidom.errors import BadData, Lacking
-from vidom.machine import usable_cores
+from vidom.system.machine import usable_cores
 
 __all__ = ["OnnxRuntimeEngine"]
 

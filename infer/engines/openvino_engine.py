@@ -20,9 +20,9 @@ from infer.engine import (
     refuse_open_axes,
 )
 from infer.tensors import Array, TensorSpec, check_arrays
-from vidom.aipp import METADATA_KEY
 from vidom.errors import BadData, Lacking
-from vidom.machine import usable_cores
+from vidom.formats.aipp import METADATA_KEY
+from vidom.system.machine import usable_cores
 
 __all__ = ["OpenVinoEngine"]
 

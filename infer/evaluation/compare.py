@@ -11,9 +11,9 @@ import numpy as np
 
 from infer.evaluation.record import RECORD_NAME, read_header, read_rows
 from postprocess.paired import Paired, compare_predictions
-from postprocess.wording import some
 from vidom.errors import BadData
 from vidom.files import write_json
+from vidom.wording import some
 
 __all__ = ["COMPARISON_NAME", "Comparison", "compare_records", "record_in"]
 

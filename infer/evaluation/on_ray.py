@@ -16,13 +16,13 @@ from infer.evaluation.plan import Computed, OnBad, Plan, Ran, unreadable
 from infer.evaluation.ray_stages import BatchEngine, EngineOptions, Identity, decode_batch, identify
 from infer.evaluation.record import RowRecord
 from infer.evaluation.tensors import SampleMaker, check_fit, sample_dtype
-from preprocess.ray_cluster import LOCAL, RayNode, open_ray_cluster
-from preprocess.ray_workers import answer_of, blocks_of, results_of
-from preprocess.ray_workplace import Guard
 from vidom.command import log
 from vidom.errors import Lacking
-from vidom.machine import usable_cores
+from vidom.parallel.ray_cluster import LOCAL, RayNode, open_ray_cluster
+from vidom.parallel.ray_workers import answer_of, blocks_of, results_of
+from vidom.parallel.ray_workplace import Guard
 from vidom.progress import progress
+from vidom.system.machine import usable_cores
 
 __all__ = ["Shares", "collect", "run_on_ray", "shares_of"]
 

@@ -17,15 +17,15 @@ from postprocess.matching import match_by_store
 from postprocess.outputs import find_outputs
 from preprocess.pack import StoreDtype
 from preprocess.pack_groups import Group, pack_group
-from preprocess.workers import each_finished
-from vidom.ais_bench_probe import probe_ais_bench
-from vidom.cann import find_cann
-from vidom.clip_store import ClipStore, StoreHeader
-from vidom.clip_store_writer import ClipStoreWriter
 from vidom.command import log
 from vidom.errors import Lacking, UsageError
 from vidom.files import free_bytes, human_bytes
-from vidom.results import read_output
+from vidom.formats.clip_store import ClipStore, StoreHeader
+from vidom.formats.clip_store_writer import ClipStoreWriter
+from vidom.formats.engine_outputs import read_output
+from vidom.parallel.workers import each_finished
+from vidom.system.ais_bench_probe import probe_ais_bench
+from vidom.system.cann import find_cann
 
 __all__ = ["WindowedModel", "check_room", "run_window", "window_engine", "window_samples"]
 

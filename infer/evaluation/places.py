@@ -12,7 +12,7 @@ from infer.evaluation.ray_windows import run_windows_on_ray
 from infer.evaluation.streamed import run_streamed
 from infer.evaluation.windowed import run_windowed
 from vidom.errors import UsageError
-from vidom.machine import usable_cores
+from vidom.system.machine import usable_cores
 
 __all__ = ["run_batches", "run_windows"]
 

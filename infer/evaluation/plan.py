@@ -12,7 +12,7 @@ from infer.evaluation.record import Row
 from preprocess.sample_list import decoder_name, list_digest, list_samples
 from vidom.errors import BadData
 from vidom.files import sha256_file
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
 
 __all__ = ["Computed", "OnBad", "Plan", "Ran", "plan_evaluation", "unreadable"]
 

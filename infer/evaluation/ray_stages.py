@@ -22,10 +22,10 @@ from infer.evaluation.stream import FilledBatch
 from infer.evaluation.streamed import batch_rows, engine_header
 from infer.evaluation.tensors import SampleMaker
 from infer.tensors import TensorSpec
-from preprocess.ray_workplace import Failure, Guard
-from vidom.clip_store import StoreHeader
 from vidom.errors import Lacking, UserError
 from vidom.files import sha256_file
+from vidom.formats.clip_store import StoreHeader
+from vidom.parallel.ray_workplace import Failure, Guard
 
 __all__ = ["BatchEngine", "EngineOptions", "Identity", "decode_batch", "do_window", "identify"]
 

@@ -17,11 +17,11 @@ from infer.evaluation.ray_stages import do_window
 from infer.evaluation.record import RowRecord
 from infer.evaluation.windowed import windows_to_do
 from preprocess.pack import store_header
-from preprocess.ray_cluster import RayNode, open_ray_cluster
-from preprocess.ray_workers import answer_of, blocks_of, results_of
 from vidom.command import log
 from vidom.errors import Lacking
-from vidom.machine import usable_cores
+from vidom.parallel.ray_cluster import RayNode, open_ray_cluster
+from vidom.parallel.ray_workers import answer_of, blocks_of, results_of
+from vidom.system.machine import usable_cores
 
 __all__ = ["run_windows_on_ray"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from infer.evaluation.jobs import Job
 from infer.evaluation.record import read_rows
 from postprocess.scored import Scored, write_scored
-from postprocess.wording import some
 from vidom.errors import BadData
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
+from vidom.wording import some
 
 __all__ = ["METRICS_NAME", "score_record"]
 

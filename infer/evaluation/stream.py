@@ -25,8 +25,8 @@ import numpy as np
 from infer.evaluation.jobs import Job
 from infer.evaluation.tensors import SampleMaker
 from infer.tensors import Array
-from preprocess.workers import start_worker
 from vidom.errors import Lacking
+from vidom.parallel.workers import start_worker
 
 __all__ = ["FilledBatch", "SharedBuffers", "TensorStream"]
 

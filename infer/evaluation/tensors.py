@@ -11,7 +11,7 @@ from infer.tensors import TensorSpec
 from preprocess.pixels import Dtype, Table
 from preprocess.samples import make_sample, open_source
 from vidom.errors import BadData, UsageError
-from vidom.recipe import Recipe
+from vidom.formats.recipe import Recipe
 
 __all__ = ["SampleMaker", "check_fit", "sample_dtype"]
 

@@ -19,7 +19,7 @@ from preprocess.layouts.dataset import (
 )
 from vidom.errors import BadData, UsageError
 from vidom.files import read_lines
-from vidom.recipe import recipe_folder
+from vidom.formats.recipe import recipe_folder
 
 __all__ = ["locate_ucf101", "locate_ucf101_66"]
 

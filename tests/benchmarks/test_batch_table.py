@@ -17,11 +17,11 @@ from benchmarks.batch_report import document, markdown
 from benchmarks.batch_row import Order, Row
 from benchmarks.batch_table import batch_table, main
 from export.to_onnx import build_deployable
-from vidom.clip_store import ClipFile, Sample, StoreHeader
-from vidom.clip_store_writer import ClipStoreWriter
 from vidom.errors import BadData, UsageError
 from vidom.files import crc32_file
-from vidom.recipe import load_recipe
+from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
+from vidom.formats.clip_store_writer import ClipStoreWriter
+from vidom.formats.recipe import load_recipe
 
 SAMPLES, RIGHT = 7, 4
 

@@ -9,7 +9,7 @@ from benchmarks.evaluation import evaluation
 from benchmarks.evaluation_sides import Case, Sides, command, repeated
 from preprocess.annotations import read_annotations
 from vidom.errors import UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 SYNTH = Path(__file__).resolve().parents[1] / "fixtures" / "synth"
 

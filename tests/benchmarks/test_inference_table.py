@@ -16,7 +16,7 @@ from benchmarks.inference_report import bars_of, table_of
 from benchmarks.inference_rows import Measured, Row, centred_logits, measured
 from benchmarks.inference_ways import Subject, Way, openvino_precisions, subject_of, ways_of
 from vidom.errors import UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")

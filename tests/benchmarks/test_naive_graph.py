@@ -13,7 +13,7 @@ import pytest
 from benchmarks.measuring.node_time import node_seconds, non_convolution_share
 from benchmarks.naive_graph import naive_graph
 from export.to_onnx import to_onnx
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 MOVES = ("Slice", "Sub", "Concat", "Conv", "Relu", "Add", "MaxPool", "Gemm")
 

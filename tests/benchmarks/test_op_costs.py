@@ -15,7 +15,7 @@ from benchmarks.measuring.op_costs import OpCost, op_costs
 from export.surgery.model_file import load_model
 from export.to_onnx import build_deployable, to_onnx
 from vidom.errors import BadData
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 
 def costs_of(text: str, *, batch: int | None = None) -> tuple[OpCost, ...]:

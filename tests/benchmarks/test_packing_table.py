@@ -11,7 +11,7 @@ from benchmarks.packing import packing
 from benchmarks.packing_ways import frame_folders, plain_by_crop, plain_sample
 from preprocess.frames import RawFrames
 from vidom.errors import JudgementFailed, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 SYNTH = Path(__file__).parents[1] / "fixtures" / "synth"
 FOLDERS = [SYNTH / "i3d_340x256", SYNTH / "land_427x240"]

@@ -14,7 +14,7 @@ from benchmarks.measuring.op_costs import OpCost
 from benchmarks.roofline import main, roofline
 from benchmarks.roofline_report import MeasuredRun, roofline_report
 from vidom.errors import Lacking, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 GB = 10**9
 

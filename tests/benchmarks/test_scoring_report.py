@@ -14,7 +14,7 @@ from benchmarks.scoring import main, scoring
 from benchmarks.scoring_files import draw_results
 from postprocess.score import score
 from vidom.errors import OutsideToolFailed, UsageError
-from vidom.results import OUTPUT_FORMATS
+from vidom.formats.engine_outputs import OUTPUT_FORMATS
 
 
 def test_all_ways_come_to_the_same_accuracy(tmp_path: Path) -> None:

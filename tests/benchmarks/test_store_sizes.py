@@ -6,7 +6,7 @@ import pytest
 from view_recipes import packed, write_list, write_recipes
 
 from benchmarks.store_sizes import sample_bytes, store_sizes
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 README = Path(__file__).parents[2] / "README.md"
 BEGINNING, END = "<!-- python -m benchmarks.store_sizes -->\n", "\n<!-- end of store sizes -->"

@@ -13,7 +13,7 @@ from demo.motion import GENERATOR_VERSION
 from demo.train import predict
 from networks.build import load_network
 from networks.checkpoints.checkpoint import read_mmaction2
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 CHECKPOINTS = Path(__file__).parents[2] / "demo" / "checkpoints"
 RECIPE = load_recipe("tsm_demo")

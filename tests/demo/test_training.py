@@ -17,7 +17,7 @@ from networks.build import build_network, load_network
 from networks.checkpoints.checkpoint import read_mmaction2
 from preprocess.samples import make_sample
 from vidom.errors import UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 RECIPE = load_recipe("tsm_demo")
 REVERSED, LEFT_RIGHT, UP_DOWN, DIAGONAL = SYMMETRIES

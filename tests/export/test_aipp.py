@@ -20,9 +20,9 @@ from export.surgery.values import batch_of
 from export.to_om import main as to_om
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
-from vidom.aipp import aipp_of, read_aipp
 from vidom.errors import BadData, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.aipp import aipp_of, read_aipp
+from vidom.formats.recipe import load_recipe
 
 FRAMES, CLASSES = 24, 7
 PPTSM = """
@@ -233,7 +233,7 @@ def test_what_aipp_can_not_do_is_refused_before_anything_is_built(
 )  # fmt: skip
 def test_damaged_metadata_are_refused(text: str) -> None:
     with pytest.raises(BadData, match="Export the model again"):
-        read_aipp({"vidom.aipp": text}, origin="m.onnx")
+        read_aipp({"vidom.formats.aipp": text}, origin="m.onnx")
 
 
 def test_an_input_of_no_whole_samples_is_refused(exported: dict[str, Path], tmp_path: Path) -> None:

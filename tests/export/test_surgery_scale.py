@@ -14,7 +14,7 @@ from surgery_graphs import Array, graph, integers, noise, ops, run
 
 from export.surgery import run_passes
 from export.to_onnx import build_deployable, to_onnx
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)

@@ -81,7 +81,7 @@ def test_an_earlier_model_is_not_taken_for_this_one(atc: StandIn, build: Path) -
 def test_the_time_limit_stops_atc_and_its_workers(
     atc: StandIn, build: Path, behaviour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidom.process_group._GRACE", 0.5)
+    monkeypatch.setattr("vidom.system.process_group._GRACE", 0.5)
     atc.behave(behaviour)
     assert "--time_limit" in failure(build, "--time_limit", "1.5")
     assert not alive(atc.pid)

@@ -11,7 +11,7 @@ import torch
 from export.record import read_record
 from export.to_onnx import build_deployable, main, to_onnx
 from vidom.errors import BadData, UsageError
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.recipe import Recipe, load_recipe
 
 CHECKPOINT = "seeded:0"
 

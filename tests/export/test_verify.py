@@ -15,7 +15,7 @@ from export.to_onnx import build_deployable, to_onnx
 from export.verify import main, verify
 from networks.checkpoints.checkpoint import save_mmaction2
 from vidom.errors import BadData, JudgementFailed
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 CHECKPOINT = "seeded:0"
 

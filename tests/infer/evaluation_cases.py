@@ -15,7 +15,7 @@ from postprocess.score import score
 from preprocess.annotations import read_annotations
 from preprocess.pack import pack
 from preprocess.samples import make_sample, open_source
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.recipe import Recipe, load_recipe
 
 FRAMES = Path(__file__).resolve().parents[1] / "fixtures" / "synth"
 FOLDERS = ("land_427x240", "odd_341x257", "one_320x240", "port_240x427")

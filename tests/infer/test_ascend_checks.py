@@ -16,10 +16,10 @@ from onnx_models import rows_of
 from infer.ascend import checks as ais_checks
 from infer.ascend.om_input import plan_om_batches
 from infer.bench import infer
-from vidom.clip_store import ClipFile, Sample, StoreHeader
-from vidom.clip_store_writer import ClipStoreWriter
 from vidom.errors import BadData, Lacking, UsageError, UserError
 from vidom.files import crc32_file
+from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
+from vidom.formats.clip_store_writer import ClipStoreWriter
 
 
 def refused(bench: Bench, kind: type[UserError], **options: object) -> str:

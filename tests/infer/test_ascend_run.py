@@ -17,7 +17,7 @@ from infer.bench import infer
 from infer.performance import InferenceResult
 from postprocess.score import score
 from vidom.errors import UsageError
-from vidom.results import read_output, read_summary
+from vidom.formats.engine_outputs import read_output, read_summary
 
 
 def run(bench: Bench, model: Path, **options: object) -> InferenceResult:

@@ -15,7 +15,7 @@ from PIL import Image
 from infer.drift import drift, main
 from preprocess.alternatives import ALTERNATIVES, alternatives_to
 from vidom.errors import BadData, UsageError
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.recipe import Recipe, load_recipe
 
 RECIPE = """
 name: colours

@@ -12,7 +12,7 @@ from infer.__main__ import main
 from infer.bench import infer
 from infer.choice import choose_engine
 from vidom.errors import Lacking, UsageError
-from vidom.results import read_summary
+from vidom.formats.engine_outputs import read_summary
 
 
 @pytest.fixture

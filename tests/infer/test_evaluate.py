@@ -23,7 +23,7 @@ from evaluation_cases import (
 from infer.evaluate import main
 from infer.evaluation.record import read_header, read_rows
 from vidom.errors import BadData, UsageError
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.recipe import Recipe, load_recipe
 
 FILES = ["evaluation.json", "metrics.json", "record.jsonl"]
 

@@ -17,9 +17,9 @@ from ray_nodes import kill_a_worker, standin_python
 from infer.evaluation.on_ray import Shares, shares_of
 from infer.evaluation.plan import plan_evaluation
 from infer.evaluation.result import score_record
-from preprocess.ray_cluster import RayNode
 from vidom.errors import BadData, Lacking
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
+from vidom.parallel.ray_cluster import RayNode
 
 FILES = ["evaluation.json", "metrics.json", "record.jsonl"]
 SAMPLE_BYTES = 4 * SHAPE[0] * SHAPE[1] * SHAPE[2] * SHAPE[3]

@@ -11,7 +11,7 @@ from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs,
 
 from infer.bench import infer
 from vidom.errors import BadData, UsageError
-from vidom.results import read_output, read_summary
+from vidom.formats.engine_outputs import read_output, read_summary
 
 THROUGHPUT = re.compile(
     r"throughput 1000\*batchsize\.mean\((\d+)\)/NPU_compute_time\.mean\(([\d.eE+-]+)\): ([\d.eE+-]+)"

@@ -20,10 +20,10 @@ from preprocess.annotations import Annotation
 from preprocess.pack import main as pack_command
 from preprocess.pack import pack
 from preprocess.samples import make_sample, open_source
-from vidom.clip_store import ClipStore
 from vidom.errors import UsageError
-from vidom.recipe import Recipe, load_recipe
-from vidom.results import read_output, read_summary
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.engine_outputs import read_output, read_summary
+from vidom.formats.recipe import Recipe, load_recipe
 
 # Two segments, two crops a frame less than the recipe: 6 pictures of 16 x 16.
 SMALL = [

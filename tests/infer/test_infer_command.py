@@ -11,7 +11,7 @@ from onnx_models import linear, rows_of, write_rows
 
 from infer.__main__ import main
 from vidom.errors import UsageError
-from vidom.results import read_summary
+from vidom.formats.engine_outputs import read_summary
 
 
 def command(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -10,10 +10,10 @@ from onnx_models import rows_of, write_rows
 from infer.inputs import natural_key, plan_batches
 from infer.reading import BatchReader
 from infer.tensors import TensorSpec
-from vidom.clip_store import ClipFile, Sample, StoreHeader
-from vidom.clip_store_writer import ClipStoreWriter
 from vidom.errors import BadData, UsageError
 from vidom.files import crc32_file
+from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
+from vidom.formats.clip_store_writer import ClipStoreWriter
 
 
 def spec(batch: int, width: int = 4, dtype: str = "float32", name: str = "x") -> TensorSpec:

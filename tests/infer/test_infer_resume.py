@@ -15,7 +15,7 @@ from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
 from infer.journal import RunJournal
 from infer.performance import InferenceResult
 from vidom.errors import BadData, UsageError
-from vidom.results import read_summary
+from vidom.formats.engine_outputs import read_summary
 
 
 def run(model: Path, folder: Path, output: Path, **options: object) -> InferenceResult:

@@ -12,7 +12,7 @@ from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs
 from export.to_onnx import to_onnx
 from infer.engine import Engine, open_engine
 from vidom.errors import BadData, Lacking, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
 

@@ -13,7 +13,7 @@ from infer.__main__ import main
 from infer.bench import infer
 from infer.performance import InferenceResult
 from vidom.errors import Lacking, UsageError
-from vidom.results import read_output, read_summary
+from vidom.formats.engine_outputs import read_output, read_summary
 
 openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
 needs_bf16 = pytest.mark.skipif(

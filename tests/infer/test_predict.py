@@ -13,7 +13,7 @@ from infer.predict import main, predict
 from preprocess.samples import make_sample
 from preprocess.video import VideoFile
 from vidom.errors import BadData, UsageError
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.recipe import Recipe, load_recipe
 
 
 @pytest.fixture

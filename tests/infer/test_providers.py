@@ -10,7 +10,7 @@ from infer.bench import infer
 from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
 from infer.engines.providers import CPU, check_used, installed_provider
 from vidom.errors import Lacking
-from vidom.results import read_summary
+from vidom.formats.engine_outputs import read_summary
 
 
 @pytest.mark.parametrize("name", ["CPU", "cpu", "CPUExecutionProvider", "cpuexecutionprovider"])

@@ -32,7 +32,7 @@ from networks.tsm import TSM
 from preprocess.clips import clip_views, read_clips
 from preprocess.frames import RawFrames
 from vidom.errors import BadData, UsageError
-from vidom.views import ViewPlan
+from vidom.formats.views import ViewPlan
 
 CLIP_SEEDS = {
     "noise_1x1x32x224": 0,

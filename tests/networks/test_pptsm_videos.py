@@ -15,7 +15,7 @@ from export.deployable import Deployable
 from networks.build import build_network
 from preprocess.annotations import Annotation
 from preprocess.samples import make_sample, open_source
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 TOLERANCE = 5e-6
 SIXTEEN = ("views.num_segments=16", "network.backbone_segments=16")

@@ -24,7 +24,7 @@ from networks.checkpoints.mindspore_weights import mindspore_key
 from networks.inspection import inspect_checkpoint
 from networks.recognise import count_elements, fit, recognise
 from vidom.errors import BadData, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
 

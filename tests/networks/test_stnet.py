@@ -28,7 +28,7 @@ from networks.stnet import StNet
 from preprocess.frame_pack import PackedFrames
 from preprocess.samples import make_sample
 from vidom.errors import UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 # Of the largest logit; the original's own kernels differ among themselves by 1.3e-6.
 TOLERANCE = 1e-5

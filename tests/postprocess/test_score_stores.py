@@ -9,9 +9,9 @@ import pytest
 from engine_runs import CLASSES, N, WriteInfo, WriteRun, one_a_file, refusal
 
 from postprocess.score import score
-from vidom.clip_store import ClipFile, Sample, Skipped, StoreHeader
-from vidom.clip_store_writer import ClipStoreWriter
 from vidom.errors import UsageError
+from vidom.formats.clip_store import ClipFile, Sample, Skipped, StoreHeader
+from vidom.formats.clip_store_writer import ClipStoreWriter
 
 
 def pack(folder: Path, labels: Mapping[int, int], *, per_file: int, skip: int | None = None) -> Path:

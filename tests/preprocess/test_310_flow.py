@@ -15,9 +15,9 @@ from infer.bench import infer
 from postprocess.score import main as score
 from preprocess.mindspore_310 import lay_out
 from preprocess.pack import pack
-from vidom.clip_store import ClipStore
 from vidom.errors import BadData, UsageError
-from vidom.recipe import Recipe, load_recipe
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.recipe import Recipe, load_recipe
 
 RECIPE = """
 name: tiny_stnet

@@ -22,9 +22,9 @@ from preprocess.frames import FrameSource, RawFrames
 from preprocess.pipelines import frame_positions
 from preprocess.pixels import Image, resize
 from preprocess.samples import make_sample
-from vidom.crop_boxes import three_crop
 from vidom.errors import BadData
-from vidom.views import ViewPlan
+from vidom.formats.crop_boxes import three_crop
+from vidom.formats.views import ViewPlan
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 COMMITTED = Path(__file__).parents[1] / "fixtures"

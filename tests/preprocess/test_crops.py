@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from preprocess.crops import multi_scale_crop, short_side_size, ten_crop
-from vidom.crop_boxes import center_crop, three_crop
 from vidom.errors import UsageError
+from vidom.formats.crop_boxes import center_crop, three_crop
 
 TSM_TRAIN = {"size": 224, "scales": (1, 0.875, 0.75, 0.66), "max_scale_gap": 1, "num_fixed_crops": 13}
 I3D_TRAIN = {"size": 224, "scales": (1, 0.8), "max_scale_gap": 0, "num_fixed_crops": 5}

@@ -12,7 +12,7 @@ import pytest
 from preprocess.frames import RawFrames, decode_jpeg
 from preprocess.samples import make_sample
 from vidom.errors import BadData
-from vidom.views import ViewPlan
+from vidom.formats.views import ViewPlan
 
 PLAN = ViewPlan(num_segments=2, short_side=32, crop="center", crop_size=32, mean=(0, 0, 0), std=(1, 1, 1))
 

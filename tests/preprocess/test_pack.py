@@ -13,9 +13,9 @@ import pytest
 
 import preprocess.pack as pack_module
 from preprocess.pack import main, pack
-from vidom.clip_store import ClipStore
 from vidom.errors import BadData, Lacking, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.recipe import load_recipe
 
 CLIPS = ("land_427x240", "port_240x427", "odd_341x257", "one_320x240")
 

@@ -21,9 +21,9 @@ from infer.inputs import natural_key
 from preprocess.clips import read_clips
 from preprocess.frames import RawFrames
 from preprocess.pack import pack
-from vidom.clip_store import ClipStore
 from vidom.errors import BadData, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.clip_store import ClipStore
+from vidom.formats.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from preprocess.pillow_pixels import (
 from preprocess.samples import make_sample
 from preprocess.sampling import dense_test
 from preprocess.video import VideoFile
-from vidom.crop_boxes import full_res_crops, rounded_center_crop
 from vidom.errors import UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.crop_boxes import full_res_crops, rounded_center_crop
+from vidom.formats.recipe import load_recipe
 
 SIZES = 20
 

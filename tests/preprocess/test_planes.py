@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from preprocess.pixels import pixel_table, resize, split_planes, write_crop
-from vidom.crop_boxes import Box
+from vidom.formats.crop_boxes import Box
 
 
 def drawn(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ from preprocess.annotations import read_annotations
 from preprocess.pack import pack
 from preprocess.prepare import prepare
 from vidom.errors import BadData, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 
 def test_classes_in_ascii_order_and_videos_in_the_order_of_their_numbers(tmp_path: Path) -> None:

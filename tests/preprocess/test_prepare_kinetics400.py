@@ -17,7 +17,7 @@ from preprocess.pack import pack
 from preprocess.pack_lists import read_pack_annotations
 from preprocess.prepare import main, prepare
 from vidom.errors import BadData, UsageError
-from vidom.recipe import load_recipe, recipe_folder
+from vidom.formats.recipe import load_recipe, recipe_folder
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
 

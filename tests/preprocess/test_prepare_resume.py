@@ -17,8 +17,8 @@ import preprocess.extraction_run as extraction_run
 from preprocess.extraction import ExtractionJob, ExtractionSettings
 from preprocess.extraction_run import extract_all
 from preprocess.prepare import prepare
-from preprocess.workers import each_finished
 from vidom.errors import BadData, Lacking, UsageError
+from vidom.parallel.workers import each_finished
 
 VIDEOS = 24
 

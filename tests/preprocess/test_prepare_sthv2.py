@@ -16,7 +16,7 @@ from preprocess.flips import flip_pairs
 from preprocess.pack import pack
 from preprocess.prepare import main, prepare
 from vidom.errors import BadData, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 # What `wc -l` of the original frame folders gave when the reference lists were written.
 FRAMES = {"78687": 45, "42326": 30, "74225": 62, "116154": 12}

@@ -12,7 +12,7 @@ from small_videos import tree, write_video
 from preprocess.pack import pack
 from preprocess.prepare import main, prepare
 from vidom.errors import BadData, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
 
 FRAMES = {
     "ApplyEyeMakeup_g01": 164,

@@ -15,10 +15,10 @@ from ray_nodes import descendants, kill_a_worker, title
 from small_videos import tree, write_video
 
 from preprocess.pack import pack
-from preprocess.ray_cluster import RayNode, open_ray_cluster
-from preprocess.ray_workers import each_finished_on_ray
 from vidom.errors import BadData, Lacking, UsageError
-from vidom.recipe import load_recipe
+from vidom.formats.recipe import load_recipe
+from vidom.parallel.ray_cluster import RayNode, open_ray_cluster
+from vidom.parallel.ray_workers import each_finished_on_ray
 
 ROOT = Path(__file__).parents[2]
 

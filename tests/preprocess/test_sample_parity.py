@@ -20,8 +20,8 @@ from preprocess.pipelines import frame_positions
 from preprocess.pixels import crop, mirror, pixel_table, resize, split_planes, write_crop
 from preprocess.samples import make_sample
 from preprocess.sampling import uniform_test, uniform_train
-from vidom.crop_boxes import Box, center_crop, crop_boxes, three_crop
-from vidom.views import ViewPlan
+from vidom.formats.crop_boxes import Box, center_crop, crop_boxes, three_crop
+from vidom.formats.views import ViewPlan
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 COMMITTED = Path(__file__).parents[1] / "fixtures"

@@ -21,9 +21,9 @@ from preprocess.pack_lists import pack_names, read_pack_annotations
 from preprocess.pillow_pixels import decode_with_pillow, four_by_three
 from preprocess.samples import PreparedSample, make_sample
 from preprocess.stnet import segment_runs, segment_runs_train
-from vidom.crop_boxes import rounded_center_crop
 from vidom.errors import BadData
-from vidom.recipe import load_recipe
+from vidom.formats.crop_boxes import rounded_center_crop
+from vidom.formats.recipe import load_recipe
 
 COMMITTED = ("small096x072_000011_000021", "tiny003frame_000004_000014")
 IN_SHARED = (

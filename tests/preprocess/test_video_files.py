@@ -14,7 +14,7 @@ import pytest
 from preprocess.samples import make_sample
 from preprocess.video import VideoFile
 from vidom.errors import BadData
-from vidom.views import ViewPlan
+from vidom.formats.views import ViewPlan
 
 PLAN = ViewPlan(
     num_segments=4,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vidom.ais_bench_probe import probe_ais_bench
-from vidom.cann import Cann, atc_remedy, find_atc, find_cann, require_atc
 from vidom.errors import Lacking, OutsideToolFailed
+from vidom.system.ais_bench_probe import probe_ais_bench
+from vidom.system.cann import Cann, atc_remedy, find_atc, find_cann, require_atc
 
 INSTALL_INFO = """package_name=Ascend-cann-toolkit
 version=8.1.RC1

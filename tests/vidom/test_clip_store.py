@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vidom.clip_store import ClipFile, ClipStore, Sample, Skipped, StoreHeader, read_info
-from vidom.clip_store_writer import ClipStoreWriter
 from vidom.errors import BadData, UsageError
 from vidom.files import crc32_file
+from vidom.formats.clip_store import ClipFile, ClipStore, Sample, Skipped, StoreHeader, read_info
+from vidom.formats.clip_store_writer import ClipStoreWriter
 
 HEADER = StoreHeader(
     recipe="r", recipe_sha256="ab", list_sha256="cd", dtype="uint8", shape=(2, 3), layout="NCHW",

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from vidom.doctor import NOTE, Report, doctor, main
+from vidom.doctor.__main__ import NOTE, Report, doctor, main
+from vidom.doctor.stages import STAGES, Outlook, judge
 from vidom.errors import Lacking
-from vidom.machine import look_at_machine
-from vidom.stages import STAGES, Outlook, judge
+from vidom.system.machine import look_at_machine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ASCEND = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH", "AIS_PYTHON")

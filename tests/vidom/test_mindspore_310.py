@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidom.errors import BadData
-from vidom.mindspore_310 import (
+from vidom.formats.mindspore_310 import (
     Accuracy,
     accuracy_line,
     input_name,

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from vidom.errors import UsageError
+from vidom.formats.recipe import recipe_folder
 from vidom.models import as_text, main, models
-from vidom.recipe import recipe_folder
 
 RECIPES = {path.stem: yaml.safe_load(path.read_text()) for path in recipe_folder().glob("*.yaml")}
 

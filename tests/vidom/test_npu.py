@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError
-from vidom.npu import common_soc_version, list_cards, parse_npu_smi
+from vidom.system.npu import common_soc_version, list_cards, parse_npu_smi
 
 # Read off the tables by eye: id, chip, device, name, health, memory, HBM, W, °C, soc_version.
 TABLES = {

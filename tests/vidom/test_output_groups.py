@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidom.errors import BadData
-from vidom.output_groups import read_outputs
-from vidom.results import encode_output, read_output
+from vidom.formats.engine_outputs import encode_output, read_output
+from vidom.formats.output_groups import read_outputs
 
 CLASSES = 4
 
@@ -101,7 +101,7 @@ def test_the_usual_is_parsed_together(tmp_path: Path, monkeypatch: pytest.Monkey
     def alone(path: Path, *, classes: int | None) -> None:
         raise RuntimeError(f"{path} was read alone")
 
-    monkeypatch.setattr("vidom.output_groups.read_output", alone)
+    monkeypatch.setattr("vidom.formats.output_groups.read_output", alone)
     rows = np.full((2, 3), 0.25, np.float32)
     for outfmt in ("TXT", "NPY", "BIN"):
         paths = written(tmp_path, [encode_output(rows, outfmt)] * 3, outfmt.lower())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vidom.errors import OutsideToolFailed
-from vidom.outside import Answer, ask
+from vidom.system.external_query import Answer, ask
 
 
 def test_a_program_that_fills_both_streams_does_not_block() -> None:

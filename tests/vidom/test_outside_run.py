@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vidom.errors import OutsideToolFailed
-from vidom.outside_run import Ended, Job, Stream, run_streamed
+from vidom.system.external_run import Ended, Job, Stream, run_streamed
 
 
 def python(code: str, log_file: Path | None = None) -> Job:
@@ -73,7 +73,7 @@ def test_the_first_failure_stops_the_others():
 
 
 def test_the_time_limit_stops_even_what_is_deaf_to_sigterm(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("vidom.process_group._GRACE", 0.3)
+    monkeypatch.setattr("vidom.system.process_group._GRACE", 0.3)
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     (ended,) = run(python(code), time_limit=2)
     assert (ended.timed_out, ended.code) == (True, -9)

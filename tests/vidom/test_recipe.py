@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vidom.errors import ExitCode, UsageError
-from vidom.recipe import load_recipe, recipe_folder, recipe_names
+from vidom.formats.recipe import load_recipe, recipe_folder, recipe_names
 
 
 def test_sthv2_has_the_published_contract():

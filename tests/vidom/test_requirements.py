@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vidom.requirements import declared_requirements, installed_version, parse_requirement, satisfies
+from vidom.system.requirements import declared_requirements, installed_version, parse_requirement, satisfies
 
 
 def test_declared_requirements_are_those_of_the_installed_vidom() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from vidom.errors import BadData
 from vidom.files import write_bytes
-from vidom.results import (
+from vidom.formats.engine_outputs import (
     ResultFile,
     encode_output,
     output_stem,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vidom.errors import UsageError
-from vidom.npu import SOC_VERSIONS, normalise_soc_version
+from vidom.system.npu import SOC_VERSIONS, normalise_soc_version
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vidom import sources
+from vidom.system import source_digest as sources
 
 
 def test_the_number_is_that_of_names_and_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

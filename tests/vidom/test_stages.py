@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vidom.doctor import doctor
-from vidom.requirements import parse_requirement
-from vidom.stages import STAGES, Findings, Stage, judge
+from vidom.doctor.__main__ import doctor
+from vidom.doctor.stages import STAGES, Findings, Stage, judge
+from vidom.system.requirements import parse_requirement
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Imports a module while every package that the project declares, but for those given, is refused.

@@ -15,11 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from preprocess.ray_workplace import Guard, Workplace, program_digest
 from vidom.command import Parser
 from vidom.errors import Lacking, UsageError
 from vidom.files import write_text
-from vidom.machine import look_at_machine
+from vidom.parallel.ray_workplace import Guard, Workplace, program_digest
+from vidom.system.machine import look_at_machine
 
 __all__ = ["LOCAL", "RayCluster", "RayNode", "add_ray_option", "open_ray_cluster"]
 

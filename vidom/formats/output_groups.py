@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vidom.results import read_output
+from vidom.formats.engine_outputs import read_output
 
 __all__ = ["read_outputs"]
 

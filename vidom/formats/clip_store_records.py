@@ -20,7 +20,7 @@ class StoreHeader:
 
     `shape` is that of a file's rows, which are samples, or single views of them where `views_per_sample` is more
     than 1. `average_clips` then says how the views' scores become a sample's ("prob" or "score", see
-    `vidom.recipe.Head`) and is empty otherwise. `layout` is the view plan's, or "frames" where a sample is its whole
+    `vidom.formats.recipe.Head`) and is empty otherwise. `layout` is the view plan's, or "frames" where a sample is its whole
     frames, [frames, 3, height, width], out of which the graph cuts the views, or "NHWC" where it is pictures with
     channels last, [pictures, height, width, 3], for an NPU's AIPP. `normalised` tells whether mean and std are already
     applied (float32) or left to the graph or AIPP (uint8).

@@ -1,6 +1,6 @@
 """Long runs of programs that are not ours: their output streams through and is kept, and nothing of them stays.
 
-Short questions with short answers are `vidom.outside`'s.
+Short questions with short answers are `vidom.system.external_query`'s.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
-from vidom.process_group import start_group, stop_group
+from vidom.system.process_group import start_group, stop_group
 
 __all__ = ["Ended", "Job", "Stream", "run_streamed"]
 

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 
 from vidom.errors import Lacking
-from vidom.sources import sources_digest
+from vidom.system.source_digest import sources_digest
 
 __all__ = ["Failure", "Guard", "Workplace", "program_digest"]
 

@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from preprocess.ray_cluster import RayCluster
-from preprocess.ray_workplace import Failure, Guard
 from vidom.errors import UserError
+from vidom.parallel.ray_cluster import RayCluster
+from vidom.parallel.ray_workplace import Failure, Guard
 
 __all__ = ["answer_of", "blocks_of", "each_finished_on_ray", "results_of"]
 

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vidom.clip_store_records import ClipFile, Sample, Skipped, StoreHeader, load_record
 from vidom.errors import BadData
 from vidom.files import crc32_file, read_json, read_lines
-from vidom.mindspore_310 import read_label_ids
+from vidom.formats.clip_store_records import ClipFile, Sample, Skipped, StoreHeader, load_record
+from vidom.formats.mindspore_310 import read_label_ids
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vidom.errors import UsageError
 from vidom.files import read_lines
-from vidom.network_sections import NetworkSection
-from vidom.recipe_faults import explain
-from vidom.views import ViewPlan
+from vidom.formats.network_sections import NetworkSection
+from vidom.formats.recipe_faults import explain
+from vidom.formats.views import ViewPlan
 
 __all__ = [
     "AverageClips",
@@ -170,7 +170,7 @@ class Recipe(_Section):
 
 def recipe_folder() -> Path:
     """Return the folder `om_models` that holds the recipes."""
-    return Path(__file__).resolve().parents[1] / "om_models"
+    return Path(__file__).resolve().parents[2] / "om_models"
 
 
 def recipe_names() -> tuple[str, ...]:

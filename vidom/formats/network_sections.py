@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vidom.views import Layout, ViewPlan
+from vidom.formats.views import Layout, ViewPlan
 
 __all__ = ["I3dSection", "NetworkSection", "PptsmSection", "StnetSection", "TsmSection"]
 

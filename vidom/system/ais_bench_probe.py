@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vidom.errors import Lacking, OutsideToolFailed
-from vidom.outside import ask
+from vidom.system.external_query import ask
 
 __all__ = ["VARIABLE", "WHEELS", "AisBench", "ais_interpreter", "probe_ais_bench"]
 

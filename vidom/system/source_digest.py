@@ -12,7 +12,7 @@ __all__ = ["sources_digest"]
 def sources_digest(rooms: Sequence[str]) -> str:
     """Return a SHA-256 over the names and contents of all Python files in these rooms."""
     digest = hashlib.sha256()
-    repository = Path(__file__).resolve().parents[1]
+    repository = Path(__file__).resolve().parents[2]
     for room in rooms:
         for path in sorted((repository / room).rglob("*.py")):
             digest.update(path.relative_to(repository).as_posix().encode())

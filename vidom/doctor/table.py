@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from vidom.doctor.stages import STAGES, Findings, Outlook
 from vidom.files import human_bytes
-from vidom.npu import Card
-from vidom.stages import STAGES, Findings, Outlook
+from vidom.system.npu import Card
 
 __all__ = ["Row", "rows_of", "table"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vidom.errors import UsageError
-from vidom.views import ViewPlan
+from vidom.formats.views import ViewPlan
 
 __all__ = [
     "Box",

@@ -16,15 +16,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vidom.ais_bench_probe import AisBench, probe_ais_bench
-from vidom.cann import find_atc, find_cann
 from vidom.command import Parser, run
-from vidom.doctor_table import Row, rows_of, table
+from vidom.doctor.stages import STAGES, Findings, Outlook, judge
+from vidom.doctor.table import Row, rows_of, table
 from vidom.errors import Lacking, UserError
-from vidom.machine import look_at_machine
-from vidom.npu import Card, list_cards
-from vidom.requirements import declared_requirements, installed_version, satisfies
-from vidom.stages import STAGES, Findings, Outlook, judge
+from vidom.system.ais_bench_probe import AisBench, probe_ais_bench
+from vidom.system.cann import find_atc, find_cann
+from vidom.system.machine import look_at_machine
+from vidom.system.npu import Card, list_cards
+from vidom.system.requirements import declared_requirements, installed_version, satisfies
 
 __all__ = ["NOTE", "Report", "doctor", "main"]
 

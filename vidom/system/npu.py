@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError
-from vidom.outside import ask
+from vidom.system.external_query import ask
 
 __all__ = [
     "SOC_VERSIONS",

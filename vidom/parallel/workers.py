@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import cv2
 
-from preprocess.ray_cluster import RayCluster
-from preprocess.ray_workers import each_finished_on_ray
 from vidom.errors import Lacking
+from vidom.parallel.ray_cluster import RayCluster
+from vidom.parallel.ray_workers import each_finished_on_ray
 
 __all__ = ["block_size", "each_finished", "start_worker"]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from vidom.ais_bench_probe import AisBench
-from vidom.cann import Cann, atc_remedy
-from vidom.machine import Machine
-from vidom.npu import Card
-from vidom.requirements import Requirement
+from vidom.system.ais_bench_probe import AisBench
+from vidom.system.cann import Cann, atc_remedy
+from vidom.system.machine import Machine
+from vidom.system.npu import Card
+from vidom.system.requirements import Requirement
 
 __all__ = ["STAGES", "Findings", "Outlook", "Stage", "judge"]
 

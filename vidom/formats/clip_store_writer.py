@@ -9,9 +9,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from vidom.clip_store import SCHEMA_VERSION, ClipFile, ClipStore, Sample, Skipped, StoreHeader, load_record
 from vidom.errors import UsageError
 from vidom.files import TEMP_SUFFIX, append_line, read_json_lines, write_text
+from vidom.formats.clip_store import (
+    SCHEMA_VERSION,
+    ClipFile,
+    ClipStore,
+    Sample,
+    Skipped,
+    StoreHeader,
+    load_record,
+)
 
 __all__ = ["ClipStoreWriter"]
 

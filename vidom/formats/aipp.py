@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from vidom.errors import BadData, UsageError
 
 if TYPE_CHECKING:  # reading what a model says needs no pydantic
-    from vidom.views import ViewPlan
+    from vidom.formats.views import ViewPlan
 
 __all__ = ["METADATA_KEY", "Aipp", "aipp_of", "read_aipp"]
 
-METADATA_KEY = "vidom.aipp"
+METADATA_KEY = "vidom.formats.aipp"
 _SIDES = (2, 4096)
 _BRIGHTEST = 255
 _MOST_FRAMES = 1 << 20

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from vidom.errors import OutsideToolFailed
-from vidom.process_group import kill_group, start_group
+from vidom.system.process_group import kill_group, start_group
 
 __all__ = ["Answer", "ask"]
 
