@@ -21,7 +21,7 @@ from infer.evaluation.record import RowRecord
 from infer.evaluation.stream import TensorStream
 from infer.evaluation.streamed import batch_rows
 from infer.evaluation.tensors import SampleMaker, sample_dtype
-from preprocess.annotations import read_annotations
+from preprocess.datasets.annotations import read_annotations
 from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["Case", "Sides", "build", "command", "demo_case", "repeated", "sides"]

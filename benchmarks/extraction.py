@@ -25,8 +25,8 @@ import numpy as np
 
 from benchmarks.measuring.report import Bar, Report, Table, write_report
 from benchmarks.measuring.settings import machine_state
-from preprocess.decoding import Decoder, decoder_version
-from preprocess.extraction import ExtractionJob, ExtractionSettings, extract_frames
+from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings, extract_frames
+from preprocess.sources.decoding import Decoder, decoder_version
 from vidom.command import Parser, run
 from vidom.errors import BadData, ExitCode, Lacking, UsageError
 from vidom.parallel.workers import each_finished

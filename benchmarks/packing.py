@@ -21,10 +21,10 @@ from benchmarks.measuring.rotation import rotate
 from benchmarks.measuring.settings import under_fair_settings
 from benchmarks.packing_report import DTYPES, RECIPE, plot_packing, report_packing
 from benchmarks.packing_ways import frame_folders, plain_by_crop, plain_sample, ways
-from preprocess.frames import RawFrames
-from preprocess.pipelines import resized_frames
-from preprocess.pixels import Dtype
-from preprocess.samples import make_sample
+from preprocess.sources.frames import RawFrames
+from preprocess.tensors.pipelines import resized_frames
+from preprocess.tensors.pixels import Dtype
+from preprocess.tensors.samples import make_sample
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, JudgementFailed, UsageError
 from vidom.formats.recipe import load_recipe

@@ -8,8 +8,8 @@ from typing import Any
 from benchmarks.measuring.report import Bar, Report, Table
 from benchmarks.measuring.settings import machine_state
 from benchmarks.packing_ways import PLAIN, STAGES
-from preprocess.frames import RawFrames
-from preprocess.pixels import Dtype
+from preprocess.sources.frames import RawFrames
+from preprocess.tensors.pixels import Dtype
 
 __all__ = ["DTYPES", "RECIPE", "plot_packing", "report_packing"]
 

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.crops import short_side_size
-from preprocess.frames import RawFrames
-from preprocess.pipelines import frame_positions, resized_frames
-from preprocess.pixels import split_planes
-from preprocess.samples import make_sample
+from preprocess.sources.frames import RawFrames
+from preprocess.tensors.crops import short_side_size
+from preprocess.tensors.pipelines import frame_positions, resized_frames
+from preprocess.tensors.pixels import split_planes
+from preprocess.tensors.samples import make_sample
 from vidom.errors import UsageError
 from vidom.formats.crop_boxes import Box, crop_boxes
 from vidom.formats.views import ViewPlan

@@ -14,10 +14,10 @@ from demo.generate import scene_of
 from demo.layout import SPLITS, Split
 from demo.motion import MOTIONS, Scene
 from demo.parallel import each
-from preprocess.frames import decode_jpeg
-from preprocess.pixels import Image
-from preprocess.samples import make_sample
-from preprocess.sampling import uniform_train
+from preprocess.sources.frames import decode_jpeg
+from preprocess.tensors.pixels import Image
+from preprocess.tensors.samples import make_sample
+from preprocess.tensors.sampling import uniform_train
 from vidom.formats.views import ViewPlan
 from vidom.system.machine import usable_cores
 

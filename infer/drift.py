@@ -15,10 +15,10 @@ import numpy as np
 
 from infer.engine import open_engine
 from infer.one_video import Scores, sample_scores
-from preprocess.alternatives import ALTERNATIVES, alternative, alternatives_to
-from preprocess.pixels import Tensor
-from preprocess.samples import make_sample
-from preprocess.video import VideoFile
+from preprocess.sources.video import VideoFile
+from preprocess.tensors.alternatives import ALTERNATIVES, alternative, alternatives_to
+from preprocess.tensors.pixels import Tensor
+from preprocess.tensors.samples import make_sample
 from vidom.command import Parser, run
 from vidom.formats.recipe import Recipe, load_recipe
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from infer.engine import Engine
-from preprocess.frames import FrameSource
-from preprocess.pixels import Dtype
-from preprocess.samples import make_sample
+from preprocess.sources.frames import FrameSource
+from preprocess.tensors.pixels import Dtype
+from preprocess.tensors.samples import make_sample
 from vidom.errors import UsageError
 from vidom.formats.recipe import Recipe
 

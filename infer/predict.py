@@ -11,7 +11,7 @@ import numpy as np
 from infer.engine import LOCAL_ENGINES, PRECISIONS, LocalEngine, Precision, open_engine
 from infer.one_video import Scores, sample_scores
 from infer.precision_check import compare_rows
-from preprocess.video import VideoFile
+from preprocess.sources.video import VideoFile
 from vidom.command import Parser, log, run
 from vidom.formats.recipe import Recipe, load_recipe
 

@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
-from preprocess.annotations import Annotation
+from preprocess.datasets.annotations import Annotation
+from preprocess.datasets.sample_list import decoder_name, list_digest, list_samples
 from preprocess.pack_groups import Group, pack_group
-from preprocess.sample_list import decoder_name, list_digest, list_samples
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, Lacking, UsageError
 from vidom.files import free_bytes, human_bytes

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.annotations import Annotation
-from preprocess.clips import clip_views, read_clips
-from preprocess.frames import FrameSource
-from preprocess.pixels import Dtype, Tensor, channels_last
-from preprocess.samples import make_sample, open_source
+from preprocess.datasets.annotations import Annotation
+from preprocess.sources.frames import FrameSource
+from preprocess.tensors.clips import clip_views, read_clips
+from preprocess.tensors.pixels import Dtype, Tensor, channels_last
+from preprocess.tensors.samples import make_sample, open_source
 from vidom.errors import BadData
 from vidom.files import write_bytes
 from vidom.formats.clip_store import ClipFile, Sample, Skipped, StoreHeader

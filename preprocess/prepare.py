@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from preprocess.decoding import Decoder
-from preprocess.extraction import Extracted, ExtractionJob, ExtractionSettings
-from preprocess.extraction_run import OnBad, extract_all
-from preprocess.frame_folders import frame_numbers
-from preprocess.frame_pack_writer import write_packs
-from preprocess.layouts.class_folders import locate_class_folders
-from preprocess.layouts.dataset import DataSet, Source, Split
-from preprocess.layouts.kinetics400 import locate_kinetics400
-from preprocess.layouts.sthv2 import locate_sthv2
-from preprocess.layouts.ucf101 import locate_ucf101, locate_ucf101_66
-from preprocess.prepared import (
+from preprocess.datasets.class_folders import locate_class_folders
+from preprocess.datasets.dataset import DataSet, Source, Split
+from preprocess.datasets.extraction_run import OnBad, extract_all
+from preprocess.datasets.frame_extraction import Extracted, ExtractionJob, ExtractionSettings
+from preprocess.datasets.frame_pack_writer import write_packs
+from preprocess.datasets.kinetics400 import locate_kinetics400
+from preprocess.datasets.prepared import (
     PreparedSplit,
     job_id,
     prepared_split,
@@ -26,6 +22,10 @@ from preprocess.prepared import (
     write_lists,
     write_record,
 )
+from preprocess.datasets.sthv2 import locate_sthv2
+from preprocess.datasets.ucf101 import locate_ucf101, locate_ucf101_66
+from preprocess.sources.decoding import Decoder
+from preprocess.sources.frame_folders import frame_numbers
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, UsageError
 from vidom.parallel.ray_cluster import add_ray_option, open_ray_cluster

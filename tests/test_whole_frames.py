@@ -19,9 +19,9 @@ from export.to_onnx import main as to_onnx
 from export.verify import main as verify
 from infer.bench import infer
 from postprocess.score import score
-from preprocess.frames import RawFrames
 from preprocess.pack import main as pack_main
-from preprocess.samples import make_sample
+from preprocess.sources.frames import RawFrames
+from preprocess.tensors.samples import make_sample
 from vidom.errors import BadData, UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.engine_outputs import read_output, read_summary

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from postprocess.metrics import wilson_interval
-from preprocess.annotations import Annotation
+from preprocess.datasets.annotations import Annotation
 from vidom.errors import UsageError
 
 __all__ = ["Job", "batches_of", "half_width", "quotas", "stratified"]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from infer.evaluation.jobs import Job, half_width, stratified
 from infer.evaluation.record import Row
-from preprocess.sample_list import decoder_name, list_digest, list_samples
+from preprocess.datasets.sample_list import decoder_name, list_digest, list_samples
 from vidom.errors import BadData
 from vidom.files import sha256_file
 from vidom.formats.recipe import Recipe

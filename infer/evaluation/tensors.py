@@ -8,8 +8,8 @@ from pathlib import Path
 
 from infer.evaluation.jobs import Job
 from infer.tensors import TensorSpec
-from preprocess.pixels import Dtype, Table
-from preprocess.samples import make_sample, open_source
+from preprocess.tensors.pixels import Dtype, Table
+from preprocess.tensors.samples import make_sample, open_source
 from vidom.errors import BadData, UsageError
 from vidom.formats.recipe import Recipe
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.evaluation import evaluation
 from benchmarks.evaluation_sides import Case, Sides, command, repeated
-from preprocess.annotations import read_annotations
+from preprocess.datasets.annotations import read_annotations
 from vidom.errors import UsageError
 from vidom.formats.recipe import load_recipe
 

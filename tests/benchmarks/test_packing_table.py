@@ -9,7 +9,7 @@ import pytest
 from benchmarks import packing_ways
 from benchmarks.packing import packing
 from benchmarks.packing_ways import frame_folders, plain_by_crop, plain_sample
-from preprocess.frames import RawFrames
+from preprocess.sources.frames import RawFrames
 from vidom.errors import JudgementFailed, UsageError
 from vidom.formats.recipe import load_recipe
 

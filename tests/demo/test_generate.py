@@ -13,9 +13,9 @@ from demo.drawing import draw_frames
 from demo.generate import generate, main, scene_of
 from demo.layout import Layout
 from demo.motion import MOTIONS, label_names
-from preprocess.annotations import read_annotations
+from preprocess.datasets.annotations import read_annotations
 from preprocess.prepare import prepare
-from preprocess.video import VideoFile
+from preprocess.sources.video import VideoFile
 from vidom.errors import UsageError
 
 

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from infer.bench import infer
 from infer.evaluate import Evaluation, evaluate
 from postprocess.score import score
-from preprocess.annotations import read_annotations
+from preprocess.datasets.annotations import read_annotations
 from preprocess.pack import pack
-from preprocess.samples import make_sample, open_source
+from preprocess.tensors.samples import make_sample, open_source
 from vidom.formats.recipe import Recipe, load_recipe
 
 FRAMES = Path(__file__).resolve().parents[1] / "fixtures" / "synth"

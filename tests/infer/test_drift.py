@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, save
 from PIL import Image
 
 from infer.drift import drift, main
-from preprocess.alternatives import ALTERNATIVES, alternatives_to
+from preprocess.tensors.alternatives import ALTERNATIVES, alternatives_to
 from vidom.errors import BadData, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infer.evaluation.jobs import Job, batches_of, half_width, quotas, stratified
-from preprocess.annotations import Annotation
+from preprocess.datasets.annotations import Annotation
 from vidom.errors import UsageError
 
 

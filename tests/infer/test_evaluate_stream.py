@@ -12,7 +12,7 @@ import pytest
 from infer.evaluation.jobs import Job, batches_of
 from infer.evaluation.record import Row, RowRecord, read_rows
 from infer.evaluation.stream import SharedBuffers, TensorStream
-from preprocess.annotations import Annotation
+from preprocess.datasets.annotations import Annotation
 from vidom.errors import Lacking
 
 

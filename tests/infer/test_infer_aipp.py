@@ -16,10 +16,10 @@ from infer.engine import open_engine
 from infer.evaluate import evaluate
 from infer.evaluation.record import RECORD_NAME, read_rows
 from infer.one_video import sample_scores
-from preprocess.annotations import Annotation
+from preprocess.datasets.annotations import Annotation
 from preprocess.pack import main as pack_command
 from preprocess.pack import pack
-from preprocess.samples import make_sample, open_source
+from preprocess.tensors.samples import make_sample, open_source
 from vidom.errors import UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.engine_outputs import read_output, read_summary

@@ -10,8 +10,8 @@ import torch
 
 from export.to_onnx import build_deployable, to_onnx
 from infer.predict import main, predict
-from preprocess.samples import make_sample
-from preprocess.video import VideoFile
+from preprocess.sources.video import VideoFile
+from preprocess.tensors.samples import make_sample
 from vidom.errors import BadData, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 

@@ -29,8 +29,8 @@ from networks.checkpoints.checkpoint import load_state, read_mmaction2, save_mma
 from networks.i3d import I3D
 from networks.seeded import seeded_state_dict
 from networks.tsm import TSM
-from preprocess.clips import clip_views, read_clips
-from preprocess.frames import RawFrames
+from preprocess.sources.frames import RawFrames
+from preprocess.tensors.clips import clip_views, read_clips
 from vidom.errors import BadData, UsageError
 from vidom.formats.views import ViewPlan
 

@@ -13,8 +13,8 @@ from paddle_fill import fill
 
 from export.deployable import Deployable
 from networks.build import build_network
-from preprocess.annotations import Annotation
-from preprocess.samples import make_sample, open_source
+from preprocess.datasets.annotations import Annotation
+from preprocess.tensors.samples import make_sample, open_source
 from vidom.formats.recipe import load_recipe
 
 TOLERANCE = 5e-6

@@ -25,8 +25,8 @@ from networks.checkpoints.mindspore_weights import mindspore_key
 from networks.same_pool import max_pool_same_upper
 from networks.seeded import seeded_state_dict
 from networks.stnet import StNet
-from preprocess.frame_pack import PackedFrames
-from preprocess.samples import make_sample
+from preprocess.sources.frame_pack import PackedFrames
+from preprocess.tensors.samples import make_sample
 from vidom.errors import UsageError
 from vidom.formats.recipe import load_recipe
 

@@ -13,7 +13,7 @@ import torch
 from export.to_onnx import build_deployable, to_onnx
 from infer.bench import infer
 from postprocess.score import main as score
-from preprocess.mindspore_310 import lay_out
+from preprocess.layout_310 import lay_out
 from preprocess.pack import pack
 from vidom.errors import BadData, UsageError
 from vidom.formats.clip_store import ClipStore

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.annotations import Annotation, read_annotations
-from preprocess.frames import RawFrames
-from preprocess.samples import open_source
-from preprocess.video import VideoFile
+from preprocess.datasets.annotations import Annotation, read_annotations
+from preprocess.sources.frames import RawFrames
+from preprocess.sources.video import VideoFile
+from preprocess.tensors.samples import open_source
 from vidom.errors import BadData
 
 

@@ -13,7 +13,7 @@ import pytest
 from small_videos import cut, write_video, write_without_frames
 
 from preprocess.audit import audit, main
-from preprocess.frame_folders import frame_numbers
+from preprocess.sources.frame_folders import frame_numbers
 from vidom.errors import BadData, UsageError
 
 

@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.clips import clip_views, read_clips
-from preprocess.crops import short_side_size
-from preprocess.frames import FrameSource, RawFrames
-from preprocess.pipelines import frame_positions
-from preprocess.pixels import Image, resize
-from preprocess.samples import make_sample
+from preprocess.sources.frames import FrameSource, RawFrames
+from preprocess.tensors.clips import clip_views, read_clips
+from preprocess.tensors.crops import short_side_size
+from preprocess.tensors.pipelines import frame_positions
+from preprocess.tensors.pixels import Image, resize
+from preprocess.tensors.samples import make_sample
 from vidom.errors import BadData
 from vidom.formats.crop_boxes import three_crop
 from vidom.formats.views import ViewPlan

@@ -8,8 +8,8 @@ import av
 import pytest
 from small_videos import write_video
 
-from preprocess.container_end import missing_bytes
-from preprocess.video import VideoFile
+from preprocess.sources.container_end import missing_bytes
+from preprocess.sources.video import VideoFile
 from vidom.errors import BadData
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.crops import multi_scale_crop, short_side_size, ten_crop
+from preprocess.tensors.crops import multi_scale_crop, short_side_size, ten_crop
 from vidom.errors import UsageError
 from vidom.formats.crop_boxes import center_crop, three_crop
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from small_videos import cut, opencv_frames, tree, write_video, write_without_frames
 
-from preprocess.decoding import decode
-from preprocess.extraction import ExtractionJob, ExtractionSettings, extract_frames, new_size
+from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings, extract_frames, new_size
+from preprocess.sources.decoding import decode
 from vidom.errors import BadData, UsageError
 
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.frames import RawFrames, decode_jpeg
-from preprocess.samples import make_sample
+from preprocess.sources.frames import RawFrames, decode_jpeg
+from preprocess.tensors.samples import make_sample
 from vidom.errors import BadData
 from vidom.formats.views import ViewPlan
 

@@ -18,9 +18,9 @@ from view_recipes import FRAMES, NAMES, VIEWS, packed, write_list, write_recipes
 
 from export.to_onnx import main as to_onnx
 from infer.inputs import natural_key
-from preprocess.clips import read_clips
-from preprocess.frames import RawFrames
 from preprocess.pack import pack
+from preprocess.sources.frames import RawFrames
+from preprocess.tensors.clips import read_clips
 from vidom.errors import BadData, UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import load_recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from preprocess.pixels import pixel_table, resize, split_planes, write_crop
+from preprocess.tensors.pixels import pixel_table, resize, split_planes, write_crop
 from vidom.formats.crop_boxes import Box
 
 

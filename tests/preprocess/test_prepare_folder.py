@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_videos import tree, write_video
 
-from preprocess.annotations import read_annotations
+from preprocess.datasets.annotations import read_annotations
 from preprocess.pack import pack
 from preprocess.prepare import prepare
 from vidom.errors import BadData, UsageError

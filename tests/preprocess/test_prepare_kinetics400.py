@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from small_videos import cut, tree, write_video, write_without_frames
 
-from preprocess.frame_pack import read_frame_pack
-from preprocess.layouts.dataset import Source
-from preprocess.layouts.kinetics400 import locate_kinetics400
+from preprocess.datasets.dataset import Source
+from preprocess.datasets.kinetics400 import locate_kinetics400
+from preprocess.datasets.pack_lists import read_pack_annotations
 from preprocess.pack import pack
-from preprocess.pack_lists import read_pack_annotations
 from preprocess.prepare import main, prepare
+from preprocess.sources.frame_pack import read_frame_pack
 from vidom.errors import BadData, UsageError
 from vidom.formats.recipe import load_recipe, recipe_folder
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from small_videos import cut, tree, write_video
 
-import preprocess.extraction_run as extraction_run
-from preprocess.extraction import ExtractionJob, ExtractionSettings
-from preprocess.extraction_run import extract_all
+import preprocess.datasets.extraction_run as extraction_run
+from preprocess.datasets.extraction_run import extract_all
+from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings
 from preprocess.prepare import prepare
 from vidom.errors import BadData, Lacking, UsageError
 from vidom.parallel.workers import each_finished

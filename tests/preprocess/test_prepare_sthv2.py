@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from small_videos import cut, tree, write_video
 
-from preprocess.annotations import read_annotations
-from preprocess.flips import flip_pairs
+from preprocess.datasets.annotations import read_annotations
+from preprocess.datasets.flips import flip_pairs
 from preprocess.pack import pack
 from preprocess.prepare import main, prepare
 from vidom.errors import BadData, UsageError
@@ -138,7 +138,9 @@ def test_an_archive_is_unpacked_once(
     split_archive(miniature, tmp_path)
     shutil.copytree(miniature / "annotations", tmp_path / "annotations")
     prepare(dataset="sthv2", src=tmp_path, out=tmp_path / "out", num_classes=3)
-    monkeypatch.setattr("preprocess.archives.tar_members", lambda *_, **__: pytest.fail("read again"))
+    monkeypatch.setattr(
+        "preprocess.datasets.archives.tar_members", lambda *_, **__: pytest.fail("read again")
+    )
     prepare(dataset="sthv2", src=tmp_path, out=tmp_path / "out", num_classes=3)
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.crops import multi_scale_crop, short_side_size
-from preprocess.frames import RawFrames
-from preprocess.pipelines import frame_positions
-from preprocess.pixels import crop, mirror, pixel_table, resize, split_planes, write_crop
-from preprocess.samples import make_sample
-from preprocess.sampling import uniform_test, uniform_train
+from preprocess.sources.frames import RawFrames
+from preprocess.tensors.crops import multi_scale_crop, short_side_size
+from preprocess.tensors.pipelines import frame_positions
+from preprocess.tensors.pixels import crop, mirror, pixel_table, resize, split_planes, write_crop
+from preprocess.tensors.samples import make_sample
+from preprocess.tensors.sampling import uniform_test, uniform_train
 from vidom.formats.crop_boxes import Box, center_crop, crop_boxes, three_crop
 from vidom.formats.views import ViewPlan
 

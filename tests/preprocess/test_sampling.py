@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocess.sampling import dense_test, dense_train, uniform_test, uniform_train
+from preprocess.tensors.sampling import dense_test, dense_train, uniform_test, uniform_train
 
 TRUTHS = Path(__file__).parents[1] / "fixtures" / "mmaction2"
 MODES: dict[str, dict[str, Any]] = json.loads((TRUTHS / "sampling_modes.json").read_text())["modes"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.archives import archive_parts, unpack_videos
-from preprocess.tar_stream import tar_members
+from preprocess.datasets.archives import archive_parts, unpack_videos
+from preprocess.datasets.tar_stream import tar_members
 from vidom.errors import BadData, Lacking
 
 
@@ -119,7 +119,7 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_single_giant_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preprocess.archives._MAX_VIDEO", 4)
+    monkeypatch.setattr("preprocess.datasets.archives._MAX_VIDEO", 4)
     parts = write_parts(tmp_path, archive(member("0.webm", b"12345")))
     with pytest.raises(BadData, match="has 5 bytes, more than 4"):
         unpack_videos(parts, tmp_path / "out", wanted={"0"}, suffix=".webm")
@@ -165,7 +165,7 @@ def test_a_killed_unpacking_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_small_disk_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preprocess.archives.free_bytes", lambda _: 10)
+    monkeypatch.setattr("preprocess.datasets.archives.free_bytes", lambda _: 10)
     parts = write_parts(tmp_path, archive(member("0.webm")))
     with pytest.raises(Lacking, match="needs .* only 10 B are free"):
         unpack_videos(parts, tmp_path / "out", wanted={"0"}, suffix=".webm")

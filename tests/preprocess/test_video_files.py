@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.samples import make_sample
-from preprocess.video import VideoFile
+from preprocess.sources.video import VideoFile
+from preprocess.tensors.samples import make_sample
 from vidom.errors import BadData
 from vidom.formats.views import ViewPlan
 
@@ -115,7 +115,7 @@ def test_rotation_is_honoured(tmp_path: Path, matrix: tuple[int, int, int, int])
 def test_a_video_too_long_to_keep_is_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "v.mp4", codec="libx264")
     kept = make_sample(VideoFile(path), PLAN)
-    monkeypatch.setattr("preprocess.video._KEPT_BYTES", 50_000)
+    monkeypatch.setattr("preprocess.sources.video._KEPT_BYTES", 50_000)
     again = make_sample(VideoFile(path), PLAN)
     np.testing.assert_array_equal(kept.tensor, again.tensor)
     assert kept.frames == again.frames == (2, 7, 12, 17, 0, 5, 10, 15)

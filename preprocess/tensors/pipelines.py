@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.crops import short_side_size
-from preprocess.frames import FrameSource, check_frame_size, decode_jpeg
-from preprocess.paddle_views import uniform_middles
-from preprocess.pillow_pixels import (
+from preprocess.sources.frames import FrameSource, check_frame_size, decode_jpeg
+from preprocess.tensors.crops import short_side_size
+from preprocess.tensors.pillow_pixels import (
     decode_with_pillow,
     four_by_three,
     resize_with_pillow,
     unit_pixel_table,
 )
-from preprocess.pixels import Dtype, Image, Table, pixel_table, resize
-from preprocess.sampling import dense_test, uniform_test
-from preprocess.stnet import segment_runs
+from preprocess.tensors.pixels import Dtype, Image, Table, pixel_table, resize
+from preprocess.tensors.sampling import dense_test, uniform_test
+from preprocess.tensors.sampling_mindspore import segment_runs
+from preprocess.tensors.sampling_paddlevideo import uniform_middles
 from vidom.errors import BadData
 from vidom.formats.views import Pipeline, ViewPlan
 

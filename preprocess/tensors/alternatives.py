@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
-from preprocess.decoding import decode
-from preprocess.frames import FrameSource
-from preprocess.pillow_pixels import resize_with_pillow
-from preprocess.pipelines import jpeg_decoder, resized_frames
-from preprocess.pixels import Image, resize
-from preprocess.video import VideoFile
+from preprocess.sources.decoding import decode
+from preprocess.sources.frames import FrameSource
+from preprocess.sources.video import VideoFile
+from preprocess.tensors.pillow_pixels import resize_with_pillow
+from preprocess.tensors.pipelines import jpeg_decoder, resized_frames
+from preprocess.tensors.pixels import Image, resize
 from vidom.errors import BadData, UsageError
 from vidom.formats.views import ViewPlan
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.frames import check_frame_size
-from preprocess.video import DEMUXER_OPTIONS, ShownPicture, VideoFile
+from preprocess.sources.frames import check_frame_size
+from preprocess.sources.video import DEMUXER_OPTIONS, ShownPicture, VideoFile
 from vidom.errors import BadData, UsageError
 
 __all__ = ["Decoder", "at_constant_rate", "decode", "decoder_version"]

@@ -1,8 +1,8 @@
 """Which frames the test pipelines of PaddleVideo's PP-TSM take.
 
 `Sampler` of `paddlevideo/loader/pipelines/sample.py`. Its dense sampling takes the frames that
-`preprocess.sampling.dense_test` takes; what else they share with other pipelines built on Pillow stands in
-`preprocess.pillow_pixels`, the crops in `vidom.formats.crop_boxes`.
+`preprocess.tensors.sampling.dense_test` takes; what else they share with other pipelines built on Pillow stands in
+`preprocess.tensors.pillow_pixels`, the crops in `vidom.formats.crop_boxes`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from preprocess.extraction import Extracted, ExtractionJob, ExtractionSettings, extract_frames
-from preprocess.frame_folders import frame_numbers
+from preprocess.datasets.frame_extraction import Extracted, ExtractionJob, ExtractionSettings, extract_frames
+from preprocess.sources.frame_folders import frame_numbers
 from vidom.command import log
 from vidom.errors import BadData, Lacking, UsageError
 from vidom.files import append_line, free_bytes, human_bytes, read_json_lines, write_text

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.annotations import Annotation
-from preprocess.frame_pack import PackedFrames
-from preprocess.frames import FrameSource, RawFrames
-from preprocess.pipelines import frame_positions, jpeg_decoder, lookup_table, resized_frames
-from preprocess.pixels import Dtype, Planes, Tensor, split_planes, write_crop
-from preprocess.video import VideoFile
+from preprocess.datasets.annotations import Annotation
+from preprocess.sources.frame_pack import PackedFrames
+from preprocess.sources.frames import FrameSource, RawFrames
+from preprocess.sources.video import VideoFile
+from preprocess.tensors.pipelines import frame_positions, jpeg_decoder, lookup_table, resized_frames
+from preprocess.tensors.pixels import Dtype, Planes, Tensor, split_planes, write_crop
 from vidom.errors import BadData
 from vidom.formats.crop_boxes import Box, crop_boxes
 from vidom.formats.views import Pipeline, ViewPlan

@@ -1,4 +1,4 @@
-"""Lay out a clip store as MindSpore's 310 guide does: `python preprocess/mindspore_310.py --store S --output_dir D`.
+"""Lay out a clip store as MindSpore's 310 guide does: `python preprocess/layout_310.py --store S --output_dir D`.
 
 D/data/stnet_data_bs1_0.bin ...   one float32 sample each
 D/label_ids.npy                   int32 [samples, 1]

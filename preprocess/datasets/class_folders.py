@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from preprocess.layouts.dataset import DataSet, Entry, Source, Split, read_class_list, unique_entries
+from preprocess.datasets.dataset import DataSet, Entry, Source, Split, read_class_list, unique_entries
 from vidom.errors import BadData, UsageError
 
 __all__ = ["locate_class_folders"]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from preprocess.tar_stream import TarMember, tar_members
+from preprocess.datasets.tar_stream import TarMember, tar_members
 from vidom.command import log
 from vidom.errors import BadData, Lacking
 from vidom.files import atomic_path, free_bytes, human_bytes, read_json, write_json

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.decoding import Decoder, decode, decoder_version
-from preprocess.frame_folders import frame_numbers
-from preprocess.frames import check_frame_size
+from preprocess.sources.decoding import Decoder, decode, decoder_version
+from preprocess.sources.frame_folders import frame_numbers
+from preprocess.sources.frames import check_frame_size
 from vidom.errors import BadData, UsageError
 from vidom.files import TEMP_SUFFIX
 

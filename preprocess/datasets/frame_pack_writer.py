@@ -6,8 +6,8 @@ import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocess.extraction import FRAME_TEMPLATE
-from preprocess.prepared import PreparedSplit
+from preprocess.datasets.frame_extraction import FRAME_TEMPLATE
+from preprocess.datasets.prepared import PreparedSplit
 from vidom.errors import BadData
 from vidom.files import TEMP_SUFFIX, write_bytes, write_json
 from vidom.parallel.ray_cluster import RayCluster

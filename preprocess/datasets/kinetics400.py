@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from preprocess.layouts.dataset import (
+from preprocess.datasets.dataset import (
     DataSet,
     Entry,
     Source,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from preprocess.annotations import Annotation
-from preprocess.frame_pack import read_pack_label
+from preprocess.datasets.annotations import Annotation
+from preprocess.sources.frame_pack import read_pack_label
 from vidom.errors import BadData
 from vidom.files import read_json
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.frames import FrameSource
-from preprocess.pipelines import frame_positions, lookup_table, resized_frames
-from preprocess.pixels import Dtype, Table, Tensor, split_planes, write_crop
+from preprocess.sources.frames import FrameSource
+from preprocess.tensors.pipelines import frame_positions, lookup_table, resized_frames
+from preprocess.tensors.pixels import Dtype, Table, Tensor, split_planes, write_crop
 from vidom.formats.crop_boxes import Box, crop_boxes
 from vidom.formats.views import ViewPlan
 

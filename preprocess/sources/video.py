@@ -14,9 +14,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from preprocess.container_end import missing_bytes
-from preprocess.frames import check_frame_size
-from preprocess.pixels import Image
+from preprocess.sources.container_end import missing_bytes
+from preprocess.sources.frames import check_frame_size
+from preprocess.tensors.pixels import Image
 from vidom.errors import BadData
 
 __all__ = ["DEMUXER_OPTIONS", "ShownPicture", "VideoFile"]

@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from preprocess.pillow_pixels import decode_with_pillow
-from preprocess.pixels import Image
+from preprocess.tensors.pillow_pixels import decode_with_pillow
+from preprocess.tensors.pixels import Image
 from vidom.errors import BadData
 
 __all__ = ["FramePack", "PackedFrames", "read_frame_pack", "read_pack_label"]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from preprocess.archives import archive_parts, unpack_videos
-from preprocess.layouts.dataset import DataSet, Entry, Source, Split, find_file, unique_entries
+from preprocess.datasets.archives import archive_parts, unpack_videos
+from preprocess.datasets.dataset import DataSet, Entry, Source, Split, find_file, unique_entries
 from vidom.errors import BadData, UsageError
 from vidom.files import read_json
 

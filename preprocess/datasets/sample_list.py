@@ -11,8 +11,8 @@ from pathlib import Path
 
 import cv2
 
-from preprocess.annotations import Annotation, read_annotations
-from preprocess.pack_lists import read_pack_annotations
+from preprocess.datasets.annotations import Annotation, read_annotations
+from preprocess.datasets.pack_lists import read_pack_annotations
 from vidom.errors import UsageError
 from vidom.formats.recipe import Recipe
 

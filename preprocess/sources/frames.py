@@ -10,7 +10,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from preprocess.pixels import Image
+from preprocess.tensors.pixels import Image
 from vidom.errors import BadData
 
 __all__ = ["MAX_PIXELS", "MAX_SIDE", "FrameSource", "RawFrames", "check_frame_size", "decode_jpeg"]

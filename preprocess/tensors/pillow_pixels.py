@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
-from preprocess.frames import check_frame_size
-from preprocess.pixels import Image
+from preprocess.sources.frames import check_frame_size
+from preprocess.tensors.pixels import Image
 from vidom.errors import BadData
 
 __all__ = [

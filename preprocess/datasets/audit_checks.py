@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from preprocess.annotations import Annotation
-from preprocess.frame_folders import FrameNumbers, frame_numbers
-from preprocess.frames import RawFrames
-from preprocess.video import VideoFile
+from preprocess.datasets.annotations import Annotation
+from preprocess.sources.frame_folders import FrameNumbers, frame_numbers
+from preprocess.sources.frames import RawFrames
+from preprocess.sources.video import VideoFile
 from vidom.errors import BadData
 
 __all__ = ["WARNINGS", "AuditJob", "Problem", "ProblemKind", "check_sample"]

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from preprocess.extraction import Extracted
-from preprocess.flips import flip_pairs
-from preprocess.layouts.dataset import DataSet, Entry, Split
+from preprocess.datasets.dataset import DataSet, Entry, Split
+from preprocess.datasets.flips import flip_pairs
+from preprocess.datasets.frame_extraction import Extracted
 from vidom.files import write_json, write_text
 
 __all__ = [
