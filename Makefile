@@ -119,7 +119,7 @@ $(SURGEON)/.ready: requirements-surgeon.lock
 	  echo "auto-optimizer needs ONNX Runtime 1.15, which is there for Python 3.8 to 3.11; $(PYTHON) is $$($(PYTHON) -V 2>&1). Type: make surgeon PYTHON=python3.11" >&2; exit 3; }
 	$(PYTHON) -m venv --clear $(SURGEON)
 	$(SURGEON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-surgeon.lock
-	$(SURGEON)/bin/python export/surgeon_bridge.py
+	$(SURGEON)/bin/python export/auto_optimizer/bridge.py
 	@touch $@
 
 lock: ## resolve requirements.lock and requirements-extras.lock anew for all Pythons and both processors (needs uv)

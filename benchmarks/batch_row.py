@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime
 
+from export.build_record import code_digest
 from export.deployable import InputDtype
 from export.modify_onnx import modify_onnx
-from export.record import code_digest
 from export.surgery import Target
 from export.to_onnx import to_onnx
 from infer.bench import infer

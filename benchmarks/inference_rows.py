@@ -13,8 +13,8 @@ import numpy.typing as npt
 from benchmarks.inference_ways import Subject, Way, opened, ways_of
 from benchmarks.measuring.node_time import non_convolution_share
 from benchmarks.measuring.rotation import rotate_opened
-from export.surgery.census import census
 from export.surgery.model_file import load_model
+from export.surgery.operator_counts import census
 from export.tracing import INPUT_NAME
 from infer.precision_check import compare_rows
 from vidom.command import log

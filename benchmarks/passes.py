@@ -14,10 +14,10 @@ from benchmarks.measuring.report import Bar, Cell, Report, Table, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.naive_graph import naive_graph
 from export.surgery import PASSES, Target, model_bytes, run_passes
-from export.surgery.census import census
-from export.surgery.contract import TARGETS
-from export.surgery.equivalence import prove_equal
 from export.surgery.model_file import load_model
+from export.surgery.operator_counts import census
+from export.surgery.pass_types import TARGETS
+from export.verification.equivalence import prove_equal
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode
 from vidom.files import write_bytes

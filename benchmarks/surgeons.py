@@ -13,11 +13,11 @@ from pathlib import Path
 from benchmarks.measuring.graph_times import measured_times, sample_of
 from benchmarks.measuring.report import Report, write_report
 from benchmarks.surgeons_report import CONTROL, Graph, surgeons_report
+from export.auto_optimizer.external_optimizer import find_surgeon
+from export.build_record import read_record
 from export.modify_onnx import modify_onnx
-from export.record import read_record
-from export.second_surgeon import find_surgeon
-from export.surgery.census import census
 from export.surgery.model_file import load_model
+from export.surgery.operator_counts import census
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
 

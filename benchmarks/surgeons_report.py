@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.measuring.report import Bar, Cell, Report, Table
 from benchmarks.measuring.settings import machine_state
-from export.surgery.census import Census
-from export.surgery.equivalence import Difference
+from export.surgery.operator_counts import Census
+from export.verification.equivalence import Difference
 from vidom.files import sha256_file
 
 __all__ = ["CONTROL", "Graph", "surgeons_report"]

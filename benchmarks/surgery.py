@@ -14,8 +14,8 @@ from benchmarks.measuring.report import Cell, Report, Table, write_report
 from benchmarks.measuring.settings import machine_state
 from export.lint_onnx import lint_onnx
 from export.modify_onnx import modify_onnx
-from export.surgery.census import census
 from export.surgery.model_file import load_model
+from export.surgery.operator_counts import census
 from export.to_onnx import OPSETS, to_onnx
 from export.verify import verify
 from vidom.command import Parser, log, run

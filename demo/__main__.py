@@ -9,8 +9,8 @@ from pathlib import Path
 
 from demo.frames import draw_frames
 from export.modify_onnx import modify_onnx
-from export.parity import render
 from export.to_onnx import to_onnx
+from export.verification.parity import render
 from export.verify import verify
 from infer.bench import infer
 from infer.performance import InferenceResult

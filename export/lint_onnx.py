@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.cann_versions import parse_cann
+from export.atc.cann_versions import parse_cann
 from export.lint import RULES, Finding, lint, read_subject, summary
 from vidom.command import Parser, run
 from vidom.errors import ExitCode

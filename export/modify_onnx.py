@@ -10,9 +10,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from export.knowledges import chosen_knowledges, knowledge_lines
-from export.record import code_digest, is_fresh, read_record, write_record
-from export.second_surgeon import find_surgeon, operate
+from export.auto_optimizer.external_optimizer import find_surgeon, operate
+from export.auto_optimizer.rules import chosen_knowledges, knowledge_lines
+from export.build_record import code_digest, is_fresh, read_record, write_record
 from export.surgery import (
     AVERAGES,
     PASSES,
@@ -23,10 +23,10 @@ from export.surgery import (
     model_bytes,
     run_passes,
 )
-from export.surgery.census import Census, census
-from export.surgery.equivalence import Difference, Equivalence, prove_equal
 from export.surgery.model_file import load_model
+from export.surgery.operator_counts import Census, census
 from export.surgery.values import batch_of
+from export.verification.equivalence import Difference, Equivalence, prove_equal
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import sha256_file, write_bytes

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.atc import INPUT_FORMATS, AtcOptions, shown
-from export.atc_order import Order, graph_inputs
-from export.atc_precision import PRECISION_MODES, PRECISION_MODES_V2
-from export.atc_process import built_models, judge, run_atc
-from export.cann_versions import parse_cann
+from export.atc.build_order import Order, graph_inputs
+from export.atc.cann_versions import parse_cann
+from export.atc.command_line import INPUT_FORMATS, AtcOptions, shown
+from export.atc.compiler import built_models, judge, run_atc
+from export.atc.precision_option import PRECISION_MODES, PRECISION_MODES_V2
+from export.build_record import is_fresh, write_record
 from export.lint import Subject, lint, read_subject, summary
 from export.lint_onnx import batches
-from export.record import is_fresh, write_record
 from vidom.command import Parser, log, run
 from vidom.errors import JudgementFailed, Lacking, OutsideToolFailed, UsageError
 from vidom.files import sha256_file, write_text

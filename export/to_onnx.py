@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 
+from export.build_record import code_digest, is_fresh, write_record
 from export.deployable import INPUT_DTYPES, Deployable, InputDtype
-from export.record import code_digest, is_fresh, write_record
 from export.tracing import set_batch, traced
 from networks.build import Provenance, load_network
 from vidom.command import Parser, log, run

@@ -14,11 +14,11 @@ import onnxruntime
 import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from export.build_record import read_record, write_record
 from export.deployable import Deployable, InputDtype
-from export.parity import Parity, Tolerance, compare, render
-from export.record import read_record, write_record
 from export.surgery import model_bytes, run_passes
 from export.to_onnx import add_model_options, add_per_view, build_deployable, recipe_of
+from export.verification.parity import Parity, Tolerance, compare, render
 from vidom.command import Parser, log, run
 from vidom.errors import BadData, JudgementFailed
 from vidom.files import sha256_file

@@ -13,8 +13,8 @@ import onnxruntime
 
 from benchmarks.measuring.rotation import rotate
 from export.surgery.model_file import load_model
-from export.surgery.probe import Probe
 from export.surgery.values import batch_of
+from export.verification.probe import Probe
 
 __all__ = ["measured_times", "sample_of"]
 

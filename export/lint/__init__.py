@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from export.lint.contract import Fault, Finding, Rule
 from export.lint.graph_rules import GRAPH_RULES
 from export.lint.operator_rules import OPERATOR_RULES
+from export.lint.rule import Fault, Finding, Rule
 from export.lint.shape_rules import SHAPE_RULES
 from export.lint.subject import Subject, read_subject
 from export.lint.window_rules import WINDOW_RULES

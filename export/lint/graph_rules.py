@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from export.cann_versions import opset_range
-from export.lint.contract import Fault, Rule, Severity
+from export.atc.cann_versions import opset_range
 from export.lint.listed_operators import LISTED
+from export.lint.rule import Fault, Rule, Severity
 from export.lint.subject import Subject, label
 
 __all__ = ["GRAPH_RULES"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from export.lint.contract import Fault, Rule
+from export.lint.rule import Fault, Rule
 from export.lint.subject import Subject, label
 
 __all__ = ["OPERATOR_RULES"]

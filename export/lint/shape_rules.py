@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from export.lint.contract import Fault, Rule, Severity
+from export.lint.rule import Fault, Rule, Severity
 from export.lint.subject import Dims, Subject, label
 
 __all__ = ["SHAPE_RULES"]

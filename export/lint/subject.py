@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from export.cann_versions import Release
+from export.atc.cann_versions import Release
 from export.surgery.model_file import parse_model
 from export.surgery.shapes import resolved
 from vidom.errors import UsageError

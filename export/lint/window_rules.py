@@ -7,7 +7,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from export.lint.contract import Fault, Rule
+from export.lint.rule import Fault, Rule
 from export.lint.subject import Subject, label
 
 __all__ = ["WINDOW_RULES"]

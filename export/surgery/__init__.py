@@ -12,20 +12,20 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from export.surgery.average_early import average_early
-from export.surgery.average_views import average_views
-from export.surgery.census import Census, census, census_table
-from export.surgery.contract import AVERAGES, TARGETS, AverageClips, Options, Pass, Target
-from export.surgery.eliminate_dead import eliminate_dead
-from export.surgery.fold_constants import fold_constants, share_duplicates
-from export.surgery.fold_scale import fold_scale
-from export.surgery.merge_slices import merge_slices
 from export.surgery.model_file import load_model, model_bytes
-from export.surgery.pool_stride import pool_stride
-from export.surgery.set_batch import set_batch
-from export.surgery.split_shift import split_shift
-from export.surgery.time_major import time_major
-from export.surgery.zero_blanks import pad_blanks, zero_blanks
+from export.surgery.operator_counts import Census, census, census_table
+from export.surgery.pass_types import AVERAGES, TARGETS, AverageClips, Options, Pass, Target
+from export.surgery.passes.average_views import average_views
+from export.surgery.passes.dead_nodes import eliminate_dead
+from export.surgery.passes.fold_constants import fold_constants, share_duplicates
+from export.surgery.passes.fold_scale import fold_scale
+from export.surgery.passes.hoist_mean import average_early
+from export.surgery.passes.merge_slices import merge_slices
+from export.surgery.passes.push_stride import pool_stride
+from export.surgery.passes.set_batch import set_batch
+from export.surgery.passes.split_shift import split_shift
+from export.surgery.passes.time_major import time_major
+from export.surgery.passes.zero_blocks import pad_blanks, zero_blanks
 from vidom.errors import UsageError
 
 __all__ = [

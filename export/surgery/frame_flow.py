@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from export.surgery.average_views import reduced_axes
-from export.surgery.merge_slices import cuts_of
+from export.surgery.passes.average_views import reduced_axes
+from export.surgery.passes.merge_slices import cuts_of
 from export.surgery.time_shift import TimeShift
 from export.surgery.values import data_input, integers, only_use, opset, static_dims
 

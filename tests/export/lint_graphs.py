@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from export.cann_versions import parse_cann
+from export.atc.cann_versions import parse_cann
 from export.lint import Finding, lint, read_subject
 
 Array = np.ndarray[Any, Any]

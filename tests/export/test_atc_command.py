@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.atc import AtcOptions, GraphInput, atc_command, shown
+from export.atc.command_line import AtcOptions, GraphInput, atc_command, shown
 from vidom.errors import UsageError
 
 CLIPS = GraphInput("clips", (8, 48, 3, 256, 256))

@@ -7,7 +7,7 @@ import re
 import pytest
 from atc_texts import TEXTS
 
-from export.atc_errors import explain, find_errors
+from export.atc.error_codes import explain, find_errors
 
 
 @pytest.mark.parametrize(("line", "word"), TEXTS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lint_graphs import found, names
 
-from export.cann_versions import opset_range, parse_cann
+from export.atc.cann_versions import opset_range, parse_cann
 from export.lint import RULES
 from vidom.errors import BadData, UsageError
 

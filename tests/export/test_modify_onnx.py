@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 from surgery_graphs import noise, ops, run, shift_graph
 
 import export.surgery
-from export.knowledges import KNOWLEDGES
+from export.auto_optimizer.rules import KNOWLEDGES
+from export.build_record import read_record
 from export.modify_onnx import main, modify_onnx
-from export.record import read_record
 from export.surgery import Pass
-from export.surgery.contract import Options
 from export.surgery.model_file import load_model
+from export.surgery.pass_types import Options
 from export.surgery.values import batch_of
 from vidom.errors import BadData, UsageError, UserError
 from vidom.files import sha256_file

@@ -15,7 +15,7 @@ import pytest
 from surgeon_venv import REPOSITORY, make, surgeon_python
 from surgery_graphs import graph, noise, ops, run, shift_graph, skeleton
 
-from export.knowledges import KNOWLEDGES
+from export.auto_optimizer.rules import KNOWLEDGES
 from export.modify_onnx import main
 from export.surgery.model_file import load_model
 from vidom.errors import OutsideToolFailed

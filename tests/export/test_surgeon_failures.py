@@ -10,8 +10,8 @@ import pytest
 from surgeon_standin import StandIn
 from surgery_graphs import shift_graph
 
+from export.build_record import read_record
 from export.modify_onnx import main
-from export.record import read_record
 from export.surgery.model_file import load_model
 from vidom.errors import Lacking, OutsideToolFailed, UsageError
 
@@ -104,7 +104,7 @@ def test_no_interpreter(exported: Path, tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(Lacking, match=r"SURGEON_PYTHON names.*make surgeon"):
         main(command(exported, "--with", "auto-optimizer"))
     monkeypatch.delenv("SURGEON_PYTHON")
-    monkeypatch.setattr("export.second_surgeon._REPOSITORY", tmp_path)
+    monkeypatch.setattr("export.auto_optimizer.external_optimizer._REPOSITORY", tmp_path)
     with pytest.raises(Lacking, match=r"\.venv-surgeon/bin/python.*make surgeon"):
         main(command(exported, "--with", "auto-optimizer"))
 

@@ -15,8 +15,8 @@ import pytest
 from surgery_graphs import noise, ops, run, shift_graph, skeleton, slices_of_slices, torch_graph
 
 from export.surgery import model_bytes, run_passes
-from export.surgery.equivalence import prove_equal
 from export.surgery.model_file import parse_model
+from export.verification.equivalence import prove_equal
 from networks.tsm import TSM
 
 SKELETONS = Path(__file__).parents[1] / "fixtures" / "onnx_skeletons"

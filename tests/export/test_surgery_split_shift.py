@@ -12,8 +12,8 @@ from surgery_graphs import noise, ops, run
 
 from export.surgery import model_bytes, run_passes
 from export.surgery.channel_streams import find_shifted_convs
-from export.surgery.equivalence import prove_equal
 from export.surgery.shapes import resolved
+from export.verification.equivalence import prove_equal
 from vidom.errors import UsageError
 
 

@@ -13,10 +13,10 @@ from surgery_graphs import ops, shift_graph
 
 from export.lint import lint, read_subject
 from export.surgery import model_bytes, run_passes
-from export.surgery.contract import Target
-from export.surgery.equivalence import prove_equal
+from export.surgery.pass_types import Target
 from export.surgery.shapes import resolved
 from export.surgery.time_shift import Part, find_time_shifts
+from export.verification.equivalence import prove_equal
 from vidom.errors import BadData
 
 BEFORE = ("set-batch", "fold-constants", "share-duplicates", "pad-blanks", "merge-slices")

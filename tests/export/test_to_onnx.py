@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from export.record import read_record
+from export.build_record import read_record
 from export.to_onnx import build_deployable, main, to_onnx
 from vidom.errors import BadData, UsageError
 from vidom.formats.recipe import Recipe, load_recipe

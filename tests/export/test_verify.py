@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from export.build_record import read_record
 from export.modify_onnx import modify_onnx
-from export.parity import Tolerance, compare, render
-from export.record import read_record
 from export.surgery import Target
 from export.to_onnx import build_deployable, to_onnx
+from export.verification.parity import Tolerance, compare, render
 from export.verify import main, verify
 from networks.checkpoints.checkpoint import save_mmaction2
 from vidom.errors import BadData, JudgementFailed

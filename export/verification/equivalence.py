@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from export.surgery.contract import AverageClips
-from export.surgery.probe import Probe, Rows, logits_of
+from export.surgery.pass_types import AverageClips
+from export.verification.probe import Probe, Rows, logits_of
 from vidom.errors import BadData
 
 __all__ = ["TOLERANCE", "Difference", "Equivalence", "prove_equal"]

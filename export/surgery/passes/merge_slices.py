@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from export.surgery.contract import Options
+from export.surgery.pass_types import Options
 from export.surgery.shapes import resolved
 from export.surgery.values import add_constant, drop_unused, integers
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.atc_errors import explain
+from export.atc.error_codes import explain
 from vidom.errors import OutsideToolFailed
 from vidom.system.external_run import Job, run_streamed
 

@@ -16,7 +16,7 @@ from export.surgery.channel_streams import (
     is_dense,
     stream_of,
 )
-from export.surgery.contract import Options
+from export.surgery.pass_types import Options
 from export.surgery.shapes import record_shapes, resolved
 from export.surgery.values import add_constant, constant, drop_unused, insert_node
 

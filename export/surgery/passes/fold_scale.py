@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from export.surgery.contract import Options
+from export.surgery.pass_types import Options
 from export.surgery.shapes import resolved
 from export.surgery.values import (
     add_constant,

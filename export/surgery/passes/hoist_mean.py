@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from export.surgery.average_views import reduced_axes
-from export.surgery.contract import Options
+from export.surgery.pass_types import Options
+from export.surgery.passes.average_views import reduced_axes
 from export.surgery.shapes import record_shapes, resolved
 from export.surgery.values import (
     add_constant,

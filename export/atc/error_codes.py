@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from export.atc_advice import ADVICE, UNCODED, UNKNOWN, Advice
+from export.atc.advice import ADVICE, UNCODED, UNKNOWN, Advice
 
 __all__ = ["AtcError", "explain", "find_errors"]
 

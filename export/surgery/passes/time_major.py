@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from export.surgery.contract import Options
 from export.surgery.frame_flow import FrameMean, frame_means
+from export.surgery.pass_types import Options
 from export.surgery.shapes import record_shapes, resolved
 from export.surgery.time_shift import Part, TimeShift, find_time_shifts
 from export.surgery.values import add_constant, data_input, drop_unused, insert_mean, insert_node, static_dims

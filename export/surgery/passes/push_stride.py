@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from export.surgery.contract import Options
+from export.surgery.pass_types import Options
 from export.surgery.shapes import record_shapes
 from export.surgery.values import drop_unused, only_use
 

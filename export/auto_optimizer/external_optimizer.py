@@ -16,18 +16,18 @@ from typing import Any
 
 import onnx_ir as ir
 
-from export.surgeon_bridge import LACKS_AUTO_OPTIMIZER
-from export.surgery.contract import Options
-from export.surgery.eliminate_dead import eliminate_dead
+from export.auto_optimizer.bridge import LACKS_AUTO_OPTIMIZER
 from export.surgery.model_file import model_bytes, parse_model
+from export.surgery.pass_types import Options
+from export.surgery.passes.dead_nodes import eliminate_dead
 from vidom.errors import BadData, Lacking, OutsideToolFailed
 from vidom.files import read_json
 from vidom.system.external_run import Ended, Job, run_streamed
 
 __all__ = ["Operation", "find_surgeon", "operate"]
 
-_REPOSITORY = Path(__file__).resolve().parents[1]
-_BRIDGE = Path(__file__).resolve().with_name("surgeon_bridge.py")
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_BRIDGE = Path(__file__).resolve().with_name("bridge.py")
 _MENTIONED_LINES = 3
 
 

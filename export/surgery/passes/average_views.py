@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from export.surgery.contract import Options
+from export.surgery.pass_types import Options
 from export.surgery.shapes import record_shapes, resolved
 from export.surgery.values import (
     add_constant,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from export.atc_precision import precision_word
-from export.cann_versions import Release
+from export.atc.cann_versions import Release
+from export.atc.precision_option import precision_word
 from vidom.errors import UsageError
 
 __all__ = ["INPUT_FORMATS", "AtcOptions", "GraphInput", "atc_command", "shown"]

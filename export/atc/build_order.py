@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from export.atc import AtcOptions, GraphInput, atc_command
-from export.cann_versions import Release
-from export.commands import commands_script
+from export.atc.cann_versions import Release
+from export.atc.command_line import AtcOptions, GraphInput, atc_command
+from export.atc.commands_script import commands_script
 from export.lint import Subject
 from vidom.errors import UsageError
 from vidom.files import write_text
@@ -101,7 +101,7 @@ class Order:
         return commands_script(
             command=self.command(folder),
             name=self.om.stem,
-            vidom=os.path.relpath(Path(__file__).resolve().parents[1], folder),
+            vidom=os.path.relpath(Path(__file__).resolve().parents[2], folder),
             profiles=self.options.dynamic_batch_size,
             samples=self.samples,
         )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from export.surgery.contract import Options
+from export.surgery.pass_types import Options
 from export.surgery.shapes import resolved
 from export.surgery.values import add_constant, constant, drop_unused, fresh_name, opset, static_dims
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from export.atc import shown
+from export.atc.command_line import shown
 
 __all__ = ["commands_script"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from export.cann_versions import Release, knows_precision_mode_v2
+from export.atc.cann_versions import Release, knows_precision_mode_v2
 from vidom.errors import UsageError
 
 __all__ = ["PRECISION_MODES", "PRECISION_MODES_V2", "precision_word"]
