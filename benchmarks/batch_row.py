@@ -17,9 +17,9 @@ from export.deployable import InputDtype
 from export.modify_onnx import modify_onnx
 from export.surgery import Target
 from export.to_onnx import to_onnx
-from infer.bench import infer
-from infer.engine import LocalEngine, Precision
-from infer.performance import InferenceResult
+from infer.batches.performance import InferenceResult
+from infer.engines.base import LocalEngine, Precision
+from infer.inference import infer
 from postprocess.metrics import Proportion
 from postprocess.score import score
 from vidom.command import log

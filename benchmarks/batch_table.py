@@ -16,8 +16,8 @@ from benchmarks.batch_row import Order, Row, measured_row
 from benchmarks.measuring.report import check_plotting
 from export.deployable import InputDtype
 from export.to_onnx import add_model_options, recipe_of
-from infer.choice import lacking_for_npu
-from infer.engine import PRECISIONS, LocalEngine, Precision
+from infer.engines.base import PRECISIONS, LocalEngine, Precision
+from infer.engines.choice import lacking_for_npu
 from infer.options import ENGINES, EngineName
 from vidom.command import Parser, log, run
 from vidom.errors import UsageError

@@ -15,12 +15,12 @@ from benchmarks.measuring.rotation import rotate
 from demo.frames import draw_frames
 from export.modify_onnx import modify_onnx
 from export.to_onnx import to_onnx
-from infer.engine import open_engine
+from infer.engines.base import open_engine
 from infer.evaluation.jobs import Job, batches_of
-from infer.evaluation.record import RowRecord
+from infer.evaluation.sample_maker import SampleMaker, sample_dtype
+from infer.evaluation.score_record import RowRecord
 from infer.evaluation.stream import TensorStream
 from infer.evaluation.streamed import batch_rows
-from infer.evaluation.tensors import SampleMaker, sample_dtype
 from preprocess.datasets.annotations import read_annotations
 from vidom.formats.recipe import Recipe, load_recipe
 

@@ -18,7 +18,7 @@ from benchmarks.naive_graph import naive_graph
 from export.deployable import Deployable
 from export.modify_onnx import modify_onnx
 from export.to_onnx import build_deployable, to_onnx
-from infer.engine import PRECISIONS, Precision, open_engine
+from infer.engines.base import PRECISIONS, Precision, open_engine
 from vidom.errors import JudgementFailed
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.system.machine import usable_cores

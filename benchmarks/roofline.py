@@ -21,7 +21,7 @@ from benchmarks.measuring.settings import under_fair_settings
 from benchmarks.roofline_plot import plot_roofline
 from benchmarks.roofline_report import MeasuredRun, roofline_report
 from export.surgery.model_file import load_model
-from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
+from infer.engines.onnxruntime import OnnxRuntimeEngine
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
 from vidom.formats.recipe import Recipe, load_recipe

@@ -12,8 +12,8 @@ from export.modify_onnx import modify_onnx
 from export.to_onnx import to_onnx
 from export.verification.parity import render
 from export.verify import verify
-from infer.bench import infer
-from infer.performance import InferenceResult
+from infer.batches.performance import InferenceResult
+from infer.inference import infer
 from postprocess.metrics import Metrics
 from postprocess.score import score
 from preprocess.pack import pack

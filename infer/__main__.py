@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-from infer.bench import infer
-from infer.engine import PRECISIONS
+from infer.batches.reading import PURE_DATA_TYPES
+from infer.engines.base import PRECISIONS
+from infer.inference import infer
 from infer.options import ENGINES
 from infer.precision_check import DEFAULT_SAMPLES
-from infer.reading import PURE_DATA_TYPES
 from vidom.command import Parser, run
 from vidom.errors import UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS

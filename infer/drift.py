@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.engine import open_engine
+from infer.engines.base import open_engine
 from infer.one_video import Scores, sample_scores
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.alternatives import ALTERNATIVES, alternative, alternatives_to

@@ -2,7 +2,7 @@
 
 Videos are decoded into batches while the engine computes, and only results are written:
 
-    OUTPUT_DIR/record.jsonl      a row of scores for each sample (see `infer.evaluation.record`)
+    OUTPUT_DIR/record.jsonl      a row of scores for each sample (see `infer.evaluation.score_record`)
     OUTPUT_DIR/metrics.json      the metrics (see `postprocess.metrics_file`)
     OUTPUT_DIR/evaluation.json   how they came about: engine, rates, what could not be read
     OUTPUT_DIR/comparison.json   with --compare: the same samples in another run, pair by pair
@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from infer.ascend.om_input import recorded_samples
-from infer.choice import choose_engine
-from infer.engine import PRECISIONS, Precision
+from infer.engines.ascend.om_input import recorded_samples
+from infer.engines.base import PRECISIONS, Precision
+from infer.engines.choice import choose_engine
 from infer.evaluation.compare import COMPARISON_NAME, Comparison, compare_records, record_in
 from infer.evaluation.one_window import WindowedModel
 from infer.evaluation.places import run_batches, run_windows
 from infer.evaluation.plan import OnBad, Plan, Ran, plan_evaluation
 from infer.evaluation.ray_stages import EngineOptions
 from infer.evaluation.recheck import recheck
-from infer.evaluation.record import RECORD_NAME, read_header
-from infer.evaluation.result import METRICS_NAME, score_record
+from infer.evaluation.record_metrics import METRICS_NAME, score_record
+from infer.evaluation.score_record import RECORD_NAME, read_header
 from infer.options import ENGINES, EngineName
 from infer.precision_check import PrecisionCheck
 from postprocess.metrics import Metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from infer.engine import Engine
+from infer.engines.base import Engine
 from preprocess.sources.frames import FrameSource
 from preprocess.tensors.pixels import Dtype
 from preprocess.tensors.samples import make_sample

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from infer.engine import PRECISIONS, Precision
-from infer.inputs import InputArgument
+from infer.batches.inputs import InputArgument
+from infer.batches.reading import PURE_DATA_TYPES, PureDataType
+from infer.engines.base import PRECISIONS, Precision
 from infer.precision_check import DEFAULT_SAMPLES
-from infer.reading import PURE_DATA_TYPES, PureDataType
 from vidom.errors import UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS, OutputFormat
 

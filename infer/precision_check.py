@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from infer.engine import Engine
-from infer.inputs import BatchPlan
-from infer.reading import ReadBatch
-from infer.running import split_outputs
-from infer.tensors import Array
+from infer.batches.inputs import BatchPlan
+from infer.batches.reading import ReadBatch
+from infer.batches.running import split_outputs
+from infer.engines.base import Engine
+from infer.engines.tensor_specs import Array
 
 __all__ = ["DEFAULT_SAMPLES", "PrecisionCheck", "check_precision", "compare_rows"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.engine import LOCAL_ENGINES, PRECISIONS, LocalEngine, Precision, open_engine
+from infer.engines.base import LOCAL_ENGINES, PRECISIONS, LocalEngine, Precision, open_engine
 from infer.one_video import Scores, sample_scores
 from infer.precision_check import compare_rows
 from preprocess.sources.video import VideoFile

@@ -16,7 +16,7 @@ from view_recipes import VIEWS, packed, write_list, write_recipes
 from export.surgery import model_bytes, run_passes
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
-from infer.bench import infer
+from infer.inference import infer
 from postprocess.score import score
 from vidom.errors import BadData, UsageError
 from vidom.formats.clip_store import ClipStore

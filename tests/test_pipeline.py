@@ -11,7 +11,7 @@ import pytest
 
 from export.surgery import model_bytes, run_passes
 from export.to_onnx import main as to_onnx
-from infer.bench import infer
+from infer.inference import infer
 from postprocess.score import score
 from preprocess.pack import main as pack
 from vidom.formats.clip_store import ClipStore

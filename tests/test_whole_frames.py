@@ -17,7 +17,7 @@ from export.deployable import Deployable
 from export.modify_onnx import main as modify_onnx
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
-from infer.bench import infer
+from infer.inference import infer
 from postprocess.score import score
 from preprocess.pack import main as pack_main
 from preprocess.sources.frames import RawFrames

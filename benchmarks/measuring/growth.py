@@ -15,7 +15,7 @@ from benchmarks.measuring.growth_point import run_point
 from benchmarks.measuring.memory import peak_rss_of
 from benchmarks.measuring.report import Table
 from benchmarks.naive_graph import naive_graph
-from infer.engine import Precision
+from infer.engines.base import Precision
 from vidom.command import log
 from vidom.formats.recipe import Recipe
 

@@ -50,7 +50,7 @@ def _torch(recipe: str) -> Callable[[Any], object]:
 
 
 def _engine(name: str, model: str, precision: str) -> Callable[[Any], object]:
-    from infer.engine import open_engine
+    from infer.engines.base import open_engine
 
     engine = open_engine(model, engine=name, precision=precision)  # type: ignore[arg-type]
     return lambda sample: engine.run([sample])

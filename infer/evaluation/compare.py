@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from infer.evaluation.record import RECORD_NAME, read_header, read_rows
+from infer.evaluation.score_record import RECORD_NAME, read_header, read_rows
 from postprocess.paired import Paired, compare_predictions
 from vidom.errors import BadData
 from vidom.files import write_json

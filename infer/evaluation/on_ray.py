@@ -14,8 +14,8 @@ from pathlib import Path
 from infer.evaluation.jobs import Job, batches_of
 from infer.evaluation.plan import Computed, OnBad, Plan, Ran, unreadable
 from infer.evaluation.ray_stages import BatchEngine, EngineOptions, Identity, decode_batch, identify
-from infer.evaluation.record import RowRecord
-from infer.evaluation.tensors import SampleMaker, check_fit, sample_dtype
+from infer.evaluation.sample_maker import SampleMaker, check_fit, sample_dtype
+from infer.evaluation.score_record import RowRecord
 from vidom.command import log
 from vidom.errors import Lacking
 from vidom.parallel.ray_cluster import LOCAL, RayNode, open_ray_cluster

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from infer.bench import infer
 from infer.evaluation.jobs import Job
 from infer.evaluation.plan import Computed, OnBad, Plan, unreadable
-from infer.evaluation.record import Row
+from infer.evaluation.score_record import Row
+from infer.inference import infer
 from postprocess.matching import match_by_store
 from postprocess.outputs import find_outputs
 from preprocess.pack import StoreDtype

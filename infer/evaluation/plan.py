@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infer.evaluation.jobs import Job, half_width, stratified
-from infer.evaluation.record import Row
+from infer.evaluation.score_record import Row
 from preprocess.datasets.sample_list import decoder_name, list_digest, list_samples
 from vidom.errors import BadData
 from vidom.files import sha256_file

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from infer.engine import Engine, LocalEngine, Precision, open_engine
+from infer.engines.base import Engine, LocalEngine, Precision, open_engine
+from infer.engines.tensor_specs import TensorSpec
 from infer.evaluation.jobs import Job
 from infer.evaluation.one_window import WindowedModel, check_room, run_window, window_engine
 from infer.evaluation.plan import Computed, OnBad, Plan
+from infer.evaluation.sample_maker import SampleMaker
 from infer.evaluation.stream import FilledBatch
 from infer.evaluation.streamed import batch_rows, engine_header
-from infer.evaluation.tensors import SampleMaker
-from infer.tensors import TensorSpec
 from vidom.errors import Lacking, UserError
 from vidom.files import sha256_file
 from vidom.formats.clip_store import StoreHeader
@@ -32,7 +32,7 @@ __all__ = ["BatchEngine", "EngineOptions", "Identity", "decode_batch", "do_windo
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a process opens the model, on whichever node; see `infer.engine.open_engine`."""
+    """How a process opens the model, on whichever node; see `infer.engines.base.open_engine`."""
 
     model: Path
     engine: LocalEngine

@@ -14,7 +14,7 @@ from infer.evaluation.on_ray import collect
 from infer.evaluation.one_window import WindowedModel, window_engine, window_samples
 from infer.evaluation.plan import OnBad, Plan, Ran
 from infer.evaluation.ray_stages import do_window
-from infer.evaluation.record import RowRecord
+from infer.evaluation.score_record import RowRecord
 from infer.evaluation.windowed import windows_to_do
 from preprocess.pack import store_header
 from vidom.command import log

@@ -10,10 +10,10 @@ import numpy as np
 from infer.evaluation.jobs import batches_of
 from infer.evaluation.plan import Plan
 from infer.evaluation.ray_stages import EngineOptions
-from infer.evaluation.record import read_rows
+from infer.evaluation.sample_maker import SampleMaker, sample_dtype
+from infer.evaluation.score_record import read_rows
 from infer.evaluation.stream import FilledBatch
 from infer.evaluation.streamed import batch_rows
-from infer.evaluation.tensors import SampleMaker, sample_dtype
 from infer.precision_check import DEFAULT_SAMPLES, PrecisionCheck, compare_rows
 from vidom.command import log
 

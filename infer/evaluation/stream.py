@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from infer.engines.tensor_specs import Array
 from infer.evaluation.jobs import Job
-from infer.evaluation.tensors import SampleMaker
-from infer.tensors import Array
+from infer.evaluation.sample_maker import SampleMaker
 from vidom.errors import Lacking
 from vidom.parallel.workers import start_worker
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from infer.engine import Engine
+from infer.engines.base import Engine
 from infer.evaluation.jobs import Job, batches_of
 from infer.evaluation.plan import OnBad, Plan, Ran, unreadable
-from infer.evaluation.record import Row, RowRecord
+from infer.evaluation.sample_maker import SampleMaker, check_fit, sample_dtype
+from infer.evaluation.score_record import Row, RowRecord
 from infer.evaluation.stream import FilledBatch, TensorStream
-from infer.evaluation.tensors import SampleMaker, check_fit, sample_dtype
 from vidom.command import log
 from vidom.files import human_bytes
 from vidom.progress import progress

@@ -19,7 +19,7 @@ from pathlib import Path
 from infer.evaluation.jobs import Job, batches_of
 from infer.evaluation.one_window import WindowedModel, check_room, run_window, window_engine, window_samples
 from infer.evaluation.plan import OnBad, Plan, Ran
-from infer.evaluation.record import RowRecord
+from infer.evaluation.score_record import RowRecord
 from preprocess.pack import store_header
 from vidom.command import log
 from vidom.errors import OutsideToolFailed

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from infer.bench import infer
 from infer.evaluate import Evaluation, evaluate
+from infer.inference import infer
 from postprocess.score import score
 from preprocess.datasets.annotations import read_annotations
 from preprocess.pack import pack

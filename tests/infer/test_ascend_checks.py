@@ -13,9 +13,9 @@ import pytest
 from ascend_bench import Bench
 from onnx_models import rows_of
 
-from infer.ascend import checks as ais_checks
-from infer.ascend.om_input import plan_om_batches
-from infer.bench import infer
+from infer.engines.ascend import checks as ais_checks
+from infer.engines.ascend.om_input import plan_om_batches
+from infer.inference import infer
 from vidom.errors import BadData, Lacking, UsageError, UserError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader

@@ -12,8 +12,8 @@ import pytest
 from ascend_bench import Bench
 from onnx_models import rows_of
 
-from infer.ascend.failures import explain
-from infer.bench import infer
+from infer.engines.ascend.failures import explain
+from infer.inference import infer
 from vidom.errors import BadData, Lacking, OutsideToolFailed, UserError
 
 RECORDED = {

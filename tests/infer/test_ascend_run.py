@@ -13,8 +13,8 @@ import pytest
 from ascend_bench import CLASSES, WEIGHTS, Bench
 from onnx_models import rows_of
 
-from infer.bench import infer
-from infer.performance import InferenceResult
+from infer.batches.performance import InferenceResult
+from infer.inference import infer
 from postprocess.score import score
 from vidom.errors import UsageError
 from vidom.formats.engine_outputs import read_output, read_summary

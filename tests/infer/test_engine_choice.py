@@ -9,8 +9,8 @@ from ascend_bench import Bench
 from onnx_models import linear, rows_of
 
 from infer.__main__ import main
-from infer.bench import infer
-from infer.choice import choose_engine
+from infer.engines.choice import choose_engine
+from infer.inference import infer
 from vidom.errors import Lacking, UsageError
 from vidom.formats.engine_outputs import read_summary
 

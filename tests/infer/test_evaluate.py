@@ -21,7 +21,7 @@ from evaluation_cases import (
 )
 
 from infer.evaluate import main
-from infer.evaluation.record import read_header, read_rows
+from infer.evaluation.score_record import read_header, read_rows
 from vidom.errors import BadData, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from evaluation_cases import WEIGHTS, run_evaluation, scores_by_hand, sum_model, write_list, write_recipe
 
-from infer.evaluation.record import read_rows
+from infer.evaluation.score_record import read_rows
 from vidom.formats.recipe import load_recipe
 
 openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")

@@ -8,7 +8,7 @@ import pytest
 from evaluation_cases import run_evaluation, sum_model, write_list, write_recipe
 
 from infer.evaluation.compare import compare_records, record_in
-from infer.evaluation.record import Row, RowRecord
+from infer.evaluation.score_record import Row, RowRecord
 from vidom.errors import BadData
 
 

@@ -16,7 +16,7 @@ from ray_nodes import kill_a_worker, standin_python
 
 from infer.evaluation.on_ray import Shares, shares_of
 from infer.evaluation.plan import plan_evaluation
-from infer.evaluation.result import score_record
+from infer.evaluation.record_metrics import score_record
 from vidom.errors import BadData, Lacking
 from vidom.formats.recipe import load_recipe
 from vidom.parallel.ray_cluster import RayNode

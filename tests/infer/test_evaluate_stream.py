@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from infer.evaluation.jobs import Job, batches_of
-from infer.evaluation.record import Row, RowRecord, read_rows
+from infer.evaluation.score_record import Row, RowRecord, read_rows
 from infer.evaluation.stream import SharedBuffers, TensorStream
 from preprocess.datasets.annotations import Annotation
 from vidom.errors import Lacking

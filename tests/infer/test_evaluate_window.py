@@ -14,7 +14,7 @@ from evaluation_cases import SHAPE, om_model, run_evaluation, sum_model, write_l
 
 from infer.evaluate import Evaluation
 from infer.evaluation import one_window
-from infer.evaluation.record import read_rows
+from infer.evaluation.score_record import read_rows
 from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError
 from vidom.files import parse_bytes
 

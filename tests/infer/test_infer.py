@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs, write_rows
 
-from infer.bench import infer
+from infer.inference import infer
 from vidom.errors import BadData, UsageError
 from vidom.formats.engine_outputs import read_output, read_summary
 

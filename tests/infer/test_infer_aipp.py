@@ -10,11 +10,11 @@ import pytest
 from ascend_bench import Bench
 
 from export.to_onnx import to_onnx
-from infer.ascend.om_input import plan_om_batches
-from infer.bench import infer
-from infer.engine import open_engine
+from infer.engines.ascend.om_input import plan_om_batches
+from infer.engines.base import open_engine
 from infer.evaluate import evaluate
-from infer.evaluation.record import RECORD_NAME, read_rows
+from infer.evaluation.score_record import RECORD_NAME, read_rows
+from infer.inference import infer
 from infer.one_video import sample_scores
 from preprocess.datasets.annotations import Annotation
 from preprocess.pack import main as pack_command

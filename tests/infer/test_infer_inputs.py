@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from onnx_models import rows_of, write_rows
 
-from infer.inputs import natural_key, plan_batches
-from infer.reading import BatchReader
-from infer.tensors import TensorSpec
+from infer.batches.inputs import natural_key, plan_batches
+from infer.batches.reading import BatchReader
+from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadData, UsageError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader

@@ -10,10 +10,10 @@ import pytest
 from killed_runs import FILES, contents, killed_in_the_middle
 from onnx_models import WEIGHTS, linear, rows_of, two_outputs, write_rows
 
-from infer.bench import infer
-from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
-from infer.journal import RunJournal
-from infer.performance import InferenceResult
+from infer.batches.journal import RunJournal
+from infer.batches.performance import InferenceResult
+from infer.engines.onnxruntime import OnnxRuntimeEngine
+from infer.inference import infer
 from vidom.errors import BadData, UsageError
 from vidom.formats.engine_outputs import read_summary
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_outputs
 
-from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
+from infer.engines.onnxruntime import OnnxRuntimeEngine
 from vidom.errors import BadData, Lacking, UsageError
 
 

@@ -10,7 +10,7 @@ import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs
 
 from export.to_onnx import to_onnx
-from infer.engine import Engine, open_engine
+from infer.engines.base import Engine, open_engine
 from vidom.errors import BadData, Lacking, UsageError
 from vidom.formats.recipe import load_recipe
 

@@ -10,8 +10,8 @@ from killed_runs import FILES, contents, killed_in_the_middle
 from onnx_models import linear, rows_of, save, two_outputs, write_rows
 
 from infer.__main__ import main
-from infer.bench import infer
-from infer.performance import InferenceResult
+from infer.batches.performance import InferenceResult
+from infer.inference import infer
 from vidom.errors import Lacking, UsageError
 from vidom.formats.engine_outputs import read_output, read_summary
 
@@ -95,7 +95,7 @@ def journal(tmp_path: Path, **options: object) -> dict[str, object]:
     if not folder.exists():
         write_rows(folder, rows_of(2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("infer.in_process.run_batches", interrupt)
+        patch.setattr("infer.batches.in_process.run_batches", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(model, folder, tmp_path / "out", **options)
     return json.loads((tmp_path / "out" / "run.journal.jsonl").read_text().splitlines()[0])

@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 from onnx_models import linear, rows_of, write_rows
 
-from infer.bench import infer
-from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
+from infer.engines.onnxruntime import OnnxRuntimeEngine
 from infer.engines.providers import CPU, check_used, installed_provider
+from infer.inference import infer
 from vidom.errors import Lacking
 from vidom.formats.engine_outputs import read_summary
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from export.to_onnx import build_deployable, to_onnx
-from infer.bench import infer
+from infer.inference import infer
 from postprocess.score import main as score
 from preprocess.layout_310 import lay_out
 from preprocess.pack import pack

@@ -17,7 +17,7 @@ import pytest
 from view_recipes import FRAMES, NAMES, VIEWS, packed, write_list, write_recipes
 
 from export.to_onnx import main as to_onnx
-from infer.inputs import natural_key
+from infer.batches.inputs import natural_key
 from preprocess.pack import pack
 from preprocess.sources.frames import RawFrames
 from preprocess.tensors.clips import read_clips

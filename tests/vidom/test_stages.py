@@ -73,8 +73,8 @@ def test_the_stages_together_need_exactly_what_the_project_declares() -> None:
     ("name", "module"),
     [
         ("score", "postprocess.score"),
-        ("infer-onnxruntime", "infer.bench"),
-        ("infer-openvino", "infer.bench"),
+        ("infer-onnxruntime", "infer.inference"),
+        ("infer-openvino", "infer.inference"),
         ("preprocess", "preprocess.pack"),
     ],
 )

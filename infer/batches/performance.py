@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from infer.engine import Engine
-from infer.inputs import BatchPlan
-from infer.journal import BatchRecord, RunJournal
+from infer.batches.inputs import BatchPlan
+from infer.batches.journal import BatchRecord, RunJournal
+from infer.engines.base import Engine
+from infer.engines.tensor_specs import TensorSpec
 from infer.precision_check import PrecisionCheck
-from infer.tensors import TensorSpec
 from vidom.formats.engine_outputs import time_statistics
 
 __all__ = ["InferenceResult", "measured", "own_lines", "packing_line", "session_text", "summary_lines"]

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from infer.inputs import BatchPlan, InputFile
-from infer.tensors import Array, TensorSpec
+from infer.batches.inputs import BatchPlan, InputFile
+from infer.engines.tensor_specs import Array, TensorSpec
 from vidom.errors import BadData
 
 __all__ = ["PURE_DATA_TYPES", "BatchReader", "PureDataType", "ReadBatch", "pure_arrays"]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.store_inputs import StoreFacts, store_facts
-from infer.tensors import TensorSpec
+from infer.batches.store_inputs import StoreFacts, store_facts
+from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadData, UsageError
 from vidom.formats.engine_outputs import output_stem
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from infer.engine import LOCAL_ENGINES, LocalEngine
+from infer.engines.base import LOCAL_ENGINES, LocalEngine
 from infer.options import ENGINES, EngineName
 from vidom.errors import Lacking, UsageError, UserError
 from vidom.files import read_json, sha256_file

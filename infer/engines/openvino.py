@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from infer.engine import (
+from infer.engines.base import (
     Precision,
     check_model_file,
     counted_in_samples,
@@ -19,7 +19,7 @@ from infer.engine import (
     needed_batch_size,
     refuse_open_axes,
 )
-from infer.tensors import Array, TensorSpec, check_arrays
+from infer.engines.tensor_specs import Array, TensorSpec, check_arrays
 from vidom.errors import BadData, Lacking
 from vidom.formats.aipp import METADATA_KEY
 from vidom.system.machine import usable_cores

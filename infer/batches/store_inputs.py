@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.tensors import TensorSpec
+from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadData, UsageError
 from vidom.formats.clip_store import ClipFile, ClipStore, StoreHeader
 

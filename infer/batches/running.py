@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from infer.engine import Engine
-from infer.inputs import BatchPlan
-from infer.journal import BatchRecord, RunJournal
-from infer.reading import ReadBatch
-from infer.tensors import Array
+from infer.batches.inputs import BatchPlan
+from infer.batches.journal import BatchRecord, RunJournal
+from infer.batches.reading import ReadBatch
+from infer.engines.base import Engine
+from infer.engines.tensor_specs import Array
 from vidom.errors import UsageError
 from vidom.formats.engine_outputs import OutputFormat, encode_output, output_stem
 from vidom.progress import progress

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from infer.inputs import BatchPlan, InputArgument, first_input, plan_batches
-from infer.tensors import TensorSpec
+from infer.batches.inputs import BatchPlan, InputArgument, first_input, plan_batches
+from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadData, UsageError
 from vidom.files import read_json
 from vidom.formats.clip_store import ClipStore, StoreHeader

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from infer.evaluation.jobs import Job
-from infer.evaluation.record import read_rows
+from infer.evaluation.score_record import read_rows
 from postprocess.scored import Scored, write_scored
 from vidom.errors import BadData
 from vidom.formats.recipe import Recipe

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from infer.engine import (
+from infer.engines.base import (
     check_model_file,
     counted_in_samples,
     first_line,
@@ -18,7 +18,7 @@ from infer.engine import (
     refuse_open_axes,
 )
 from infer.engines.providers import CPU, GRAPH_ASSIGNMENT, check_used, installed_provider, nodes_by_provider
-from infer.tensors import Array, TensorSpec, check_arrays
+from infer.engines.tensor_specs import Array, TensorSpec, check_arrays
 from vidom.errors import BadData, Lacking
 from vidom.system.machine import usable_cores
 

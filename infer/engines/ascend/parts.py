@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infer.inputs import BatchPlan, InputFile
+from infer.batches.inputs import BatchPlan, InputFile
+from infer.batches.run_folder import RunFolder
 from infer.options import Options
-from infer.run_folder import RunFolder
 from vidom.errors import UsageError
 
 __all__ = ["Part", "part_command", "parts_of"]

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from infer.ascend.on_ascend import run_ascend
-from infer.choice import choose_engine
-from infer.engine import Precision
-from infer.in_process import run_in_process
-from infer.inputs import InputArgument
+from infer.batches.in_process import run_in_process
+from infer.batches.inputs import InputArgument
+from infer.batches.performance import InferenceResult
+from infer.batches.reading import PureDataType
+from infer.engines.ascend.ais_bench_run import run_ascend
+from infer.engines.base import Precision
+from infer.engines.choice import choose_engine
 from infer.options import EngineName, Options, parse_devices
-from infer.performance import InferenceResult
 from infer.precision_check import DEFAULT_SAMPLES
-from infer.reading import PureDataType
 from vidom.formats.engine_outputs import OutputFormat
 
 __all__ = ["infer"]

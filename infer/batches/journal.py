@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from infer.run_folder import RunFolder
+from infer.batches.run_folder import RunFolder
 from vidom.files import (
     TEMP_SUFFIX,
     append_line,

@@ -13,14 +13,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from infer.engine import Engine, LocalEngine, open_engine
-from infer.inputs import BatchPlan, InputArgument, plan_batches, pure_plan
-from infer.journal import RunJournal
+from infer.batches.inputs import BatchPlan, InputArgument, plan_batches, pure_plan
+from infer.batches.journal import RunJournal
+from infer.batches.performance import (
+    InferenceResult,
+    measured,
+    own_lines,
+    packing_line,
+    session_text,
+    summary_lines,
+)
+from infer.batches.reading import BatchReader, PureDataType, ReadBatch, pure_arrays
+from infer.batches.running import Execution, output_names, run_batches, warm_up
+from infer.engines.base import Engine, LocalEngine, open_engine
 from infer.options import Options
-from infer.performance import InferenceResult, measured, own_lines, packing_line, session_text, summary_lines
 from infer.precision_check import PrecisionCheck, check_precision
-from infer.reading import BatchReader, PureDataType, ReadBatch, pure_arrays
-from infer.running import Execution, output_names, run_batches, warm_up
 from vidom.command import log
 from vidom.errors import UsageError
 from vidom.files import sha256_file

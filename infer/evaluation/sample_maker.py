@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from infer.engines.tensor_specs import TensorSpec
 from infer.evaluation.jobs import Job
-from infer.tensors import TensorSpec
 from preprocess.tensors.pixels import Dtype, Table
 from preprocess.tensors.samples import make_sample, open_source
 from vidom.errors import BadData, UsageError

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from infer.tensors import Array, TensorSpec
+from infer.engines.tensor_specs import Array, TensorSpec
 from vidom.errors import BadData, Lacking, UsageError
 from vidom.formats.aipp import read_aipp
 
@@ -96,7 +96,7 @@ def open_engine(
             raise UsageError(
                 f"--provider {provider} is ONNX Runtime's; --engine openvino runs on the CPU. Leave it out."
             )
-        from infer.engines.openvino_engine import OpenVinoEngine
+        from infer.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(
             model, batch_size=batch_size, threads=threads, precision=precision or PRECISIONS[0]
@@ -106,7 +106,7 @@ def open_engine(
             f"--precision {precision} is for --engine openvino; ONNX Runtime computes in the types that the graph "
             "has. Leave it out, or choose that engine."
         )
-    from infer.engines.onnxruntime_engine import OnnxRuntimeEngine
+    from infer.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(
         model, batch_size=batch_size, threads=threads, provider=provider, shares_cores=shares_cores

@@ -9,7 +9,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from infer.ascend.om_input import OmPlan
+from infer.engines.ascend.om_input import OmPlan
 from vidom.errors import BadData
 
 __all__ = ["AisLog"]

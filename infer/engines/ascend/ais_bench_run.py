@@ -13,16 +13,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from infer.ascend.checks import check_output_folder, check_paths, check_room
-from infer.ascend.failures import ended_how, explain, first_failure
-from infer.ascend.log_lines import AisLog
-from infer.ascend.om_input import OmPlan, plan_om_batches, recorded_samples
-from infer.ascend.one_run import AscendRun, measured, own_facts, own_lines
-from infer.ascend.parts import Part, part_command, parts_of
-from infer.ascend.results import left_behind, merge_parts, read_part
+from infer.batches.performance import InferenceResult
+from infer.batches.run_folder import RunFolder
+from infer.engines.ascend.checks import check_output_folder, check_paths, check_room
+from infer.engines.ascend.failures import ended_how, explain, first_failure
+from infer.engines.ascend.log_lines import AisLog
+from infer.engines.ascend.measured_run import AscendRun, measured, own_facts, own_lines
+from infer.engines.ascend.merged_outputs import left_behind, merge_parts, read_part
+from infer.engines.ascend.om_input import OmPlan, plan_om_batches, recorded_samples
+from infer.engines.ascend.parts import Part, part_command, parts_of
 from infer.options import Options
-from infer.performance import InferenceResult
-from infer.run_folder import RunFolder
 from vidom.command import log
 from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError, UserError
 from vidom.files import write_json, write_text

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infer.ascend.log_lines import AisLog
-from infer.ascend.om_input import OmPlan
-from infer.ascend.parts import Part
-from infer.ascend.results import PartResult, compute_times
+from infer.batches.performance import InferenceResult
+from infer.engines.ascend.log_lines import AisLog
+from infer.engines.ascend.merged_outputs import PartResult, compute_times
+from infer.engines.ascend.om_input import OmPlan
+from infer.engines.ascend.parts import Part
 from infer.options import Options
-from infer.performance import InferenceResult
 from vidom.files import sha256_file
 from vidom.system.ais_bench_probe import AisBench
 from vidom.system.external_run import Ended

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infer.ascend.parts import Part
-from infer.inputs import PURE_NAME
-from infer.run_folder import RunFolder
+from infer.batches.inputs import PURE_NAME
+from infer.batches.run_folder import RunFolder
+from infer.engines.ascend.parts import Part
 from vidom.errors import BadData, OutsideToolFailed
 from vidom.files import write_text
 from vidom.formats.engine_outputs import ResultFile, output_stem, read_summary, time_statistics
