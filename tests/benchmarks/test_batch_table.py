@@ -12,10 +12,10 @@ import pytest
 import torch
 from ascend_bench import Bench
 
-from benchmarks.batch_plot import plot
-from benchmarks.batch_report import document, markdown
-from benchmarks.batch_row import Order, Row
-from benchmarks.batch_table import batch_table, main
+from benchmarks.batch_table.__main__ import batch_table, main
+from benchmarks.batch_table.plot import plot
+from benchmarks.batch_table.row import Order, Row
+from benchmarks.batch_table.table import document, markdown
 from export.to_onnx import build_deployable
 from vidom.errors import BadData, UsageError
 from vidom.files import crc32_file

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.evaluation import evaluation
-from benchmarks.evaluation_sides import Case, Sides, command, repeated
+from benchmarks.evaluation.__main__ import evaluation
+from benchmarks.evaluation.stages import Case, Sides, command, repeated
 from preprocess.datasets.annotations import read_annotations
 from vidom.errors import UsageError
 from vidom.formats.recipe import load_recipe

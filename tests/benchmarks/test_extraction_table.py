@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.extraction import extraction, main
+from benchmarks.extraction.__main__ import extraction, main
 from vidom.errors import UsageError
 
 

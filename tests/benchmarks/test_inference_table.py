@@ -11,10 +11,10 @@ import onnxruntime
 import pytest
 import torch
 
-from benchmarks.inference import inference, main
-from benchmarks.inference_report import bars_of, table_of
-from benchmarks.inference_rows import Measured, Row, centred_logits, measured
-from benchmarks.inference_ways import Subject, Way, openvino_precisions, subject_of, ways_of
+from benchmarks.inference.__main__ import inference, main
+from benchmarks.inference.rows import Measured, Row, centred_logits, measured
+from benchmarks.inference.tables import bars_of, table_of
+from benchmarks.inference.variants import Subject, Way, openvino_precisions, subject_of, ways_of
 from vidom.errors import UsageError
 from vidom.formats.recipe import load_recipe
 
@@ -148,8 +148,8 @@ def test_flips_and_differences_are_those_of_the_rows(subject: Subject, monkeypat
         Way("OpenVINO", "modified"),
         Way("OpenVINO", "modified", "bf16"),
     )
-    monkeypatch.setattr("benchmarks.inference_rows.opened", opened)
-    monkeypatch.setattr("benchmarks.inference_rows.ways_of", lambda _subject: ways)
+    monkeypatch.setattr("benchmarks.inference.rows.opened", opened)
+    monkeypatch.setattr("benchmarks.inference.rows.ways_of", lambda _subject: ways)
     case = measured(subject, rounds=1, samples=5)
     exact, doubled, same, flipped = case.rows
     assert [row.flips for row in case.rows] == [None, None, None, (2, 6)]

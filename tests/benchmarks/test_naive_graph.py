@@ -10,8 +10,8 @@ import onnx
 import onnxruntime
 import pytest
 
+from benchmarks.inference.naive_graph import naive_graph
 from benchmarks.measuring.node_time import node_seconds, non_convolution_share
-from benchmarks.naive_graph import naive_graph
 from export.to_onnx import to_onnx
 from vidom.formats.recipe import load_recipe
 

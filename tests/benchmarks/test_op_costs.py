@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring.op_costs import OpCost, op_costs
+from benchmarks.roofline.operator_costs import OpCost, op_costs
 from export.surgery.model_file import load_model
 from export.to_onnx import build_deployable, to_onnx
 from vidom.errors import BadData

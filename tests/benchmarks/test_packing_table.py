@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import packing_ways
-from benchmarks.packing import packing
-from benchmarks.packing_ways import frame_folders, plain_by_crop, plain_sample
+from benchmarks.packing import variants as packing_ways
+from benchmarks.packing.__main__ import packing
+from benchmarks.packing.variants import frame_folders, plain_by_crop, plain_sample
 from preprocess.sources.frames import RawFrames
 from vidom.errors import JudgementFailed, UsageError
 from vidom.formats.recipe import load_recipe

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from benchmarks.passes import passes
+from benchmarks.surgery.passes import passes
 
 
 def test_each_pass_that_changed_something_has_a_row_and_its_proof(tmp_path: Path):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cards import on_paper
-from benchmarks.measuring import machine_peaks
-from benchmarks.measuring.machine_peaks import Kernel, kernels, peaks
-from benchmarks.measuring.op_costs import OpCost
-from benchmarks.roofline import main, roofline
-from benchmarks.roofline_report import MeasuredRun, roofline_report
+from benchmarks.roofline import machine_peaks
+from benchmarks.roofline.__main__ import main, roofline
+from benchmarks.roofline.machine_peaks import Kernel, kernels, peaks
+from benchmarks.roofline.operator_costs import OpCost
+from benchmarks.roofline.published_devices import on_paper
+from benchmarks.roofline.tables import MeasuredRun, roofline_report
 from vidom.errors import Lacking, UsageError
 from vidom.formats.recipe import load_recipe
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.modelzoo_scorer import read_texts, score_texts
-from benchmarks.scoring import main, scoring
-from benchmarks.scoring_files import draw_results
+from benchmarks.scoring.__main__ import main, scoring
+from benchmarks.scoring.modelzoo_scorer import read_texts, score_texts
+from benchmarks.scoring.result_files import draw_results
 from postprocess.score import score
 from vidom.errors import OutsideToolFailed, UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS

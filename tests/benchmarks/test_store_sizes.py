@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from view_recipes import packed, write_list, write_recipes
 
-from benchmarks.store_sizes import sample_bytes, store_sizes
+from benchmarks.packing.store_sizes import sample_bytes, store_sizes
 from vidom.formats.recipe import load_recipe
 
 README = Path(__file__).parents[2] / "README.md"
-BEGINNING, END = "<!-- python -m benchmarks.store_sizes -->\n", "\n<!-- end of store sizes -->"
+BEGINNING, END = "<!-- python -m benchmarks.packing.store_sizes -->\n", "\n<!-- end of store sizes -->"
 
 
 def test_the_readme_shows_the_table_as_it_is_printed():
@@ -18,7 +18,7 @@ def test_the_readme_shows_the_table_as_it_is_printed():
         f"README.md needs {BEGINNING!r} and {END!r} once each"
     )
     shown = text.partition(BEGINNING)[2].partition(END)[0]
-    assert shown == store_sizes(), "put what `python -m benchmarks.store_sizes` prints into README.md"
+    assert shown == store_sizes(), "put what `python -m benchmarks.packing.store_sizes` prints into README.md"
 
 
 def test_sizes_worked_out_by_hand():

@@ -19,7 +19,7 @@ from surgeon_standin import StandIn
 from surgery_graphs import shift_graph
 
 from benchmarks.measuring import graph_times
-from benchmarks.surgeons import main, surgeons
+from benchmarks.surgery.optimizers import main, surgeons
 from vidom.errors import Lacking, UsageError
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx
 
-from benchmarks.surgery import surgery
+from benchmarks.surgery.__main__ import surgery
 
 
 def test_the_table_tells_of_each_opset_what_the_graphs_hold(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""How many bytes clip stores take, computed from the recipes: `python -m benchmarks.store_sizes` prints the table."""
+"""How many bytes clip stores take, computed from the recipes (`python -m benchmarks.packing.store_sizes`)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def _cell(size: int | None, samples: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    Parser(prog="python -m benchmarks.store_sizes", description=store_sizes.__doc__ or "").parse_args(argv)
+    Parser(prog="python -m benchmarks.packing.store_sizes", description=store_sizes.__doc__ or "").parse_args(
+        argv
+    )
     print(store_sizes())
 
 

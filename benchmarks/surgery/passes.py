@@ -1,4 +1,4 @@
-"""What each pass of surgery does, one after the other: `python -m benchmarks.passes`.
+"""What each pass of surgery does, one after the other: `python -m benchmarks.surgery.passes`.
 
 The graph after every pass is compared with the original one on random samples, and all of them are timed in turn in
 ONNX Runtime. What a pass is worth on an NPU this does not tell.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.inference.naive_graph import naive_graph
 from benchmarks.measuring.graph_times import measured_times, sample_of
 from benchmarks.measuring.report import Bar, Cell, Report, Table, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
-from benchmarks.naive_graph import naive_graph
 from export.surgery import PASSES, Target, model_bytes, run_passes
 from export.surgery.model_file import load_model
 from export.surgery.operator_counts import census
@@ -89,7 +89,7 @@ def _rows(
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Read the command line, measure, print the report; 1 if a pass changed what a graph means."""
-    parser = Parser(prog="python -m benchmarks.passes", description="What each pass of surgery does.")
+    parser = Parser(prog="python -m benchmarks.surgery.passes", description="What each pass of surgery does.")
     parser.add_argument("--recipes", nargs="+", default=RECIPES, help="recipes, with stand-in weights")
     parser.add_argument("--output_dir", type=Path, default=Path("run/bench"), help="where the report goes")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each graph, in turn")

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.inference_ways import built
+from benchmarks.inference.variants import built
 from benchmarks.measuring.graph_times import sample_of
-from benchmarks.measuring.machine_peaks import kernels
 from benchmarks.measuring.node_time import node_seconds
-from benchmarks.measuring.op_costs import op_costs
 from benchmarks.measuring.report import Report, check_plotting, write_report
 from benchmarks.measuring.rotation import rotate
 from benchmarks.measuring.settings import under_fair_settings
-from benchmarks.roofline_plot import plot_roofline
-from benchmarks.roofline_report import MeasuredRun, roofline_report
+from benchmarks.roofline.machine_peaks import kernels
+from benchmarks.roofline.operator_costs import op_costs
+from benchmarks.roofline.plot import plot_roofline
+from benchmarks.roofline.tables import MeasuredRun, roofline_report
 from export.surgery.model_file import load_model
 from infer.engines.onnxruntime import OnnxRuntimeEngine
 from vidom.command import Parser, log, run

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.batch_row import Order, Row
+from benchmarks.batch_table.row import Order, Row
 from benchmarks.measuring.report import write_plot
 
 __all__ = ["plot"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.batch_row import Order, Row
+from benchmarks.batch_table.row import Order, Row
 from benchmarks.measuring.report import markdown_table
 from vidom.formats.recipe import Published
 

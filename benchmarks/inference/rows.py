@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.inference_ways import Subject, Way, opened, ways_of
+from benchmarks.inference.variants import Subject, Way, opened, ways_of
 from benchmarks.measuring.node_time import non_convolution_share
 from benchmarks.measuring.rotation import rotate_opened
 from export.surgery.model_file import load_model

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from benchmarks.cards import on_paper
-from benchmarks.measuring.machine_peaks import Kernel, Peaks, peaks
-from benchmarks.measuring.op_costs import OpCost
 from benchmarks.measuring.report import Cell, Report, Table
 from benchmarks.measuring.settings import machine_state
+from benchmarks.roofline.machine_peaks import Kernel, Peaks, peaks
+from benchmarks.roofline.operator_costs import OpCost
+from benchmarks.roofline.published_devices import on_paper
 from vidom.files import human_bytes
 from vidom.formats.recipe import Recipe
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import modelzoo_scorer
 from benchmarks.measuring.memory import peak_rss
 from benchmarks.measuring.report import Bar, Report, Table, check_plotting, write_report
 from benchmarks.measuring.rotation import rotate
 from benchmarks.measuring.settings import machine_state, under_fair_settings
-from benchmarks.scoring_files import DrawnResults, draw_results
+from benchmarks.scoring import modelzoo_scorer
+from benchmarks.scoring.result_files import DrawnResults, draw_results
 from postprocess.score import score
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, JudgementFailed, OutsideToolFailed, UsageError
@@ -156,7 +156,7 @@ def _peaks(drawn: DrawnResults, samples: int) -> tuple[int, int]:
     """Return the peak bytes of vidom's scorer and of ModelZoo's way, each in a process of its own."""
     summary, info = str(drawn.summary("TXT", samples)), str(drawn.info(samples))
     ours = [sys.executable, "-m", "postprocess.score", "--result_path", summary, "--info_path", info]
-    theirs = f"from benchmarks.modelzoo_scorer import score_texts as s; s({summary!r}, {info!r})"
+    theirs = f"from benchmarks.scoring.modelzoo_scorer import score_texts as s; s({summary!r}, {info!r})"
     return peak_rss(ours), peak_rss([sys.executable, "-c", theirs])
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.evaluation_sides import Case, Sides, build, command, demo_case, repeated, sides
+from benchmarks.evaluation.stages import Case, Sides, build, command, demo_case, repeated, sides
 from benchmarks.measuring.memory import peak_rss
 from benchmarks.measuring.report import Bar, Report, Table, check_plotting, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
-from benchmarks.packing_ways import frame_folders
+from benchmarks.packing.variants import frame_folders
 from vidom.command import Parser, log, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import read_json

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.batch_plot import plot
-from benchmarks.batch_report import document, markdown
-from benchmarks.batch_row import Order, Row, measured_row
+from benchmarks.batch_table.plot import plot
+from benchmarks.batch_table.row import Order, Row, measured_row
+from benchmarks.batch_table.table import document, markdown
 from benchmarks.measuring.report import check_plotting
 from export.deployable import InputDtype
 from export.to_onnx import add_model_options, recipe_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.inference_rows import Measured
-from benchmarks.measuring.growth import Growth, Point
+from benchmarks.inference.growth import Growth, Point
+from benchmarks.inference.rows import Measured
 
 __all__ = ["draw"]
 

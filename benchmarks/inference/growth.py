@@ -10,11 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.inference_ways import CHECKPOINT, built, openvino_precisions
-from benchmarks.measuring.growth_point import run_point
+from benchmarks.inference.growth_point import run_point
+from benchmarks.inference.naive_graph import naive_graph
+from benchmarks.inference.variants import CHECKPOINT, built, openvino_precisions
 from benchmarks.measuring.memory import peak_rss_of
 from benchmarks.measuring.report import Table
-from benchmarks.naive_graph import naive_graph
 from infer.engines.base import Precision
 from vidom.command import log
 from vidom.formats.recipe import Recipe

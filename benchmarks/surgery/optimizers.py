@@ -1,4 +1,4 @@
-"""vidom's passes and auto-optimizer compared on one exported graph: `python -m benchmarks.surgeons --model G.onnx …`.
+"""vidom's passes and auto-optimizer on one exported graph: `python -m benchmarks.surgery.optimizers --model G.onnx …`.
 
 A small TSM is enough to compare: `python export/to_onnx.py --recipe tsm_sthv2 --checkpoint seeded:0
 --set views.short_side=64 --set views.crop_size=64 --output G.onnx` exports one.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.measuring.graph_times import measured_times, sample_of
 from benchmarks.measuring.report import Report, write_report
-from benchmarks.surgeons_report import CONTROL, Graph, surgeons_report
+from benchmarks.surgery.optimizer_table import CONTROL, Graph, surgeons_report
 from export.auto_optimizer.external_optimizer import find_surgeon
 from export.build_record import read_record
 from export.modify_onnx import modify_onnx
@@ -91,7 +91,7 @@ def _operated(surgery: Surgery, model: Path, output_dir: Path) -> tuple[Graph, P
 def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Read the command line, compare and print the report; 1 if a graph does not mean the same."""
     parser = Parser(
-        prog="python -m benchmarks.surgeons",
+        prog="python -m benchmarks.surgery.optimizers",
         description="Operators, time and parity of one graph after vidom's passes, auto-optimizer, and both.",
     )
     add = parser.add_argument

@@ -26,7 +26,7 @@ from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["Case", "Sides", "build", "command", "demo_case", "repeated", "sides"]
 
-DEMO_CHECKPOINT = Path(__file__).resolve().parents[1] / "demo" / "checkpoints" / "tsm_demo.pth"
+DEMO_CHECKPOINT = Path(__file__).resolve().parents[2] / "demo" / "checkpoints" / "tsm_demo.pth"
 BATCH = 4
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.inference_rows import Measured, Row
-from benchmarks.inference_ways import gpu_at_hand
-from benchmarks.measuring.growth import Growth
+from benchmarks.inference.growth import Growth
+from benchmarks.inference.rows import Measured, Row
+from benchmarks.inference.variants import gpu_at_hand
 from benchmarks.measuring.report import Bar, Cell, Report, Table
 from benchmarks.measuring.settings import machine_state
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from benchmarks.naive_graph import naive_graph
+from benchmarks.inference.naive_graph import naive_graph
 from export.deployable import Deployable
 from export.modify_onnx import modify_onnx
 from export.to_onnx import build_deployable, to_onnx

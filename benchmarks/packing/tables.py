@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.measuring.report import Bar, Report, Table
 from benchmarks.measuring.settings import machine_state
-from benchmarks.packing_ways import PLAIN, STAGES
+from benchmarks.packing.variants import PLAIN, STAGES
 from preprocess.sources.frames import RawFrames
 from preprocess.tensors.pixels import Dtype
 

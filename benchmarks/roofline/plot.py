@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cards import CARDS
-from benchmarks.roofline_report import MeasuredRun
+from benchmarks.roofline.published_devices import CARDS
+from benchmarks.roofline.tables import MeasuredRun
 
 __all__ = ["plot_roofline"]
 

@@ -19,8 +19,8 @@ from benchmarks.measuring.memory import peak_rss_of
 from benchmarks.measuring.report import Report, check_plotting, write_report
 from benchmarks.measuring.rotation import rotate
 from benchmarks.measuring.settings import under_fair_settings
-from benchmarks.packing_report import DTYPES, RECIPE, plot_packing, report_packing
-from benchmarks.packing_ways import frame_folders, plain_by_crop, plain_sample, ways
+from benchmarks.packing.tables import DTYPES, RECIPE, plot_packing, report_packing
+from benchmarks.packing.variants import frame_folders, plain_by_crop, plain_sample, ways
 from preprocess.sources.frames import RawFrames
 from preprocess.tensors.pipelines import resized_frames
 from preprocess.tensors.pixels import Dtype

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.measuring.op_costs import OpCost
 from benchmarks.measuring.report import Table
+from benchmarks.roofline.operator_costs import OpCost
 from vidom.formats.recipe import Recipe
 
 __all__ = ["CARDS", "Card", "on_paper"]

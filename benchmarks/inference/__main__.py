@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.inference_plot import draw
-from benchmarks.inference_report import report_of
-from benchmarks.inference_rows import measured
-from benchmarks.inference_ways import subject_of
-from benchmarks.measuring.growth import measured_growth
+from benchmarks.inference.growth import measured_growth
+from benchmarks.inference.plot import draw
+from benchmarks.inference.rows import measured
+from benchmarks.inference.tables import report_of
+from benchmarks.inference.variants import subject_of
 from benchmarks.measuring.report import Report, check_plotting, write_report
 from benchmarks.measuring.settings import under_fair_settings
 from vidom.command import Parser, log, run
