@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.frames import draw_frames
+from demo.dataset import draw_frames
 from export.modify_onnx import modify_onnx
 from export.to_onnx import to_onnx
 from export.verification.parity import render

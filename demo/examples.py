@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from demo.drawing import draw_frames
 from demo.generate import scene_of
-from demo.layout import SPLITS, Split
 from demo.motion import MOTIONS, Scene
-from demo.parallel import each
+from demo.ordered_map import each
+from demo.sthv2_folder import SPLITS, Split
 from preprocess.sources.frames import decode_jpeg
 from preprocess.tensors.pixels import Image
 from preprocess.tensors.samples import make_sample

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.drawing import draw_frames
-from demo.layout import SPLITS, Layout, Split
 from demo.motion import GENERATOR_VERSION, MOTIONS, Scene, draw_scene, label_names
-from demo.parallel import each
+from demo.ordered_map import each
+from demo.sthv2_folder import SPLITS, Layout, Split
 from vidom.command import Parser, log, run
 from vidom.errors import Lacking, UsageError
 from vidom.files import atomic_path, read_json, write_json

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.measuring.rotation import rotate
-from demo.frames import draw_frames
+from demo.dataset import draw_frames
 from export.modify_onnx import modify_onnx
 from export.to_onnx import to_onnx
 from infer.engines.base import open_engine

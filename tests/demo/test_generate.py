@@ -11,8 +11,8 @@ import pytest
 
 from demo.drawing import draw_frames
 from demo.generate import generate, main, scene_of
-from demo.layout import Layout
 from demo.motion import MOTIONS, label_names
+from demo.sthv2_folder import Layout
 from preprocess.datasets.annotations import read_annotations
 from preprocess.prepare import prepare
 from preprocess.sources.video import VideoFile

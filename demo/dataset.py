@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from demo.generate import generate
-from demo.layout import Layout
+from demo.sthv2_folder import Layout
 from preprocess.prepare import prepare
 from vidom.formats.recipe import load_recipe
 from vidom.system.machine import usable_cores
