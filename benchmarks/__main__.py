@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> ExitCode:
     )
     print(outcome.bars)
     print("PASSED" if outcome.passed else "FAILED")
-    return ExitCode.DONE if outcome.passed else ExitCode.JUDGEMENT_FAILED
+    return ExitCode.DONE if outcome.passed else ExitCode.CHECK_FAILED
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from postprocess.metrics import Metrics
 from postprocess.score import score
 from preprocess.pack import pack
 from vidom.command import Parser, log, run
-from vidom.errors import JudgementFailed
+from vidom.errors import CheckFailedError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import Recipe, load_recipe
 
@@ -44,7 +44,7 @@ def demo(*, output_dir: Path) -> DemoResult:
     """Return the accuracies and speeds; data, clip store, models and results of the run are in `output_dir`.
 
     The TSM and its control, the same network without the temporal shift, see the same generated videos.
-    What an earlier run left there is used again. Raises JudgementFailed when a stage loses parity.
+    What an earlier run left there is used again. Raises CheckFailedError when a stage loses parity.
     """
     began = time.monotonic()
     _say(1, "Draw videos and extract their frames")
@@ -79,7 +79,7 @@ def _build(recipe: Recipe, checkpoint: Path, batch_size: int, folder: Path) -> P
     parities = verify(recipe=recipe, checkpoint=str(checkpoint), models=[naive, final])
     log(render(parities))
     if not all(parity.passed for parity in parities):
-        raise JudgementFailed(
+        raise CheckFailedError(
             f"{final} does not compute what {checkpoint} computes; see the lines marked FAILED."
         )
     return final
@@ -125,7 +125,7 @@ def table(result: DemoResult, output_dir: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the demo, print its table; raise JudgementFailed when the TSM is worse than it was published."""
+    """Run the demo, print its table; raise CheckFailedError when the TSM is worse than it was published."""
     parser = Parser(
         description="Take a small TSM and its control through the whole pipeline on generated videos."
     )
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     log(f"\nDone in {result.seconds:.0f} s.\n")
     print(table(result, options.output_dir))
     if result.tsm.top1.value < WANTED_TOP1:
-        raise JudgementFailed(
+        raise CheckFailedError(
             f"The TSM reached top-1 {result.tsm.top1.value:.4f}, less than the {WANTED_TOP1} of its checkpoint. Some "
             "stage of the pipeline changed what the network sees or computes on this machine."
         )

@@ -17,7 +17,7 @@ from demo.motion import GENERATOR_VERSION, MOTIONS, Scene, draw_scene, label_nam
 from demo.ordered_map import each
 from demo.sthv2_folder import SPLITS, Layout, Split
 from vidom.command import Parser, log, run
-from vidom.errors import Lacking, UsageError
+from vidom.errors import UnavailableError, UsageError
 from vidom.files import atomic_path, read_json, write_json
 from vidom.system.machine import usable_cores
 
@@ -51,7 +51,7 @@ def generate(
     is continued and a finished one costs nothing. `workers` processes draw (one per core by default).
 
     Raises UsageError when a count is negative or the folder holds a data set of another seed, size or version
-    of the generator, and Lacking when PyAV comes without a VP9 encoder.
+    of the generator, and UnavailableError when PyAV comes without a VP9 encoder.
     """
     counts: dict[Split, int] = {"train": train_clips, "validation": validation_clips}
     if min(counts.values()) < 0 or (workers is not None and workers < 1):
@@ -84,10 +84,10 @@ def scene_of(split: Split, index: int, *, seed: int) -> Scene:
 def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
     """`path` is a WebM video of `frames`, uint8 RGB [n, height, width, 3], both sides even.
 
-    Equal frames give equal bytes with one version of the encoder. Raises Lacking without a VP9 encoder.
+    Equal frames give equal bytes with one version of the encoder. Raises UnavailableError without a VP9 encoder.
     """
     if "libvpx-vp9" not in av.codecs_available:
-        raise Lacking(
+        raise UnavailableError(
             "The PyAV installed here has no VP9 encoder (libvpx-vp9), which the demo's videos need. The wheels "
             "on PyPI have it: pip install --force-reinstall av."
         )

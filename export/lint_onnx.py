@@ -24,7 +24,7 @@ def lint_onnx(
 
     `cann` is the release it is meant for, None for any; `batch_size` fixes a symbolic batch and
     `dynamic_batch_size` declares it as profiles, as the same options of to_om do. Raises UsageError when there is no
-    such file, BadData when it is no valid ONNX model.
+    such file, BadDataError when it is no valid ONNX model.
     """
     release = parse_cann(cann) if cann else None
     return lint(read_subject(model, cann=release, batch_size=batch_size, profiles=dynamic_batch_size))
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(finding)
     print(summary(findings), flush=True)
     refused = any(finding.severity == "error" for finding in findings)
-    return ExitCode.JUDGEMENT_FAILED if refused else ExitCode.DONE
+    return ExitCode.CHECK_FAILED if refused else ExitCode.DONE
 
 
 if __name__ == "__main__":

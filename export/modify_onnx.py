@@ -65,7 +65,7 @@ def modify_onnx(
 
     What was done and proved stands in `build.json` beside `output`; an `output` that was made from the same
     model, options and code is left alone. Raises UsageError for unknown passes or knowledges or a batch that does not
-    fit, BadData for a file that is no valid ONNX model, Lacking without auto-optimizer, OutsideToolFailed when that
+    fit, BadDataError for a file that is no valid ONNX model, UnavailableError without auto-optimizer, ExternalToolError when that
     fails.
     """
     if passes is not None and not passes and batch_size is not None:
@@ -248,7 +248,7 @@ def _tell(done: Modification, output: Path) -> int:
     if not done.equivalence.passed:
         log(f"The rewritten graph gives other results; {output} was not written.")
     print("PASSED" if done.equivalence.passed else "FAILED", flush=True)
-    return ExitCode.DONE if done.equivalence.passed else ExitCode.JUDGEMENT_FAILED
+    return ExitCode.DONE if done.equivalence.passed else ExitCode.CHECK_FAILED
 
 
 if __name__ == "__main__":

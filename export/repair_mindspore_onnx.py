@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from export.surgery.model_file import load_model, model_bytes
 from vidom.command import Parser, log, run
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import write_bytes
 
 __all__ = ["RepairedConv", "main", "repair_mindspore_onnx", "repaired_pads"]
@@ -37,7 +37,7 @@ def repair_mindspore_onnx(*, model: Path, output: Path) -> tuple[RepairedConv, .
     Rewritten: the `pads` of every Conv that `repaired_pads` recognises. Not rewritten: anything else; a model
     without such a Conv is copied byte for byte, so repairing twice changes nothing.
 
-    Raises UsageError when there is no such file or both paths are one; BadData when it is no valid ONNX model,
+    Raises UsageError when there is no such file or both paths are one; BadDataError when it is no valid ONNX model,
     or its shapes still contradict each other after the repair.
     """
     if model.resolve() == output.resolve():
@@ -97,7 +97,7 @@ def _check_shapes(content: bytes, model: Path) -> None:
         onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[:400]
-        raise BadData(
+        raise BadDataError(
             f"The shapes in {model} contradict each other for another reason than MindSpore's order of pads: "
             f"{reason}. Nothing was written; export the model again."
         ) from None

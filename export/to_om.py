@@ -14,7 +14,7 @@ from export.build_record import is_fresh, write_record
 from export.lint import Subject, lint, read_subject, summary
 from export.lint_onnx import batches
 from vidom.command import Parser, log, run
-from vidom.errors import JudgementFailed, Lacking, OutsideToolFailed, UsageError
+from vidom.errors import CheckFailedError, ExternalToolError, UnavailableError, UsageError
 from vidom.files import sha256_file, write_text
 from vidom.system.cann import find_cann, require_atc
 from vidom.system.npu import common_soc_version, list_cards, normalise_soc_version
@@ -45,8 +45,8 @@ def to_om(
     and on the command line. Without `soc_version` the chip is the one that npu-smi
     shows; `cann` names the release that the command is for, without it the one that is here. Returns the file written.
 
-    Raises UsageError for contradictions, JudgementFailed when the lint finds errors, Lacking without a chip to compile
-    for or without ATC (`commands.sh` is written then), OutsideToolFailed when ATC fails.
+    Raises UsageError for contradictions, CheckFailedError when the lint finds errors, UnavailableError without a chip to compile
+    for or without ATC (`commands.sh` is written then), ExternalToolError when ATC fails.
     """
     if time_limit is not None and time_limit <= 0:
         raise UsageError(f"--time_limit takes the seconds after which ATC is stopped, found {time_limit:g}.")
@@ -79,7 +79,7 @@ def to_om(
 def _chip_here() -> str:
     try:
         return common_soc_version(list_cards())
-    except (Lacking, OutsideToolFailed) as error:
+    except (UnavailableError, ExternalToolError) as error:
         raise type(error)(
             "--soc_version is needed, since no NPU here tells for which chip to compile. Give the target's, for "
             f"instance --soc_version Ascend310P3 (make: SOC=Ascend310P3). {error}"
@@ -94,7 +94,7 @@ def _lint(subject: Subject, model: Path) -> list[str]:
     log(f"lint: {summary(findings)}")
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
-        raise JudgementFailed(
+        raise CheckFailedError(
             f"The lint found {errors} error(s) in {model}, listed above, each of which ATC would refuse or misread, so "
             "it was not started. Mend the graph as each line says; export/lint_onnx.py repeats the check."
         )
@@ -116,8 +116,8 @@ def _compile(
 ) -> Path:
     try:
         program = require_atc().absolute()
-    except Lacking as error:
-        raise Lacking(
+    except UnavailableError as error:
+        raise UnavailableError(
             f"{error} Or carry {script.parent} with {script.name} to a machine that has CANN and run it there. "
             "Nothing was compiled."
         ) from None

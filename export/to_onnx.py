@@ -45,7 +45,7 @@ def to_onnx(
     The network is traced with one sample whatever `batch_size` is, since no operator of it depends on the
     batch; memory stays that of one sample. A model that is there already and was made from the same
     things is left alone. Raises UsageError for an unknown checkpoint, and for "aipp" where the recipe's samples are
-    no row of pictures or the batch is left open; BadData for an unfit checkpoint.
+    no row of pictures or the batch is left open; BadDataError for an unfit checkpoint.
     """
     if input_dtype == "aipp":
         _check_aipp(recipe, dynamic_batch=dynamic_batch)

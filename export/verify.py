@@ -20,7 +20,7 @@ from export.surgery import model_bytes, run_passes
 from export.to_onnx import add_model_options, add_per_view, build_deployable, recipe_of
 from export.verification.parity import Parity, Tolerance, compare, render
 from vidom.command import Parser, log, run
-from vidom.errors import BadData, JudgementFailed
+from vidom.errors import BadDataError, CheckFailedError
 from vidom.files import sha256_file
 from vidom.formats.aipp import read_aipp
 from vidom.formats.recipe import Recipe
@@ -59,7 +59,7 @@ def verify(
     `recipe.one_view()`. A model for AIPP is compared with the network of float32 samples: what AIPP itself does to
     pixels can not be run here.
 
-    Raises JudgementFailed when an input makes no difference to the logits, a dead network's mark.
+    Raises CheckFailedError when an input makes no difference to the logits, a dead network's mark.
     """
     tolerance = tolerance or Tolerance()
     fed: InputDtype = "uint8" if input_dtype == "uint8" else "float32"
@@ -100,7 +100,7 @@ def _truth(deployable: Deployable, recipe: Recipe, input_dtype: InputDtype) -> _
     truth = _Truth(np.concatenate(samples), np.concatenate(logits), np.concatenate(rows))
     spread = float(np.abs(truth.logits[0] - truth.logits[1]).max())
     if not spread > 1e-3 * float(np.abs(truth.logits).max()):
-        raise JudgementFailed(
+        raise CheckFailedError(
             f"The network of {recipe.name} gives the same logits for two different inputs (largest difference "
             f"{spread:.1e}). Its checkpoint is dead or was read wrongly; agreement would prove nothing."
         )
@@ -171,12 +171,12 @@ def _load(path: Path, recipe: Recipe) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except (DecodeError, OSError) as error:
-        raise BadData(f"{path} is not an ONNX model ({error}). Export it again.") from None
+        raise BadDataError(f"{path} is not an ONNX model ({error}). Export it again.") from None
     found = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)[1:]
     if pictures := _pictures(model, path):
         found = (pictures, *found)
     if found != recipe.views.sample_shape:
-        raise BadData(
+        raise BadDataError(
             f"{path} takes samples of shape {found}, but the recipe {recipe.name} makes {recipe.views.sample_shape} "
             f"({recipe.views.arithmetic}). Export it from this recipe."
         )
@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     passed = all(parity.passed for parity in parities)
     print("PASSED" if passed else "FAILED", flush=True)
     if not passed:
-        raise JudgementFailed(
+        raise CheckFailedError(
             "A stage does not compute what the checkpoint's network computes; see the lines marked FAILED. "
             "Do not deploy this model."
         )

@@ -65,7 +65,7 @@ def drift(
 
     Compared is the tensor before normalisation, all views of it; with `model`, built from the recipe, its scores
     too. Memory is that of two samples. Raises UsageError for an unknown name and a model that takes other samples,
-    BadData for an unreadable video or model.
+    BadDataError for an unreadable video or model.
     """
     engine = None if model is None else open_engine(model, batch_size=1)
     usual = VideoFile(video)

@@ -35,7 +35,7 @@ from postprocess.metrics import Metrics
 from postprocess.scored import Scored, accuracy_remarks, accuracy_text
 from preprocess.pack import StoreDtype
 from vidom.command import Parser, log, run
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import human_bytes, parse_bytes, write_json
 from vidom.formats.clip_store import Skipped
 from vidom.formats.recipe import Recipe, load_recipe
@@ -95,7 +95,7 @@ def evaluate(
 
     `ray` is a cluster's address, or "local", whose nodes then decode and compute (see `infer.evaluation.on_ray`).
 
-    Raises UsageError when model and recipe do not fit or the folder holds another evaluation, BadData at the first
+    Raises UsageError when model and recipe do not fit or the folder holds another evaluation, BadDataError at the first
     unreadable sample unless `on_bad` is "skip"; what was computed is kept, and the same call continues with it.
     """
     if any(count is not None and count < 1 for count in (workers, threads)):
@@ -130,7 +130,7 @@ def conclude(
 
     What was `computed_by` an engine in bfloat16 is checked against float32.
 
-    Raises BadData when no sample could be read, or as `score_record` does.
+    Raises BadDataError when no sample could be read, or as `score_record` does.
     """
     entries = {job.index: job.annotation for job in plan.jobs}
     skipped = tuple(
@@ -138,7 +138,7 @@ def conclude(
         for index in sorted(ran.faults)
     )
     if len(skipped) == len(plan.jobs):
-        raise BadData(
+        raise BadDataError(
             f"None of the {len(skipped)} videos could be read. {skipped[0].id}: {skipped[0].reason}"
         )
     record, metrics = output_dir / RECORD_NAME, output_dir / METRICS_NAME

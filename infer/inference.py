@@ -59,7 +59,7 @@ def infer(
     samples of its input, or all, are computed in f32 too, and what differs is told and stands in the summary. `args`
     is the command that the summary records (default: this process's), `say` takes the lines of the result.
 
-    Raises UsageError, BadData or Lacking before anything is run wherever that can be known, OutsideToolFailed
+    Raises UsageError, BadDataError or UnavailableError before anything is run wherever that can be known, ExternalToolError
     when ais_bench fails.
     """
     options = Options(

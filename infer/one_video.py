@@ -21,7 +21,7 @@ def sample_scores(engine: Engine, source: FrameSource, recipe: Recipe) -> Scores
     """Return the engine's scores of the video, shape (classes,), after the recipe's whole view plan.
 
     A model built for a larger batch is fed copies. Raises UsageError when the model takes other samples than
-    the recipe makes or tells another number of classes apart, BadData for an unreadable video.
+    the recipe makes or tells another number of classes apart, BadDataError for an unreadable video.
     """
     (spec,) = engine.inputs
     if spec.sample_shape != recipe.views.sample_shape or spec.dtype not in (np.float32, np.uint8):

@@ -40,7 +40,7 @@ def predict(
 
     The video goes through the recipe's whole view plan. A model built for a larger batch is fed copies. In bf16, the
     scores are computed in f32 too, and the log says what differs. Raises UsageError when the model takes other
-    samples than the recipe makes, BadData for an unreadable video or model, Lacking as the engine does.
+    samples than the recipe makes, BadDataError for an unreadable video or model, UnavailableError as the engine does.
     """
     names = recipe.labels()
 

@@ -65,7 +65,7 @@ def load_network(
     convolutions are depthwise is told by the shapes in the file.
 
     Raises UsageError as `build_network` does, for an unknown framework, a malformed `seeded:` and a file that
-    is not there; BadData when the file is damaged or does not fit the network.
+    is not there; BadDataError when the file is damaged or does not fit the network.
     """
     if framework not in _READERS:
         raise UsageError(

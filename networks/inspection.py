@@ -51,7 +51,7 @@ def inspect_checkpoint(path: Path | str, *, recipes: Iterable[Recipe]) -> Inspec
     """Return what the file at `path` holds and how it suits each of the recipes for its network.
 
     The file is read whole, so that damage shows, and nothing in it is executed; memory is that of its tensors. Raises
-    UsageError and BadData as `read_any` does.
+    UsageError and BadDataError as `read_any` does.
     """
     path = Path(path)
     read = read_any(path)

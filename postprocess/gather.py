@@ -11,7 +11,7 @@ import numpy.typing as npt
 from postprocess.matching import Match
 from postprocess.outputs import Output
 from postprocess.scored import check_finite
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.engine_outputs import read_output
 from vidom.formats.output_groups import read_outputs
 from vidom.progress import progress
@@ -28,7 +28,7 @@ _FILES_AT_ONCE = 256
 def peek(output: Output, classes: int | None) -> tuple[int, int]:
     """Return how many rows and classes an output file holds.
 
-    Raises UsageError for a `.bin` when the class count is unknown, BadData when the file is damaged.
+    Raises UsageError for a `.bin` when the class count is unknown, BadDataError when the file is damaged.
     """
     if classes is None and output.name.lower().endswith(".bin"):
         raise UsageError(
@@ -46,7 +46,7 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
     six decimals are left. Rows of several views of a sample are averaged in float64, in the order of the views.
     Memory is the array, with several views three of them, and some hundred files.
 
-    Raises BadData that names the files with another number of rows or columns or without numbers, and the
+    Raises BadDataError that names the files with another number of rows or columns or without numbers, and the
     samples with a NaN or infinite score. A file may lack its padding rows.
     """
     order = {index: position for position, index in enumerate(sorted(labels))}
@@ -71,7 +71,7 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
                     misshapen.append(f"{match.output.name} ({fault})")
             bar.update(len(group))
     if misshapen:
-        raise BadData(
+        raise BadDataError(
             f"{len(misshapen)} of the {len(matches)} output files in {matches[0].output.folder} do not hold "
             f"{classes} scores for each of their samples: {some(misshapen)}. If all of them have another number "
             "of classes, the labels are those of another data set; if they have several rows for one sample, "

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postprocess.outputs import Output
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.engine_outputs import output_stem
 from vidom.wording import some
@@ -45,7 +45,7 @@ class Match:
 def find_store(info_path: Path | str, outputs: Sequence[Output]) -> ClipStore | None:
     """Return the clip store that the outputs' input files belong to, else the one the list lies in, else None.
 
-    Raises BadData when its manifest is damaged.
+    Raises BadDataError when its manifest is damaged.
     """
     folders = [Path(info_path).parent]
     if outputs[0].infile is not None:
@@ -60,12 +60,12 @@ def find_store(info_path: Path | str, outputs: Sequence[Output]) -> ClipStore | 
 def match_by_store(outputs: Sequence[Output], store: ClipStore) -> tuple[Match, ...]:
     """Return each output with the samples, and the view, that the manifest lists for its input file.
 
-    Raises BadData that names the outputs whose input is no file of the store.
+    Raises BadDataError that names the outputs whose input is no file of the store.
     """
     files = {output_stem(clip_file.name): clip_file for clip_file in store.files}
     strange = [output.stem for output in outputs if output.stem not in files]
     if strange:
-        raise BadData(
+        raise BadDataError(
             f"{len(strange)} of {len(outputs)} outputs came from input files that the clip store {store.folder} "
             f"does not have: {some(strange)}. Score them with the .info list of the store they were made from."
         )
@@ -78,14 +78,14 @@ def match_by_store(outputs: Sequence[Output], store: ClipStore) -> tuple[Match, 
 def in_order(outputs: Sequence[Output]) -> tuple[tuple[int, Output], ...]:
     """Return the outputs with the number in their input file's name, by that number.
 
-    Raises BadData that names the files without a number, or with another prefix before it.
+    Raises BadDataError that names the files without a number, or with another prefix before it.
     """
     found = [(_NUMBERED.fullmatch(output.stem), output) for output in outputs]
     prefixes = Counter(match["prefix"] for match, _ in found if match)
     prefix = prefixes.most_common(1)[0][0] if prefixes else ""
     strange = [output.stem for match, output in found if match is None or match["prefix"] != prefix]
     if strange:
-        raise BadData(
+        raise BadDataError(
             "Nothing says which samples these outputs belong to, for the names of their input files do not end "
             f"in a number like the others': {some(strange)}. Without a clip store's manifest, file 123.bin must "
             "hold the sample that is 123 in the .info list."
@@ -99,12 +99,12 @@ def match_by_number(
 ) -> tuple[Match, ...]:
     """Return each output with the samples k*rows .. k*rows + rows - 1, those beyond the list's end as padding.
 
-    Raises BadData when files of several rows are more than the list fills, as the single views of a model
+    Raises BadDataError when files of several rows are more than the list fills, as the single views of a model
     exported without averaging are.
     """
     files, needed = len({number for number, _ in numbered}), -(-len(labels) // rows)
     if rows > 1 and (files > needed or files == len(labels)):
-        raise BadData(
+        raise BadDataError(
             f"Each of the {files} output files holds {rows} rows, but at {rows} samples a file the "
             f"{len(labels)} samples of the list take {needed}. Rows that are single views of a sample are not "
             "its score: export the model with --average_clips prob (or score) so that it gives one row per "
@@ -121,7 +121,7 @@ def match_by_number(
 
 
 def check_coverage(matches: Sequence[Match], labels: Mapping[int, int], store: ClipStore | None) -> None:
-    """Every labelled sample has exactly one row and every row has a label, else BadData names the samples.
+    """Every labelled sample has exactly one row and every row has a label, else BadDataError names the samples.
 
     Where views are apart that is one row for each view. With a store, its samples' own labels must also be those
     of the list.
@@ -132,7 +132,7 @@ def check_coverage(matches: Sequence[Match], labels: Mapping[int, int], store: C
     rows = Counter(index for match in matches if match.view == 0 for index in match.samples)
     twice = sorted(index for index, count in rows.items() if count > 1)
     if twice:
-        raise BadData(
+        raise BadDataError(
             f"{len(twice)} samples have more than one output: {some(twice, ids)}. The outputs of two runs, or "
             "two input files of one sample, were mixed; run the inference again into a new folder."
         )
@@ -141,7 +141,7 @@ def check_coverage(matches: Sequence[Match], labels: Mapping[int, int], store: C
         known = {index: sample.label for index, sample in store.samples.items()}
         differing = sorted(index for index in rows if known.get(index) != labels[index])
         if differing:
-            raise BadData(
+            raise BadDataError(
                 f"The list gives {len(differing)} samples another label than the clip store {store.folder} was "
                 f"packed with: {some(differing, ids)}. It is the list of another data set or of another order; "
                 "use the .info file of that store."
@@ -149,18 +149,18 @@ def check_coverage(matches: Sequence[Match], labels: Mapping[int, int], store: C
 
 
 def _check_views(matches: Sequence[Match], views: int, ids: Mapping[int, str]) -> None:
-    """Every sample that has an output at all has one for each of its views, else BadData names the views."""
+    """Every sample that has an output at all has one for each of its views, else BadDataError names the views."""
     found = Counter((index, match.view) for match in matches for index in match.samples)
     twice = sorted(pair for pair, count in found.items() if count > 1)
     if twice:
-        raise BadData(
+        raise BadDataError(
             f"{len(twice)} views have more than one output: {_named(twice, ids)}. The outputs of two runs were "
             "mixed; run the inference again into a new folder."
         )
     present = sorted({index for index, _ in found})
     missing = [(index, view) for index in present for view in range(views) if (index, view) not in found]
     if missing:
-        raise BadData(
+        raise BadDataError(
             f"{len(missing)} views have no output, though other views of their samples have: "
             f"{_named(missing, ids)}. A score is the average over all {views} views of a sample: run the inference "
             "on all files of the clip store."
@@ -176,7 +176,7 @@ def _check_both_ways(
 ) -> None:
     unlabelled = sorted(index for index in rows if index not in labels)
     if unlabelled:
-        raise BadData(
+        raise BadDataError(
             f"{len(unlabelled)} outputs have no label in the list: samples {some(unlabelled, ids)}. Score them "
             "with the list they were made from."
         )
@@ -184,7 +184,7 @@ def _check_both_ways(
     if missing:
         skipped = {skip.index for skip in store.skipped} if store else set()
         unread = len(skipped.intersection(missing))
-        raise BadData(
+        raise BadDataError(
             f"{len(missing)} of the {len(labels)} samples in the list have no output: {some(missing, ids)}. "
             + (f"{unread} of them could not be read when the store was packed. " if unread else "")
             + "An accuracy over the rest would not be that of the data set: run the inference on all of them, or "

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.engine_outputs import output_stem, read_summary, summary_path
 from vidom.wording import some
 
@@ -46,7 +46,7 @@ def find_outputs(result_path: Path | str) -> tuple[Output, ...]:
     puts the output folder beside the summary, so a file is looked for there; failing that where its path says,
     but only under the current folder or the summary's.
 
-    Raises BadData that names the missing or the doubly written files.
+    Raises BadDataError that names the missing or the doubly written files.
     """
     result_path = Path(result_path).absolute()
     if not result_path.is_dir():
@@ -66,14 +66,14 @@ def _from_summary(summary: Path) -> tuple[Output, ...]:
     entries, _ = read_summary(summary)
     empty = [entry.infiles[0] if entry.infiles else entry.key for entry in entries if not entry.outfiles]
     if empty:
-        raise BadData(
+        raise BadDataError(
             f"The summary {summary} names no output for {len(empty)} of its {len(entries)} entries: "
             f"{some(empty)}. Run the inference again."
         )
     written = Counter(entry.outfiles[0] for entry in entries)
     twice = [outfile for outfile, count in written.items() if count > 1]
     if twice:
-        raise BadData(
+        raise BadDataError(
             f"In the summary {summary} several inputs wrote the same output, so only the last is left: "
             f"{some(twice)}. ais_bench cuts a name at its first dot: give the input files names without dots "
             "that differ, and run the inference again."
@@ -107,7 +107,7 @@ def _check_present(outputs: Sequence[Output], summary: Path) -> None:
     present = {folder: _files_in(folder) for folder in {output.folder for output in outputs}}
     missing = [output for output in outputs if output.name not in present[output.folder]]
     if missing:
-        raise BadData(
+        raise BadDataError(
             f"{len(missing)} of the {len(outputs)} output files that {summary} names are missing in "
             f"{missing[0].folder}: {some(output.name for output in missing)}. Put them back beside the summary, or "
             "run the inference again."
@@ -129,14 +129,14 @@ def _from_folder(folder: Path) -> tuple[Output, ...]:
         if (match := _FIRST_OUTPUT.fullmatch(path.name))
     )
     if not outputs:
-        raise BadData(
+        raise BadDataError(
             f"The result folder {folder} holds no outputs: no file is named like 000000_0.npy, .bin or .txt. "
             "Give the summary (NAME_summary.json) or the folder that the inference wrote."
         )
     stems = Counter(output.stem for output in outputs)
     twice = [stem for stem, count in stems.items() if count > 1]
     if twice:
-        raise BadData(
+        raise BadDataError(
             f"The result folder {folder} holds outputs in two formats for the same inputs: {some(twice)}. They "
             "are left from two runs: give the summary of one of them as --result_path."
         )

@@ -18,7 +18,7 @@ from postprocess.outputs import find_outputs, metrics_path
 from postprocess.scored import accuracy_remarks, accuracy_text, check_labels, write_scored
 from postprocess.view_scores import sample_scores
 from vidom.command import Parser, log, run
-from vidom.errors import JudgementFailed, UsageError
+from vidom.errors import CheckFailedError, UsageError
 from vidom.files import read_lines, write_text
 from vidom.formats.clip_store import ClipStore, read_info
 from vidom.formats.mindspore_310 import Accuracy, accuracy_line
@@ -63,7 +63,7 @@ def score(
     The views of a sample that are files of their own are averaged as their clip store says.
 
     The file's bytes depend on scores, labels and class names only, not on batch size, file format, order or
-    place. Raises UsageError for an unknown threshold or contradicting class counts, BadData as
+    place. Raises UsageError for an unknown threshold or contradicting class counts, BadDataError as
     `find_outputs`, `check_coverage`, `gather` and `sample_scores` do, and when a label is no class.
     """
     thresholds = thresholds or {}
@@ -160,7 +160,7 @@ def _threshold(word: str) -> tuple[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int | None:
-    """The two accuracies are printed; a threshold that is not reached raises JudgementFailed after that."""
+    """The two accuracies are printed; a threshold that is not reached raises CheckFailedError after that."""
     parser = Parser(description="Score an engine's outputs against the labels.")
     # What is not given is left to `score`, whose defaults are in its docstring.
     parser.argument_default = argparse.SUPPRESS
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         write_text(scores.metrics_path.with_name("acc.log"), line + "\n")
         print(line)
     if scores.missed:
-        raise JudgementFailed(f"The accuracy is not what was asked for: {'; '.join(scores.missed)}.")
+        raise CheckFailedError(f"The accuracy is not what was asked for: {'; '.join(scores.missed)}.")
     return None
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from postprocess.metrics import Metrics, evaluate
 from postprocess.metrics_file import write_metrics
 from postprocess.permutation import permutation_remark
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.wording import some
 
 __all__ = ["Scored", "accuracy_remarks", "accuracy_text", "check_finite", "check_labels", "write_scored"]
@@ -36,7 +36,7 @@ def write_scored(
 
     `names` may be empty. The bytes depend on scores, labels and class names only: the provenance is the SHA-256
     of the `index label` lines by ascending index, which are the bytes of a clip store's `.info` list, and that of
-    the scores as little-endian float32. Raises BadData as `check_finite` does.
+    the scores as little-endian float32. Raises BadDataError as `check_finite` does.
     """
     indices = sorted(labels)
     check_finite(scores, indices)
@@ -68,20 +68,20 @@ def accuracy_remarks(metrics: Metrics) -> tuple[str, ...]:
 
 
 def check_finite(scores: FloatArray, indices: Sequence[int]) -> None:
-    """All scores are numbers, else BadData names the samples, whose rows are in the order of `indices`."""
+    """All scores are numbers, else BadDataError names the samples, whose rows are in the order of `indices`."""
     unsound = [indices[row] for row in np.unique(np.nonzero(~np.isfinite(scores))[0])]
     if unsound:
-        raise BadData(
+        raise BadDataError(
             f"{len(unsound)} samples have a score that is NaN or infinite: {some(unsound)}. The model overflowed "
             "or its input was damaged; such a sample is neither right nor wrong, so no accuracy is given."
         )
 
 
 def check_labels(labels: Mapping[int, int], classes: int, source: Path | str) -> None:
-    """Every label is one of the classes, else BadData names the samples of the list `source`."""
+    """Every label is one of the classes, else BadDataError names the samples of the list `source`."""
     beyond = [index for index in sorted(labels) if labels[index] >= classes]
     if beyond:
-        raise BadData(
+        raise BadDataError(
             f"{len(beyond)} samples of {source} have a label that is not one of the model's {classes} classes "
             f"(0 .. {classes - 1}; the largest label is {max(labels.values())}): {some(beyond)}. Model and list "
             "belong to different data sets, or the labels start at 1."

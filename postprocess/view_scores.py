@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["sample_scores"]
 
@@ -16,12 +16,12 @@ def sample_scores(means: FloatArray, average_clips: str) -> FloatArray:
     """Return the scores, shape (samples, classes), that the whole sample's model would have given.
 
     `means` are the views' mean rows. "prob" takes them as they are, means of probabilities; "score" takes the
-    softmax of mean logits (mmaction2's meaning of both words). Raises BadData when the rows are the other kind.
+    softmax of mean logits (mmaction2's meaning of both words). Raises BadDataError when the rows are the other kind.
     """
     kinds = ("logits", "probabilities")
     wanted, found = kinds[average_clips == "prob"], kinds[_are_probabilities(means)]
     if wanted != found:
-        raise BadData(
+        raise BadDataError(
             f"The clip store averages its views as {wanted} (average_clips {average_clips}), but the model gave "
             f"{found}, so the result would be that of another way of averaging. Export the model with --per_view "
             f"--average_clips {average_clips}, or pack with the recipe that it was exported from."

@@ -63,7 +63,7 @@ def audit(
 
     With `labels`, a file of class names, labels are held against their number. Videos of fewer than
     `min_frames` frames, which are sampled with repetitions, get a warning. All problems go to `report` as JSON.
-    Raises UsageError for a data root that is no folder, BadData for a list that is absent or empty.
+    Raises UsageError for a data root that is no folder, BadDataError for a list that is absent or empty.
     """
     if not data_root.is_dir():
         raise UsageError(
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> ExitCode:
     parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
     result = audit(**vars(parser.parse_args(argv)))
     print(result.summary)
-    return ExitCode.JUDGEMENT_FAILED if result.faults else ExitCode.DONE
+    return ExitCode.CHECK_FAILED if result.faults else ExitCode.DONE
 
 
 if __name__ == "__main__":

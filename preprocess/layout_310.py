@@ -24,7 +24,7 @@ def lay_out(*, store: Path, output_dir: Path) -> Path:
     """Return `output_dir` holding the store's samples and labels under the guide's names, counted from 0.
 
     Files are hard links where the disk allows it, so that nothing is stored twice. Raises UsageError for a
-    store of several samples a file or of uint8, which the guide does not know, BadData for a damaged store.
+    store of several samples a file or of uint8, which the guide does not know, BadDataError for a damaged store.
     """
     opened = ClipStore.open(store)
     header = opened.header

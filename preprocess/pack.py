@@ -12,7 +12,7 @@ from preprocess.datasets.annotations import Annotation
 from preprocess.datasets.sample_list import decoder_name, list_digest, list_samples
 from preprocess.pack_groups import Group, pack_group
 from vidom.command import Parser, log, run
-from vidom.errors import BadData, Lacking, UsageError
+from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.files import free_bytes, human_bytes
 from vidom.formats.aipp import aipp_of
 from vidom.formats.clip_store import ClipStore, Skipped, StoreHeader
@@ -49,8 +49,8 @@ def pack(
     manifest says how their scores are averaged, and a worker's memory is that of about one view. The `dtype` "aipp" is
     uint8 with channels last, for an NPU whose AIPP normalises pictures. Work that an
     earlier, killed run finished is kept, and the bytes are the same as if it had not been killed. `ray` is a
-    cluster's address, or "local", whose workers then pack (see `vidom.parallel.ray_cluster`). Raises Lacking
-    before the first write when the disk is too small, BadData at the first unreadable video unless `on_bad` is
+    cluster's address, or "local", whose workers then pack (see `vidom.parallel.ray_cluster`). Raises UnavailableError
+    before the first write when the disk is too small, BadDataError at the first unreadable video unless `on_bad` is
     "skip", UsageError when the folder holds a store made with other settings, and for `per_view` of samples that
     are a single view already and "aipp" of samples that are no row of pictures.
     """
@@ -84,7 +84,7 @@ def pack(
             writer.add(packed.files, packed.samples, packed.skipped)
             bar.update(len(packed.samples) + len(packed.skipped))
     if not writer.samples:
-        raise BadData(
+        raise BadDataError(
             f"None of the {len(annotations)} videos could be read:\n{_listing(list(writer.skipped.values()))}"
         )
     writer.finish(recipe.labels(), recipe.dataset.info_name)
@@ -144,16 +144,16 @@ def _announce(
     )
     if needed > free:
         fits = free // (header.file_bytes * header.views_per_sample) * header.samples_per_file
-        raise Lacking(
+        raise UnavailableError(
             f"The clip store needs {human_bytes(needed)}, but only {human_bytes(free)} are free where {output_dir} "
             f"lies. Use a larger disk, --limit {fits} for the samples that fit"
             + (", or --dtype uint8 for a quarter of the bytes." if header.dtype == "float32" else ".")
         )
 
 
-def _unreadable(skipped: Sequence[Skipped]) -> BadData:
+def _unreadable(skipped: Sequence[Skipped]) -> BadDataError:
     first = skipped[0]
-    return BadData(
+    return BadDataError(
         f"Sample {first.index} of the list ({first.id}) can not be read. {first.reason} What was packed so far is "
         "kept. Repair the video and run the same command again, or use --on_bad skip to go on without it."
     )

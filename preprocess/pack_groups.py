@@ -14,7 +14,7 @@ from preprocess.sources.frames import FrameSource
 from preprocess.tensors.clips import clip_views, read_clips
 from preprocess.tensors.pixels import Dtype, Tensor, channels_last
 from preprocess.tensors.samples import make_sample, open_source
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import write_bytes
 from vidom.formats.clip_store import ClipFile, Sample, Skipped, StoreHeader
 from vidom.formats.recipe import Recipe
@@ -63,7 +63,7 @@ def _pack_samples(group: Group) -> Packed:
             made = make_sample(
                 _source(group, entry), group.recipe.views, dtype=_dtype(group), out=rows[len(samples)]
             )
-        except BadData as error:
+        except BadDataError as error:
             skipped.append(Skipped(index, entry.id, entry.path, str(error)))
         else:
             samples.append(Sample(index, entry.id, entry.label, entry.path, made.frames))
@@ -78,7 +78,7 @@ def _pack_views(group: Group) -> Packed:
     ((index, entry),) = group.entries
     try:
         crops = read_clips(_source(group, entry), group.recipe.views)
-    except BadData as error:
+    except BadDataError as error:
         return Packed((), (), (Skipped(index, entry.id, entry.path, str(error)),))
     samples = (Sample(index, entry.id, entry.label, entry.path, crops.frames),)
     views = clip_views(crops, group.recipe.views, dtype=_dtype(group))

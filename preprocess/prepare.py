@@ -27,7 +27,7 @@ from preprocess.datasets.ucf101 import locate_ucf101, locate_ucf101_66
 from preprocess.sources.decoding import Decoder
 from preprocess.sources.frame_folders import frame_numbers
 from vidom.command import Parser, log, run
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.parallel.ray_cluster import add_ray_option, open_ray_cluster
 from vidom.system.machine import usable_cores
 
@@ -80,8 +80,8 @@ def prepare(
     None stands for the data set's habit. A killed run, started again, ends with the same bytes. A split of which
     no video is there is left out. `ray` is a cluster's address, or "local", whose workers then extract and write packs
     (see `vidom.parallel.ray_cluster`). Raises UsageError for downloads that are not to be found and for a class
-    count other than `num_classes`, BadData for annotations that contradict themselves and, unless `on_bad` is
-    "skip", for videos that are missing or unreadable, Lacking for a disk that is too small.
+    count other than `num_classes`, BadDataError for annotations that contradict themselves and, unless `on_bad` is
+    "skip", for videos that are missing or unreadable, UnavailableError for a disk that is too small.
     """
     habits = DATA_SETS[dataset]
     if workers < 1:
@@ -144,14 +144,14 @@ def _present(data: DataSet, src: Path, on_bad: OnBad) -> tuple[Split, ...]:
             log(f"{split.title}: none of its {len(missing):,} videos is in {split.video_root}; left out.")
             continue
         if missing and on_bad == "fail":
-            raise BadData(
+            raise BadDataError(
                 f"{len(missing):,} of the {len(split.entries):,} videos of {split.title} are not in "
                 f"{split.video_root}: {', '.join(missing[:10])}{' and so on' if len(missing) > 10 else ''}. Download "
                 "them, or use --on_bad skip to go on without; they are then listed in preparation.json."
             )
         present.append(split)
     if not present:
-        raise BadData(f"None of the annotated videos is in {src}. Check --src and the folder names.")
+        raise BadDataError(f"None of the annotated videos is in {src}. Check --src and the folder names.")
     return tuple(present)
 
 
@@ -184,7 +184,7 @@ def _counted(splits: Sequence[Split], on_bad: OnBad) -> dict[str, Extracted]:
                     f"{numbers.first}, missing {', '.join(map(str, numbers.missing)) or 'none'}."
                 )
             if reason and on_bad == "fail":
-                raise BadData(f"{reason} Extract them again, or use --on_bad skip to go on without.")
+                raise BadDataError(f"{reason} Extract them again, or use --on_bad skip to go on without.")
             results[job_id(split, entry)] = Extracted(job_id(split, entry), numbers.frames, reason)
     return results
 

@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 
 def square(number: int) -> int:
@@ -24,7 +24,7 @@ def square_after_one_death(job: tuple[int, Path]) -> int:
 
 def fail_at_three(number: int) -> int:
     if number == 3:
-        raise BadData("The video 3 holds no frames.")
+        raise BadDataError("The video 3 holds no frames.")
     return number
 
 

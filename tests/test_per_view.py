@@ -18,7 +18,7 @@ from export.to_onnx import main as to_onnx
 from export.verify import main as verify
 from infer.inference import infer
 from postprocess.score import score
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.engine_outputs import read_output, read_summary
 from vidom.formats.recipe import Recipe, load_recipe
@@ -156,7 +156,7 @@ def test_the_graph_takes_one_view_and_is_proved(
     assert [dim.dim_value for dim in graph.output[0].type.tensor_type.shape.dim] == [1, 7]
     verify([*one.words, "--per_view", "--model", str(one.parts_model)])
     assert capsys.readouterr().out.splitlines()[-1] == "PASSED"
-    with pytest.raises(BadData, match="takes samples of shape"):
+    with pytest.raises(BadDataError, match="takes samples of shape"):
         verify([*one.words, "--model", str(one.parts_model)])
 
 
@@ -177,7 +177,7 @@ def test_views_averaged_another_way_than_the_store_says_are_refused(
 ):
     for store, model, found in (("score", "prob", "probabilities"), ("prob", "score", "logits")):
         summary = run(built("tsm", model).parts_model, built("tsm", store).parts, tmp_path / store, 4)
-        with pytest.raises(BadData, match=rf"average_clips {store}\), but the model gave {found}"):
+        with pytest.raises(BadDataError, match=rf"average_clips {store}\), but the model gave {found}"):
             score(result_path=summary, info_path=built("tsm", store).parts.folder / "tiny.info")
 
 
@@ -190,7 +190,7 @@ def test_missing_and_double_views_are_refused_by_name(built: Callable[[str, str]
 
     def refusal(changed: dict[str, object]) -> str:
         summary.write_text(json.dumps({**document, "filesinfo": changed}))
-        with pytest.raises(BadData) as caught:
+        with pytest.raises(BadDataError) as caught:
             score(result_path=summary, info_path=info)
         return str(caught.value)
 

@@ -22,7 +22,7 @@ from postprocess.score import score
 from preprocess.pack import main as pack_main
 from preprocess.sources.frames import RawFrames
 from preprocess.tensors.samples import make_sample
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.engine_outputs import read_output, read_summary
 from vidom.formats.recipe import Recipe, load_recipe
@@ -193,7 +193,7 @@ def test_frames_of_another_size_are_refused_by_name_or_skipped(
 ) -> None:
     recipe = load_recipe(str(recipes["tsm"]), [SIZE])
     with pytest.raises(
-        BadData, match=r"land_427x240 measure 57x32 when resized.*--set views\.frame_size=57x32"
+        BadDataError, match=r"land_427x240 measure 57x32 when resized.*--set views\.frame_size=57x32"
     ):
         packed(recipe, annotations, tmp_path / "a", dtype="uint8")
     store = packed(recipe, annotations, tmp_path / "b", dtype="uint8", on_bad="skip")

@@ -93,7 +93,7 @@ def _os_error(error: OSError) -> tuple[str, ExitCode] | None:
         return (
             f"The disk is full: {where} could not be written. Free some space, or point the output at a "
             "larger disk, and run the same command again; it continues where it stopped.",
-            ExitCode.LACKING,
+            ExitCode.UNAVAILABLE,
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"No permission for {where}. Check its owner and mode.", ExitCode.USAGE

@@ -1,34 +1,34 @@
-"""Errors that a user can mend, each with the exit code of its kind."""
+"""User-fixable errors, each with the exit code of its kind."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
 __all__ = [
-    "BadData",
+    "BadDataError",
+    "CheckFailedError",
     "ExitCode",
-    "JudgementFailed",
-    "Lacking",
-    "OutsideToolFailed",
+    "ExternalToolError",
+    "UnavailableError",
     "UsageError",
     "UserError",
 ]
 
 
 class ExitCode(IntEnum):
-    """What a vidom process tells its caller when it ends."""
+    """What a vidom process reports to its caller when it ends."""
 
     DONE = 0
-    JUDGEMENT_FAILED = 1
+    CHECK_FAILED = 1
     USAGE = 2
-    LACKING = 3
+    UNAVAILABLE = 3
     BAD_DATA = 4
-    OUTSIDE_TOOL_FAILED = 5
+    EXTERNAL_TOOL_FAILED = 5
     INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """A problem the user can mend; its text is one paragraph: what, where, expected, found, what to do.
+    """A problem the user can fix; its text is one paragraph: what, where, expected, found, what to do.
 
     Commands print it without a traceback and exit with `exit_code`.
     """
@@ -36,10 +36,10 @@ class UserError(Exception):
     exit_code: ExitCode = ExitCode.USAGE
 
 
-class JudgementFailed(UserError):
-    """The work ran to its end and its result was judged wrong (parity, threshold, integrity)."""
+class CheckFailedError(UserError):
+    """The work ran to its end and its result failed a check (parity, threshold, integrity)."""
 
-    exit_code = ExitCode.JUDGEMENT_FAILED
+    exit_code = ExitCode.CHECK_FAILED
 
 
 class UsageError(UserError):
@@ -48,19 +48,19 @@ class UsageError(UserError):
     exit_code = ExitCode.USAGE
 
 
-class Lacking(UserError):
+class UnavailableError(UserError):
     """This machine lacks something the work needs: a tool, a device, a package, disk space."""
 
-    exit_code = ExitCode.LACKING
+    exit_code = ExitCode.UNAVAILABLE
 
 
-class BadData(UserError):
-    """An input file (checkpoint, video, list, store, result) is damaged or not what it should be."""
+class BadDataError(UserError):
+    """An input file (checkpoint, video, list, store, result) is damaged or of the wrong kind."""
 
     exit_code = ExitCode.BAD_DATA
 
 
-class OutsideToolFailed(UserError):
-    """A program that is not ours was started and failed."""
+class ExternalToolError(UserError):
+    """An external program was started and failed."""
 
-    exit_code = ExitCode.OUTSIDE_TOOL_FAILED
+    exit_code = ExitCode.EXTERNAL_TOOL_FAILED

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 __all__ = [
     "TEMP_SUFFIX",
@@ -74,35 +74,39 @@ def write_json(path: Path | str, document: Any, *, indent: int | None = 2) -> No
 def read_json(path: Path | str, *, what: str = "file", max_bytes: int = 1 << 30) -> Any:
     """Return the JSON document in `path`.
 
-    Raises BadData, naming `what` the file should have been, when it is absent, larger than `max_bytes`
+    Raises BadDataError, naming `what` the file should have been, when it is absent, larger than `max_bytes`
     or not JSON.
     """
     path = Path(path)
     try:
         size = path.stat().st_size
         if size > max_bytes:
-            raise BadData(f"The {what} {path} has {size} bytes, more than the {max_bytes} that are read.")
+            raise BadDataError(
+                f"The {what} {path} has {size} bytes, more than the {max_bytes} that are read."
+            )
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BadData(f"The {what} {path} does not exist.") from None
+        raise BadDataError(f"The {what} {path} does not exist.") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadData(f"The {what} {path} is not valid JSON ({error}). It may have been cut short.") from None
+        raise BadDataError(
+            f"The {what} {path} is not valid JSON ({error}). It may have been cut short."
+        ) from None
 
 
 def read_lines(path: Path | str, *, what: str = "file", max_bytes: int = 1 << 28) -> tuple[str, ...]:
     """Return the lines of a UTF-8 text file without their ends, blank ones at the end left out.
 
-    Raises BadData, naming `what` the file should have been, when it is absent, too large or not text.
+    Raises BadDataError, naming `what` the file should have been, when it is absent, too large or not text.
     """
     path = Path(path)
     try:
         if path.stat().st_size > max_bytes:
-            raise BadData(f"The {what} {path} is larger than the {max_bytes} bytes that are read.")
+            raise BadDataError(f"The {what} {path} is larger than the {max_bytes} bytes that are read.")
         return tuple(line.rstrip("\r") for line in path.read_text(encoding="utf-8").rstrip().split("\n"))
     except FileNotFoundError:
-        raise BadData(f"The {what} {path} does not exist.") from None
+        raise BadDataError(f"The {what} {path} does not exist.") from None
     except UnicodeDecodeError as error:
-        raise BadData(f"The {what} {path} is not UTF-8 text ({error}).") from None
+        raise BadDataError(f"The {what} {path} is not UTF-8 text ({error}).") from None
 
 
 def append_line(stream: IO[str], document: Any) -> None:

@@ -23,7 +23,7 @@ from infer.inference import infer
 from postprocess.metrics import Proportion
 from postprocess.score import score
 from vidom.command import log
-from vidom.errors import BadData, JudgementFailed
+from vidom.errors import BadDataError, CheckFailedError
 from vidom.files import read_json, sha256_file, write_json
 from vidom.formats.recipe import Recipe
 from vidom.system.machine import look_at_machine
@@ -82,7 +82,7 @@ class Row:
 def measured_row(order: Order, batch_size: int) -> Row:
     """Return the row, which is on disk in `rows.json` now; one that an earlier run measured of the same is taken again.
 
-    The same are the exported model, engine, device, store, loop and code. Raises JudgementFailed when surgery changes
+    The same are the exported model, engine, device, store, loop and code. Raises CheckFailedError when surgery changes
     what the model computes, and what the stages raise.
     """
     folder = order.output_dir / f"bs{batch_size}"
@@ -124,7 +124,7 @@ def _read_rows(folder: Path) -> dict[str, Row]:
     try:
         return {key: _row(**entry) for key, entry in read_json(path, what="table's rows").items()}
     except (TypeError, AttributeError) as error:
-        raise BadData(
+        raise BadDataError(
             f"{path} does not hold rows of a batch table ({error}). Delete it; all is measured anew."
         ) from None
 
@@ -142,7 +142,7 @@ def _built(order: Order, naive: Path, batch_size: int) -> Path:
     target: Target = "ascend310p" if order.engine == "ascend" else "cpu"
     done = modify_onnx(model=naive, output=final, batch_size=batch_size, target=target)
     if not done.equivalence.passed:
-        raise JudgementFailed(
+        raise CheckFailedError(
             f"Surgery changed what {naive} computes, so nothing was measured:\n{done.equivalence.lines()}"
         )
     if order.engine != "ascend":
@@ -205,7 +205,7 @@ def _infer(order: Order, model: Path, **options: Any) -> InferenceResult:
 def _info(store: Path) -> Path:
     lists = sorted(store.glob("*.info"))
     if len(lists) != 1:
-        raise BadData(
+        raise BadDataError(
             f"The clip store {store} should hold one .info list of labels, found {len(lists)}. Pack it again."
         )
     return lists[0]

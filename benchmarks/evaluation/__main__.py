@@ -66,7 +66,7 @@ def evaluation(
     """`output_dir` holds `evaluation.md`, `.json` and `.png`.
 
     `frames` are folders of extracted frames for the large network, by default those of the demo. Growth is shown from
-    10 to `largest` samples. Raises UsageError for a folder without frames, Lacking without matplotlib.
+    10 to `largest` samples. Raises UsageError for a folder without frames, UnavailableError without matplotlib.
     """
     if min(samples, heavy_samples) < 1 or largest < 100:
         raise UsageError("--samples and --heavy_samples must be at least 1, --largest at least 100.")

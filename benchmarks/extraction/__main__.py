@@ -28,7 +28,7 @@ from benchmarks.measuring.settings import machine_state
 from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.sources.decoding import Decoder, decoder_version
 from vidom.command import Parser, run
-from vidom.errors import BadData, ExitCode, Lacking, UsageError
+from vidom.errors import BadDataError, ExitCode, UnavailableError, UsageError
 from vidom.parallel.workers import each_finished
 
 __all__ = ["extraction", "main"]
@@ -45,13 +45,13 @@ def extraction(
     """`output_dir` holds how fast videos become frames: plain `cv2.VideoCapture` + `imwrite`, and ours.
 
     `videos` is a folder of videos, drawn ones in Something-Something's size if left out; `work` where frames go
-    for the moment. Raises Lacking with fewer than two cores, UsageError without videos.
+    for the moment. Raises UnavailableError with fewer than two cores, UsageError without videos.
     """
     if rounds < 1:
         raise UsageError(f"--rounds must be at least 1, found {rounds}.")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise Lacking("Two workers need two cores, and this process may use one only.")
+        raise UnavailableError("Two workers need two cores, and this process may use one only.")
     with tempfile.TemporaryDirectory(dir=work) as folder:
         paths = _videos(videos) if videos else _drawn_videos(Path(folder) / "videos")
         frames = sum(_frame_count(path) for path in paths)
@@ -148,7 +148,7 @@ def _two_worker_pass(paths: Sequence[Path], scratch: Path) -> dict[str, float]:
     start = 0.0
     for count, result in enumerate(each_finished(extract_frames, jobs, workers=2), 1):
         if result.reason:
-            raise BadData(result.reason)
+            raise BadDataError(result.reason)
         if count == warm:
             start = time.perf_counter()
     seconds = time.perf_counter() - start
@@ -171,7 +171,7 @@ def _plain(path: Path, folder: Path) -> None:
 def _ours(path: Path, folder: Path, *, decoder: Decoder) -> None:
     result = extract_frames(ExtractionJob("", path, folder, ExtractionSettings(decoder=decoder)))
     if result.reason:
-        raise BadData(result.reason)
+        raise BadDataError(result.reason)
 
 
 def _videos(folder: Path) -> tuple[Path, ...]:

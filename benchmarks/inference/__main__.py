@@ -40,8 +40,8 @@ def inference(
 
     Each recipe runs at each of `batches`, by default 1 and, for tsm_sthv2, 4. `growth` are the batches of the growth,
     none to leave it out, of `growth_recipe`, by default tsm_k400 on small frames. `samples` is on how many samples
-    bfloat16 is compared with float32. Raises UsageError for numbers below 1 and unknown recipes, Lacking without
-    matplotlib, JudgementFailed when surgery changes what a graph computes.
+    bfloat16 is compared with float32. Raises UsageError for numbers below 1 and unknown recipes, UnavailableError without
+    matplotlib, CheckFailedError when surgery changes what a graph computes.
     """
     for name, numbers in (
         ("batches", batches),

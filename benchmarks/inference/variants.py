@@ -19,7 +19,7 @@ from export.deployable import Deployable
 from export.modify_onnx import modify_onnx
 from export.to_onnx import build_deployable, to_onnx
 from infer.engines.base import PRECISIONS, Precision, open_engine
-from vidom.errors import JudgementFailed
+from vidom.errors import CheckFailedError
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.system.machine import usable_cores
 
@@ -85,7 +85,7 @@ def subject_of(name: str, batch: int, folder: Path) -> Subject:
     """Return the recipe with its graphs, which are in `folder` now; weights are stand-ins, since times are the same.
 
     Of a recipe whose samples are large (I3D's 30 views) it is one view. The naive graph and the one without shift
-    are TSM's. Raises JudgementFailed when surgery changes what a graph computes.
+    are TSM's. Raises CheckFailedError when surgery changes what a graph computes.
     """
     recipe, still = load_recipe(name), None
     if recipe.network.arch == "i3d":
@@ -106,13 +106,13 @@ def subject_of(name: str, batch: int, folder: Path) -> Subject:
 def built(recipe: Recipe, batch: int, stem: Path) -> tuple[Path, Path]:
     """Return the graph as exported and that after surgery, both there now with names that begin with `stem`.
 
-    Raises JudgementFailed when surgery changes what the graph computes.
+    Raises CheckFailedError when surgery changes what the graph computes.
     """
     exported, modified = (stem.with_name(f"{stem.name}{suffix}.onnx") for suffix in ("", "_new"))
     to_onnx(recipe=recipe, checkpoint=CHECKPOINT, output=exported, batch_size=batch)
     done = modify_onnx(model=exported, output=modified, batch_size=batch, target="cpu")
     if not done.equivalence.passed:
-        raise JudgementFailed(f"Surgery changed what {exported} computes:\n{done.equivalence.lines()}")
+        raise CheckFailedError(f"Surgery changed what {exported} computes:\n{done.equivalence.lines()}")
     return exported, modified
 
 

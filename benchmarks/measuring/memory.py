@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from vidom.errors import OutsideToolFailed
+from vidom.errors import ExternalToolError
 
 __all__ = ["peak_rss", "peak_rss_of"]
 
@@ -26,13 +26,13 @@ _CALLER = (
 def peak_rss(argv: Sequence[str]) -> int:
     """Return the most bytes that the command held in memory; of several processes, the largest counts alone.
 
-    What it prints goes nowhere. Raises OutsideToolFailed, with the end of its stderr, when it fails.
+    What it prints goes nowhere. Raises ExternalToolError, with the end of its stderr, when it fails.
     """
     done = subprocess.run(
         [sys.executable, "-c", _STARTER, *argv], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise OutsideToolFailed(
+        raise ExternalToolError(
             f"The memory of a command could not be measured, since it ended with {done.returncode}: "
             f"{' '.join(argv)}\n{done.stderr[-2000:]}"
         )
@@ -42,7 +42,7 @@ def peak_rss(argv: Sequence[str]) -> int:
 def peak_rss_of(function: Callable[..., object], *arguments: str | int | float) -> int:
     """Return the most bytes that a fresh process held which imported the function's module and called it.
 
-    `function` stands at the top of its module. Raises OutsideToolFailed when the call does.
+    `function` stands at the top of its module. Raises ExternalToolError when the call does.
     """
     module = function.__module__
     if module == "__main__":

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vidom.errors import ExitCode, Lacking
+from vidom.errors import ExitCode, UnavailableError
 from vidom.files import atomic_path, write_json, write_text
 
 __all__ = ["Bar", "Cell", "Report", "Table", "check_plotting", "markdown_table", "write_plot", "write_report"]
@@ -61,8 +61,8 @@ class Report:
 
     @property
     def exit_code(self) -> ExitCode:
-        """DONE, or JUDGEMENT_FAILED where a bar is missed."""
-        return ExitCode.DONE if all(bar.met for bar in self.bars) else ExitCode.JUDGEMENT_FAILED
+        """DONE, or CHECK_FAILED where a bar is missed."""
+        return ExitCode.DONE if all(bar.met for bar in self.bars) else ExitCode.CHECK_FAILED
 
     @property
     def text(self) -> str:
@@ -100,15 +100,17 @@ def _shown(cell: Cell) -> str:
 
 
 def check_plotting() -> None:
-    """Raises Lacking where matplotlib is not installed; for the start of a command, before it measures."""
+    """Raises UnavailableError where matplotlib is not installed; for the start of a command, before it measures."""
     if find_spec("matplotlib") is None:
-        raise Lacking("The picture needs matplotlib. Type: pip install matplotlib (make setup has it).")
+        raise UnavailableError(
+            "The picture needs matplotlib. Type: pip install matplotlib (make setup has it)."
+        )
 
 
 def write_report(report: Report, output_dir: Path, *, plot: Plot | None = None) -> None:
     """`output_dir` holds NAME.md and NAME.json, and NAME.png where `plot` draws on a matplotlib Figure.
 
-    Raises Lacking without matplotlib; the table is written all the same.
+    Raises UnavailableError without matplotlib; the table is written all the same.
     """
     bars = [{**asdict(bar), "met": bar.met} for bar in report.bars]
     document = _without_nan({"schema": 1, **asdict(report), "bars": bars})
@@ -119,7 +121,7 @@ def write_report(report: Report, output_dir: Path, *, plot: Plot | None = None) 
 
 
 def write_plot(path: Path, plot: Plot) -> None:
-    """`path` is a PNG of what `plot` drew on a figure of 8 × 5 inches. Raises Lacking without matplotlib."""
+    """`path` is a PNG of what `plot` drew on a figure of 8 × 5 inches. Raises UnavailableError without matplotlib."""
     check_plotting()
     # A Figure of its own, without pyplot, draws with Agg and needs no display.
     from matplotlib.figure import Figure

@@ -26,7 +26,7 @@ from preprocess.tensors.pipelines import resized_frames
 from preprocess.tensors.pixels import Dtype
 from preprocess.tensors.samples import make_sample
 from vidom.command import Parser, log, run
-from vidom.errors import ExitCode, JudgementFailed, UsageError
+from vidom.errors import CheckFailedError, ExitCode, UsageError
 from vidom.formats.recipe import load_recipe
 from vidom.formats.views import ViewPlan
 from vidom.parallel.workers import block_size, each_finished
@@ -44,7 +44,7 @@ def packing(
 ) -> Report:
     """`output_dir` holds `packing.md`, `.json` and `.png`: how long samples of the frame folders take to make.
 
-    Growth is shown up to `samples` samples, two workers make `parallel_samples`. Raises JudgementFailed when a plain
+    Growth is shown up to `samples` samples, two workers make `parallel_samples`. Raises CheckFailedError when a plain
     way gives other bytes than vidom, UsageError for a folder without frames or too few samples.
     """
     if samples < 10 or parallel_samples < 20:
@@ -79,7 +79,7 @@ def _check_equal(sources: Sequence[RawFrames], plan: ViewPlan) -> None:
         tensor = make_sample(source, plan).tensor.tobytes()
         for plain in (plain_sample, plain_by_crop):
             if plain(source, plan).tobytes() != tensor:
-                raise JudgementFailed(
+                raise CheckFailedError(
                     f"{plain.__name__} makes other bytes of {source.name} than vidom. Their times cannot be compared."
                 )
 

@@ -36,7 +36,7 @@ def roofline(
     """`output_dir` holds `roofline.md`, `.json` and `.png` on `recipe`'s modified graph in ONNX Runtime.
 
     Weights are stand-ins, for times do not depend on training; of I3D it is one view. Graph, matrix products and memory
-    streams take turns. Raises Lacking without matplotlib or with too little memory, JudgementFailed when surgery
+    streams take turns. Raises UnavailableError without matplotlib or with too little memory, CheckFailedError when surgery
     changes what the graph computes.
     """
     if batch_size < 1 or array_bytes < 1 << 10:

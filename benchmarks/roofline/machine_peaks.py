@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from vidom.errors import Lacking
+from vidom.errors import UnavailableError
 from vidom.files import human_bytes
 
 __all__ = ["Kernel", "Peaks", "kernels", "peaks"]
@@ -46,10 +46,10 @@ def kernels(*, threads: int, array_bytes: int, memory_bytes: int) -> tuple[Kerne
 
     The streams' arrays take `array_bytes` each, which must be several times the largest cache, or the cache is what
     is measured. torch is held to `threads`; numpy takes the cores that the process may use. As in STREAM, the lines
-    that a write fetches first are not counted. Raises Lacking where `memory_bytes` are too few for the arrays.
+    that a write fetches first are not counted. Raises UnavailableError where `memory_bytes` are too few for the arrays.
     """
     if 4 * array_bytes > memory_bytes:
-        raise Lacking(
+        raise UnavailableError(
             f"The memory's speed is measured with three arrays of {human_bytes(array_bytes)}, and this machine has "
             f"{human_bytes(memory_bytes)}. Give a smaller --array_gb, yet several times the largest cache."
         )

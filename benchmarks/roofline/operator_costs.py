@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from export.surgery.shapes import resolved
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["OpCost", "op_costs"]
 
@@ -52,7 +52,7 @@ def op_costs(model: ir.Model, *, batch: int | None = None) -> tuple[OpCost, ...]
 
     `kind` is a convolution with its kernel ("Conv 3×3"), "Gemm and MatMul", "moving" (Slice, Concat, …), "pooling
     and reduction", "elementwise", or "free" for operators that move nothing. A tensor that an operator takes twice is
-    read once. Raises BadData when a shape that a cost needs can not be found, or for a graph with branches.
+    read once. Raises BadDataError when a shape that a cost needs can not be found, or for a graph with branches.
     """
     values = resolved(model, batch=batch)
     return tuple(_cost(node, values) for node in model.graph)
@@ -61,7 +61,9 @@ def op_costs(model: ir.Model, *, batch: int | None = None) -> tuple[OpCost, ...]
 def _cost(node: ir.Node, values: Mapping[str, ir.Value]) -> OpCost:
     if any(attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in
            node.attributes.values() if isinstance(attribute, ir.Attr)):  # fmt: skip
-        raise BadData(f"The operator {_told(node)} has branches of its own, whose costs depend on the data.")
+        raise BadDataError(
+            f"The operator {_told(node)} has branches of its own, whose costs depend on the data."
+        )
     written = sum(_bytes(value, values, node) for value in node.outputs if value.name)
     kind = _kind(node, values)
     if kind == "free":
@@ -103,7 +105,7 @@ def _multiply_adds(node: ir.Node, values: Mapping[str, ir.Value]) -> int:
 def _bytes(value: ir.Value, values: Mapping[str, ir.Value], node: ir.Node) -> int:
     dtype = values[str(value.name)].dtype
     if dtype is None:
-        raise BadData(f"The type of {value.name} at {_told(node)} can not be found.")
+        raise BadDataError(f"The type of {value.name} at {_told(node)} can not be found.")
     return math.ceil(math.prod(_shape(value, values, node)) * dtype.bitwidth / 8)
 
 
@@ -111,7 +113,7 @@ def _shape(value: ir.Value | None, values: Mapping[str, ir.Value], node: ir.Node
     shape = values[str(value.name)].shape if value is not None else None
     if shape is None or not shape.is_static():
         named = "an input" if value is None else value.name
-        raise BadData(
+        raise BadDataError(
             f"The shape of {named} at {_told(node)} is {shape}; costs need every number of it. If the batch is open, "
             "say how large it is."
         )

@@ -26,7 +26,7 @@ from benchmarks.scoring import modelzoo_scorer
 from benchmarks.scoring.result_files import DrawnResults, draw_results
 from postprocess.score import score
 from vidom.command import Parser, log, run
-from vidom.errors import ExitCode, JudgementFailed, OutsideToolFailed, UsageError
+from vidom.errors import CheckFailedError, ExitCode, ExternalToolError, UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS
 from vidom.formats.output_groups import read_outputs
 
@@ -58,7 +58,7 @@ def scoring(
 ) -> Report:
     """`output_dir` holds `scoring.md`, `.json` and `.png`: time and memory of reading and of scoring drawn results.
 
-    Raises JudgementFailed when the texts are read as other numbers than `np.loadtxt` reads, OutsideToolFailed when
+    Raises CheckFailedError when the texts are read as other numbers than `np.loadtxt` reads, ExternalToolError when
     `modelzoo_python` does not run ModelZoo's way.
     """
     if samples < 10 or classes < 5:
@@ -93,7 +93,7 @@ def _old_scorer(python: str | None) -> Iterator[tuple[str, Callable[..., None]] 
         def answer() -> str:
             line = process.stdout.readline().strip() if process.stdout else ""
             if not line:
-                raise OutsideToolFailed(f"{python} does not run {modelzoo_scorer.__file__}; it needs numpy.")
+                raise ExternalToolError(f"{python} does not run {modelzoo_scorer.__file__}; it needs numpy.")
             return line
 
         def work(*files: Path) -> None:
@@ -149,7 +149,7 @@ def _read_bytes(paths: Sequence[str]) -> None:
 def _check_equal(drawn: DrawnResults) -> None:
     paths = drawn.paths("TXT")[:1000]
     if not np.array_equal(np.concatenate(read_outputs(paths)), [np.loadtxt(path) for path in paths]):
-        raise JudgementFailed("vidom reads other numbers from the texts than np.loadtxt does.")
+        raise CheckFailedError("vidom reads other numbers from the texts than np.loadtxt does.")
 
 
 def _peaks(drawn: DrawnResults, samples: int) -> tuple[int, int]:

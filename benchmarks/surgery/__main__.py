@@ -19,7 +19,7 @@ from export.surgery.operator_counts import census
 from export.to_onnx import OPSETS, to_onnx
 from export.verify import verify
 from vidom.command import Parser, log, run
-from vidom.errors import JudgementFailed
+from vidom.errors import CheckFailedError
 from vidom.formats.recipe import load_recipe
 
 __all__ = ["main", "surgery"]
@@ -42,7 +42,7 @@ def surgery(*, recipes: Sequence[str], output_dir: Path, rounds: int = 5, thread
     """`output_dir` holds `surgery.md` and `.json`, with a row for each recipe and opset.
 
     Stand-in weights are used, since times and differences do not depend on training. A recipe of a view plan
-    with several clips is exported for one view, which is what its convolutions see. Raises JudgementFailed when a
+    with several clips is exported for one view, which is what its convolutions see. Raises CheckFailedError when a
     graph does not compute what torch computes.
     """
     rows = [_row(name, opset, output_dir, rounds, threads) for name in recipes for opset in OPSETS]
@@ -66,7 +66,7 @@ def _row(name: str, opset: int, folder: Path, rounds: int, threads: int) -> tupl
     modify_onnx(model=exported, output=modified, batch_size=1, target="cpu")
     parities = verify(recipe=recipe, checkpoint=CHECKPOINT, models=[exported, modified])
     if not all(parity.passed for parity in parities):
-        raise JudgementFailed(f"{modified} does not compute what torch computes.")
+        raise CheckFailedError(f"{modified} does not compute what torch computes.")
     before, after = (census(load_model(path)) for path in (exported, modified))
     (slow, slow_written), (fast, fast_written) = measured_times(
         [exported, modified], sample_of(exported), rounds=rounds, threads=threads

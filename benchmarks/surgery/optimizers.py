@@ -52,7 +52,7 @@ def surgeons(*, model: Path, output_dir: Path, rounds: int = 20, threads: int = 
 
     Each keeps a row for each clip, so that outputs can be compared as they are. All graphs run `rounds` times in turn
     on the same random sample; the fastest run of each counts. Raises UsageError for numbers that are none and what
-    surgery raises, Lacking without auto-optimizer among it.
+    surgery raises, UnavailableError without auto-optimizer among it.
     """
     if rounds < 1 or threads < 1:
         raise UsageError(f"--rounds and --threads must be at least 1, found {rounds} and {threads}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.atc.error_codes import explain
-from vidom.errors import OutsideToolFailed
+from vidom.errors import ExternalToolError
 from vidom.system.external_run import Job, run_streamed
 
 __all__ = ["AtcRun", "built_models", "judge", "run_atc"]
@@ -42,7 +42,7 @@ def run_atc(
     """The command has ended, run with `folder` as working folder, and `log_file` holds all that it printed.
 
     Each line is handed to `tell` as it comes. After `time_limit` seconds, and when this process is interrupted, the
-    command and all it started are stopped. Raises OutsideToolFailed when it cannot be started.
+    command and all it started are stopped. Raises ExternalToolError when it cannot be started.
     """
     (ended,) = run_streamed(
         [Job(command, log_file, folder)],
@@ -66,13 +66,13 @@ def judge(run: AtcRun, *, folder: Path, name: str, log_file: Path) -> Path:
     """Return the model that `run` has built in `folder`.
 
     It succeeded when it ended with code 0, said so, and the model is there; ATC's own wrappers show that one of these
-    alone says little. Raises OutsideToolFailed with a paragraph for each coded error and the names of what was left.
+    alone says little. Raises ExternalToolError with a paragraph for each coded error and the names of what was left.
     """
     models = [path for path in built_models(folder, name) if path.stat().st_size]
     if run.code == 0 and run.banner and models and not run.timed_out:
         return models[0]
     paragraphs = [_failure(run), *explain(run.output), _left(folder, log_file)]
-    raise OutsideToolFailed("\n".join(paragraphs))
+    raise ExternalToolError("\n".join(paragraphs))
 
 
 def _failure(run: AtcRun) -> str:

@@ -20,7 +20,7 @@ from export.auto_optimizer.bridge import LACKS_AUTO_OPTIMIZER
 from export.surgery.model_file import model_bytes, parse_model
 from export.surgery.pass_types import Options
 from export.surgery.passes.dead_nodes import eliminate_dead
-from vidom.errors import BadData, Lacking, OutsideToolFailed
+from vidom.errors import BadDataError, ExternalToolError, UnavailableError
 from vidom.files import read_json
 from vidom.system.external_run import Ended, Job, run_streamed
 
@@ -43,7 +43,7 @@ class Operation:
 def find_surgeon() -> Path:
     """Return the interpreter that should have auto-optimizer: SURGEON_PYTHON, else that of `.venv-surgeon`.
 
-    Raises Lacking when there is none.
+    Raises UnavailableError when there is none.
     """
     named = os.environ.get("SURGEON_PYTHON")
     wanted = named or str(_REPOSITORY / ".venv-surgeon" / "bin" / "python")
@@ -52,7 +52,7 @@ def find_surgeon() -> Path:
         # Not resolved: the link in a virtual environment is what makes it one.
         return Path(found).absolute()
     whose = "that SURGEON_PYTHON names" if named else "of auto-optimizer's own environment"
-    raise Lacking(
+    raise UnavailableError(
         f"There is no {wanted}, the interpreter {whose}. Type `make surgeon`, which makes .venv-surgeon with a Python "
         "3.8 to 3.11, or let SURGEON_PYTHON name an interpreter that has ait-surgeon."
     )
@@ -71,7 +71,7 @@ def operate(
     Inputs, outputs, ir_version and opset are as they were, what is left unused is removed; where no knowledge
     fits, the graph is the one given. Whether it still means the same is not judged here.
 
-    Raises Lacking when `interpreter` has no auto-optimizer, OutsideToolFailed when it fails, has not ended after
+    Raises UnavailableError when `interpreter` has no auto-optimizer, ExternalToolError when it fails, has not ended after
     `time_limit` seconds, or gives back something else than such a graph.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def _check_end(ended: Ended, interpreter: Path, log_file: Path) -> None:
     lines = [line.strip() for line in ended.output.splitlines() if line.strip()]
     last = " / ".join(lines[-_MENTIONED_LINES:]) or "nothing"
     if ended.code == LACKS_AUTO_OPTIMIZER:
-        raise Lacking(
+        raise UnavailableError(
             f"{interpreter} has no working auto-optimizer ({last}). Type `make surgeon`, which installs ait-surgeon "
             "with the packages that it works with into .venv-surgeon."
         )
@@ -120,7 +120,7 @@ def _check_end(ended: Ended, interpreter: Path, log_file: Path) -> None:
     else:
         how = f"failed{where} with code {ended.code}"
     hint = f" Leave {begun[-1]} out by naming the others: --with auto-optimizer=NAME,NAME." if begun else ""
-    raise OutsideToolFailed(f"auto-optimizer {how}. It last said: {last}. All of it is in {log_file}.{hint}")
+    raise ExternalToolError(f"auto-optimizer {how}. It last said: {last}. All of it is in {log_file}.{hint}")
 
 
 def _read_report(
@@ -130,8 +130,8 @@ def _read_report(
         told: dict[str, Any] = read_json(report, what="report of auto-optimizer", max_bytes=1 << 16)
         applied = tuple(name for name in knowledges if name in told["applied"])
         return applied, {str(package): str(number) for package, number in told["versions"].items()}
-    except (BadData, KeyError, TypeError, AttributeError):
-        raise OutsideToolFailed(
+    except (BadDataError, KeyError, TypeError, AttributeError):
+        raise ExternalToolError(
             "auto-optimizer ended with code 0 but left no report of what it did, so its graph is not used. All that "
             f"it printed is in {log_file}; `make surgeon` after removing .venv-surgeon installs it anew."
         ) from None
@@ -140,15 +140,15 @@ def _read_report(
 def _read_model(written: Path, given: ir.Model, log_file: Path) -> ir.Model:
     try:
         model = parse_model(written.read_bytes(), origin=written)
-    except (OSError, BadData) as error:
-        raise OutsideToolFailed(
+    except (OSError, BadDataError) as error:
+        raise ExternalToolError(
             f"auto-optimizer said that it changed the graph, but what it wrote cannot be used. Name fewer knowledges; "
             f"all that it printed is in {log_file}. Reading its graph gave: {error}"
         ) from None
     expected, found = _frame(given), _frame(model)
     for what, before in expected.items():
         if found[what] != before:
-            raise OutsideToolFailed(
+            raise ExternalToolError(
                 f"auto-optimizer changed the graph's {what} from {before} to {found[what]}, which surgery must leave "
                 f"alone. Name fewer knowledges; all that it printed is in {log_file}."
             )

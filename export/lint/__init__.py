@@ -23,7 +23,7 @@ RULES: tuple[Rule, ...] = (*GRAPH_RULES, *SHAPE_RULES, *WINDOW_RULES, *OPERATOR_
 def lint(subject: Subject) -> tuple[Finding, ...]:
     """Return what all rules find in `subject`, errors first, each in the order of `RULES`.
 
-    Raises BadData when the shapes of the graph contradict each other.
+    Raises BadDataError when the shapes of the graph contradict each other.
     """
     findings = [
         Finding(rule.name, fault.severity or rule.severity, fault.where, fault.text, rule.source)

@@ -92,7 +92,7 @@ def read_subject(
 ) -> Subject:
     """Return the model in `path` as subject of lint, a symbolic batch replaced by `batch_size` if given.
 
-    Raises UsageError when there is no such file, BadData when it is no valid ONNX model.
+    Raises UsageError when there is no such file, BadDataError when it is no valid ONNX model.
     """
     if not path.is_file():
         raise UsageError(f"There is no ONNX model {path}. Export one first with export/to_onnx.py.")

@@ -106,7 +106,7 @@ def run_passes(
     model and options give the same bytes, and the result's own surgery changes nothing.
 
     Raises UsageError for an unknown or empty list of passes and for options that do not fit the graph,
-    BadData for a file that is no valid model or a graph that the batch cannot be written into.
+    BadDataError for a file that is no valid model or a graph that the batch cannot be written into.
     """
     chosen = _chosen(passes, target)
     options = Options(batch_size=batch_size, average_clips=average_clips, target=target)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 __all__ = ["load_model", "model_bytes", "parse_model"]
 
@@ -21,36 +21,36 @@ _LARGEST = (1 << 31) - 1
 def load_model(path: Path) -> ir.Model:
     """Return the model in `path`, weights included.
 
-    Raises UsageError when there is no such file, BadData when it is no valid ONNX model or keeps weights
+    Raises UsageError when there is no such file, BadDataError when it is no valid ONNX model or keeps weights
     in a file outside its own folder.
     """
     if not path.is_file():
         raise UsageError(f"There is no ONNX model {path}. Export one first with export/to_onnx.py.")
     if path.stat().st_size > _LARGEST:
-        raise BadData(f"{path} is larger than 2 GiB, more than one ONNX file can hold.")
+        raise BadDataError(f"{path} is larger than 2 GiB, more than one ONNX file can hold.")
     return parse_model(path.read_bytes(), origin=path)
 
 
 def parse_model(content: bytes, *, origin: Path) -> ir.Model:
     """Return the model that `content`, read from `origin`, holds.
 
-    Raises BadData when it is no valid ONNX model or its external weights do not lie beside `origin`.
+    Raises BadDataError when it is no valid ONNX model or its external weights do not lie beside `origin`.
     """
     try:
         proto = onnx.load_model_from_string(content)
     except DecodeError as error:
-        raise BadData(
+        raise BadDataError(
             f"{origin} is not an ONNX model: {error}. It may have been cut short ({len(content)} bytes found); "
             "export or copy it again."
         ) from None
     if not proto.graph.node or not proto.graph.output:
-        raise BadData(f"{origin} is not an ONNX model: it holds no graph. Export it again.")
+        raise BadDataError(f"{origin} is not an ONNX model: it holds no graph. Export it again.")
     _load_weights_beside(proto, origin)
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
         reason = " ".join(str(error).split("\n\n==>")[0].split())
-        raise BadData(f"{origin} is not a valid ONNX model: {reason} Export it again.") from None
+        raise BadDataError(f"{origin} is not a valid ONNX model: {reason} Export it again.") from None
     return ir.from_proto(proto)
 
 
@@ -83,7 +83,7 @@ def _load_weights_beside(proto: onnx.ModelProto, origin: Path) -> None:
             or ".." in parts
             or not (folder / location).resolve().is_relative_to(folder)
         ):
-            raise BadData(
+            raise BadDataError(
                 f"{origin} keeps the tensor {tensor.name} in {location!r}, outside its own folder {folder}. "
                 "Such a file is not read; move the weights beside the model or save them inside it."
             )
@@ -92,7 +92,7 @@ def _load_weights_beside(proto: onnx.ModelProto, origin: Path) -> None:
     try:
         load_external_data_for_model(proto, str(folder))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise BadData(f"The external weights of {origin} cannot be read: {error}") from None
+        raise BadDataError(f"The external weights of {origin} cannot be read: {error}") from None
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

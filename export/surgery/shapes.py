@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnxscript import optimizer
 
 from export.surgery.values import data_input, free_constants, rows_per_sample
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["fold", "forget_shapes", "record_shapes", "resolved"]
 
@@ -27,7 +27,7 @@ def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Va
     """Return, by name, every value of `model` with the type and shape that follow from its inputs.
 
     `batch`, if given, stands in for the samples that the data input holds. Shapes that the file states for inner
-    values are not believed. `model` is left as it is. Raises BadData when the shapes of some node
+    values are not believed. `model` is left as it is. Raises BadDataError when the shapes of some node
     contradict each other.
     """
     twin = model.clone()
@@ -48,7 +48,7 @@ def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Va
             ir.to_proto(twin), check_type=True, strict_mode=True, data_prop=True
         )
     except onnx.shape_inference.InferenceError as error:
-        raise BadData(_contradiction(str(error))) from None
+        raise BadDataError(_contradiction(str(error))) from None
     return ir.convenience.create_value_mapping(ir.from_proto(proto).graph)
 
 
@@ -74,7 +74,7 @@ def fold(model: ir.Model) -> bool:
     """Whatever depends on constants and static shapes only is an initializer of `model`.
 
     Nodes whose result would exceed 1 GiB or whose result's size is not known beforehand stay, so that a
-    hostile file cannot exhaust memory. Raises BadData when constants cannot be computed.
+    hostile file cannot exhaust memory. Raises BadDataError when constants cannot be computed.
     """
     try:
         folded = optimizer.fold_constants(
@@ -85,7 +85,9 @@ def fold(model: ir.Model) -> bool:
             should_fold=_worth_folding,
         ).modified
     except (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
-        raise BadData(f"The constants of the graph cannot be computed: {error}. Export it again.") from None
+        raise BadDataError(
+            f"The constants of the graph cannot be computed: {error}. Export it again."
+        ) from None
     # The folder writes Constants in opset 12's spelling whatever the opset is; initializers have no spelling.
     free_constants(model)
     for value in ir.convenience.create_value_mapping(model.graph).values():

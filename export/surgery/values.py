@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.aipp import read_aipp
 
 # From this opset on ReduceMean takes its axes as an input.
@@ -38,14 +38,16 @@ __all__ = [
 def data_input(model: ir.Model) -> ir.Value:
     """Return the one input that is not a weight; its dimension 0 is the batch, times `rows_per_sample`.
 
-    Raises BadData when the graph has none or several, or when that input has no dimensions.
+    Raises BadDataError when the graph has none or several, or when that input has no dimensions.
     """
     inputs = [value for value in model.graph.inputs if not value.is_initializer()]
     if len(inputs) != 1:
         names = ", ".join(str(value.name) for value in inputs) or "none"
-        raise BadData(f"The graph should have one input besides its weights, found {len(inputs)}: {names}.")
+        raise BadDataError(
+            f"The graph should have one input besides its weights, found {len(inputs)}: {names}."
+        )
     if not inputs[0].shape:
-        raise BadData(
+        raise BadDataError(
             f"The input {inputs[0].name} of the graph has no dimensions; the first should be the batch."
         )
     return inputs[0]
@@ -60,7 +62,7 @@ def rows_per_sample(model: ir.Model) -> int:
 def batch_of(model: ir.Model) -> int | None:
     """Return how many samples the data input holds, None when its dimension 0 is symbolic.
 
-    Raises BadData when it does not hold whole samples.
+    Raises BadDataError when it does not hold whole samples.
     """
     entry, rows = data_input(model), rows_per_sample(model)
     dims = tuple(entry.shape or ())
@@ -68,7 +70,7 @@ def batch_of(model: ir.Model) -> int | None:
         return None
     lead = dims[0]
     if lead % rows:
-        raise BadData(
+        raise BadDataError(
             f"The input {entry.name} holds {lead} pictures, which are no whole samples of {rows}, as the metadata of "
             "the model count them. Export it again."
         )

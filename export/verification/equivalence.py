@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from export.surgery.pass_types import AverageClips
 from export.verification.probe import Probe, Rows, logits_of
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["TOLERANCE", "Difference", "Equivalence", "prove_equal"]
 
@@ -79,11 +79,11 @@ def prove_equal(
     of a Softmax are compared too, since probabilities alone hide errors where all classes are about equally
     likely.
 
-    Raises BadData when ONNX Runtime refuses a graph or the two give rows that cannot be compared.
+    Raises BadDataError when ONNX Runtime refuses a graph or the two give rows that cannot be compared.
     """
     first, second = Probe.of(original), Probe.of(modified)
     if first.sample_shape != second.sample_shape or first.dtype != second.dtype:
-        raise BadData(
+        raise BadDataError(
             f"The two graphs take different samples: {first.dtype} {list(first.sample_shape)} and "
             f"{second.dtype} {list(second.sample_shape)}. They cannot be compared."
         )
@@ -114,7 +114,7 @@ def _random_samples(count: int, shape: Sequence[int], dtype: np.dtype[Any], *, s
         return generator.standard_normal((count, *shape), dtype=np.float32).astype(dtype)
     if dtype == np.uint8:
         return generator.integers(0, 256, (count, *shape), dtype=np.uint8)
-    raise BadData(
+    raise BadDataError(
         f"The graph takes {dtype} samples; only floating-point numbers and uint8 pixels can be tried."
     )
 
@@ -123,7 +123,7 @@ def _per_sample(rows: Rows, logits: Rows | None, other: Rows, average_clips: Ave
     if rows.shape == other.shape:
         return rows
     if other.shape[1] != 1 or rows.shape[2:] != other.shape[2:]:
-        raise BadData(
+        raise BadDataError(
             f"The original gives {list(rows.shape[1:])} for a sample and the modified graph "
             f"{list(other.shape[1:])}: neither the same rows nor their average."
         )

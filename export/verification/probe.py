@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from export.surgery.model_file import model_bytes
 from export.surgery.values import batch_of, data_input, rows_per_sample
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 __all__ = ["Probe", "Rows", "logits_of"]
 
@@ -77,7 +77,7 @@ class Probe:
         """Return every output for `samples[order]`, each as [samples, rows per sample, ...].
 
         The session lives no longer than this call, so that two probes never hold their activations at once.
-        Raises BadData when ONNX Runtime refuses the graph or its rows do not divide among the samples.
+        Raises BadDataError when ONNX Runtime refuses the graph or its rows do not divide among the samples.
         """
         session = _session(self.content)
         names = [output.name for output in session.get_outputs()]
@@ -89,7 +89,7 @@ class Probe:
             outputs = _run(session, names, {self.entry: fed})
             for name, output in zip(names, outputs, strict=True):
                 if not output.ndim or output.shape[0] % self.batch:
-                    raise BadData(
+                    raise BadDataError(
                         f"The output {name} has the shape {output.shape} for a batch of {self.batch}: its rows "
                         "cannot be assigned to samples."
                     )
@@ -102,7 +102,7 @@ def _run(session: Any, names: list[str], feeds: dict[str, npt.NDArray[Any]]) -> 
     try:
         return list(session.run(names, feeds))
     except _REFUSALS as error:
-        raise BadData(f"ONNX Runtime cannot run the graph: {' '.join(str(error).split())}") from None
+        raise BadDataError(f"ONNX Runtime cannot run the graph: {' '.join(str(error).split())}") from None
 
 
 def _session(content: bytes) -> Any:
@@ -114,7 +114,7 @@ def _session(content: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except _REFUSALS as error:
-        raise BadData(f"ONNX Runtime refuses the graph: {' '.join(str(error).split())}") from None
+        raise BadDataError(f"ONNX Runtime refuses the graph: {' '.join(str(error).split())}") from None
 
 
 def logits_of(index: int) -> str:

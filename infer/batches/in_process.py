@@ -42,7 +42,7 @@ def run_in_process(
     """Every input file has its outputs in `{output}/{output_dirname}`; the summary lies beside that folder.
 
     `args` is the command that the summary records, `say` takes the lines of the result. Raises UsageError,
-    BadData or Lacking before anything is run wherever that can be known.
+    BadDataError or UnavailableError before anything is run wherever that can be known.
     """
     _check_devices(options)
     engine = _open_engine(options, name)

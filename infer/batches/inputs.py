@@ -18,7 +18,7 @@ import numpy as np
 
 from infer.batches.store_inputs import StoreFacts, store_facts
 from infer.engines.tensor_specs import TensorSpec
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.engine_outputs import output_stem
 
 __all__ = [
@@ -104,13 +104,13 @@ def plan_batches(argument: InputArgument, specs: Sequence[TensorSpec]) -> BatchP
     """Return the batches that `--input` asks for, every file checked against its model input.
 
     `argument` is a comma list: one folder per model input, or files (for several inputs: all files of the
-    first, then as many of the second...). Raises BadData or UsageError naming the file that does not fit.
+    first, then as many of the second...). Raises BadDataError or UsageError naming the file that does not fit.
     """
     listed = _list_files(argument, len(specs))
     counts = {len(paths) for paths in listed}
     if len(counts) != 1:
         numbers = ", ".join(f"{spec.name!r} {len(paths)}" for spec, paths in zip(specs, listed, strict=True))
-        raise BadData(f"Every model input needs the same number of files, found for {numbers}.")
+        raise BadDataError(f"Every model input needs the same number of files, found for {numbers}.")
     _check_stems(listed[0])
     # A store knows its dtype and shape, so it is asked before they are guessed from sizes.
     stores = [_stores(paths, spec) for spec, paths in zip(specs, listed, strict=True)]
@@ -165,7 +165,7 @@ def _list_folder(folder: str) -> list[str]:
     prefix = folder if folder.endswith("/") else f"{folder}/"
     names = [path.name for path in Path(folder).iterdir() if path.name.endswith(_SUFFIXES) and path.is_file()]
     if not names:
-        raise BadData(f"The input folder {folder} holds no .bin and no .npy file.")
+        raise BadDataError(f"The input folder {folder} holds no .bin and no .npy file.")
     return sorted((prefix + name for name in names), key=natural_key)
 
 
@@ -174,7 +174,7 @@ def _check_stems(paths: Sequence[str]) -> None:
     for path in paths:
         stem = output_stem(path)
         if stem in seen:
-            raise BadData(
+            raise BadDataError(
                 f"{seen[stem]} and {path} would write the same output, {stem}_0, because a name counts up to "
                 "its first dot only. Rename one of them."
             )
@@ -185,7 +185,7 @@ def _files_per_batch(first: str, spec: TensorSpec) -> int:
     found = _tensor_bytes(first, spec)
     row_bytes = spec.nbytes // spec.rows
     if found == 0 or spec.nbytes % found or found % row_bytes:
-        raise BadData(
+        raise BadDataError(
             f"The input file {first} has {found} bytes. The model's input {spec.name!r} is {spec}, "
             f"{spec.nbytes} bytes, of which a file must be a whole part made of whole rows: {row_bytes} bytes, "
             f"or a multiple of that which divides {spec.nbytes}. It was cut short, or packed with another "
@@ -207,14 +207,14 @@ def _checked_files(
     expected, remainder = divmod(spec.nbytes, files_per_batch)
     rows = max(1, spec.rows // files_per_batch)
     if remainder:
-        raise BadData(
+        raise BadDataError(
             f"{files_per_batch} files make a batch of the model's first input, but the {spec.nbytes} bytes of "
             f"its input {spec.name!r} can not be parted into as many."
         )
     for path in paths:
         found = _tensor_bytes(path, spec)
         if found != expected:
-            raise BadData(
+            raise BadDataError(
                 f"The input file {path} has {found} bytes, expected {expected}: a batch of the model's input "
                 f"{spec.name!r} ({spec}, {spec.nbytes} bytes) is made of {files_per_batch} files. It was cut "
                 "short or belongs to another model; make it again."
@@ -236,14 +236,14 @@ def _tensor_bytes(path: str, spec: TensorSpec) -> int:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise BadData(f"The input file {path} is not a readable .npy file ({error}).") from None
+        raise BadDataError(f"The input file {path} is not a readable .npy file ({error}).") from None
     if array.dtype != spec.dtype:
         raise UsageError(
             f"The input file {path} holds {array.dtype}, the model's input {spec.name!r} takes {spec.dtype}. "
             "Convert the files, or export the model for their dtype."
         )
     if array.shape[1:] != spec.sample_shape and array.shape != spec.sample_shape:
-        raise BadData(
+        raise BadDataError(
             f"The input file {path} has shape {array.shape}, a sample of the model's input {spec.name!r} "
             f"{spec.sample_shape}; all axes but the first must agree."
         )

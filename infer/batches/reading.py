@@ -11,7 +11,7 @@ import numpy as np
 
 from infer.batches.inputs import BatchPlan, InputFile
 from infer.engines.tensor_specs import Array, TensorSpec
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["PURE_DATA_TYPES", "BatchReader", "PureDataType", "ReadBatch", "pure_arrays"]
 
@@ -30,7 +30,7 @@ class BatchReader:
     def read(self, number: int) -> list[Array]:
         """Return the batch as one array per model input, padded with its own first file as ais_bench does.
 
-        Raises BadData when a file of a clip store no longer has the checksum it was packed with.
+        Raises BadDataError when a file of a clip store no longer has the checksum it was packed with.
         """
         columns = zip(*self._plan.batch(number), strict=True)
         for buffer, files in zip(self._buffers, columns, strict=True):
@@ -58,11 +58,11 @@ def _read_file(file: InputFile, part: Array, dtype: np.dtype[np.generic]) -> Non
         with Path(file.path).open("rb", buffering=0) as stream:
             count = stream.readinto(part.data)
         if count != file.bytes:
-            raise BadData(
+            raise BadDataError(
                 f"The input file {file.path} had {file.bytes} bytes and now has {count}: it changed."
             )
     if file.crc32 is not None and zlib.crc32(part.data) != file.crc32:
-        raise BadData(
+        raise BadDataError(
             f"The clip file {file.path} does not have the checksum it was packed with. Delete it and run the "
             "preprocess command again."
         )

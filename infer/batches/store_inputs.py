@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from infer.engines.tensor_specs import TensorSpec
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.clip_store import ClipFile, ClipStore, StoreHeader
 
 __all__ = ["StoreFacts", "store_facts"]
@@ -25,9 +25,9 @@ class StoreFacts:
     files: Mapping[str, ClipFile]
 
     def clip_file(self, path: Path) -> ClipFile:
-        """Return what the manifest says of the file; one it does not name is refused with BadData."""
+        """Return what the manifest says of the file; one it does not name is refused with BadDataError."""
         if path.name not in self.files:
-            raise BadData(
+            raise BadDataError(
                 f"{path} lies among the clips of the store {self.folder}, but its manifest does not name it. "
                 "Move it away, or pack the store again."
             )
@@ -37,7 +37,7 @@ class StoreFacts:
 def store_facts(folder: Path, spec: TensorSpec) -> StoreFacts | None:
     """Return the store whose `clips` folder this is, fit for the model input, or None if it is none.
 
-    Raises BadData when the store is unfinished, damaged or a file was cut short, UsageError when its tensors
+    Raises BadDataError when the store is unfinished, damaged or a file was cut short, UsageError when its tensors
     are not what the input takes.
     """
     clips = folder.resolve()
@@ -45,7 +45,7 @@ def store_facts(folder: Path, spec: TensorSpec) -> StoreFacts | None:
     if clips.name != "clips" or not any((home / name).exists() for name in _MARKS):
         return None
     if not (home / "manifest.json").exists():
-        raise BadData(
+        raise BadDataError(
             f"The clip store {home} is not finished: it has a journal and no manifest. Run the preprocess "
             "command again, it continues where it stopped."
         )

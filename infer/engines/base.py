@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from infer.engines.tensor_specs import Array, TensorSpec
-from vidom.errors import BadData, Lacking, UsageError
+from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.aipp import read_aipp
 
 __all__ = [
@@ -61,7 +61,7 @@ class Engine(Protocol):
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the model's outputs for one array per input, in the model's order.
 
-        Raises UsageError when the arrays are not what the inputs take, BadData when the model fails on them.
+        Raises UsageError when the arrays are not what the inputs take, BadDataError when the model fails on them.
         """
 
     def upload(self, arrays: Sequence[Array]) -> Any:
@@ -114,14 +114,16 @@ def open_engine(
 
 
 def check_model_file(path: Path, runtime: str) -> None:
-    """The file is there and no offline model, else BadData or Lacking says what `runtime` needs."""
+    """The file is there and no offline model, else BadDataError or UnavailableError says what `runtime` needs."""
     if path.suffix.lower() == ".om":
-        raise Lacking(
+        raise UnavailableError(
             f"{path} is an offline model, which only an Ascend NPU with ais_bench executes. For {runtime} give "
             "the .onnx file that it was built from."
         )
     if not path.is_file():
-        raise BadData(f"The model {path} does not exist. Build it first (make export), or check the path.")
+        raise BadDataError(
+            f"The model {path} does not exist. Build it first (make export), or check the path."
+        )
 
 
 def needed_batch_size(path: Path, batch_size: int | None) -> int:
@@ -138,14 +140,14 @@ def counted_in_samples(
 ) -> tuple[TensorSpec, ...]:
     """Return the inputs, those of a model for AIPP with the pictures of a sample counted, as its metadata tell.
 
-    Raises BadData when the metadata are damaged or an input does not hold whole samples.
+    Raises BadDataError when the metadata are damaged or an input does not hold whole samples.
     """
     aipp = read_aipp(metadata, origin=path)
     if aipp is None:
         return tuple(inputs)
     for spec in inputs:
         if not spec.shape or spec.shape[0] % aipp.frames_per_sample:
-            raise BadData(
+            raise BadDataError(
                 f"The input {spec.name!r} of {path} is {spec}, but its metadata count {aipp.frames_per_sample} "
                 "pictures a sample. Export it again."
             )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from infer.engines.base import LOCAL_ENGINES, LocalEngine
 from infer.options import ENGINES, EngineName
-from vidom.errors import Lacking, UsageError, UserError
+from vidom.errors import UnavailableError, UsageError, UserError
 from vidom.files import read_json, sha256_file
 from vidom.system.ais_bench_probe import probe_ais_bench
 from vidom.system.npu import list_cards
@@ -31,7 +31,7 @@ def choose_engine(model: Path, asked: EngineName) -> Choice:
     """Return who runs the model: the engine asked for, or for `auto` the NPU where everything for it is here.
 
     `auto` given an .onnx takes the .om of the same name beside it, unless that was built from another .onnx.
-    Raises UsageError for a model that the engine asked for cannot run, Lacking for an .om without an NPU.
+    Raises UsageError for a model that the engine asked for cannot run, UnavailableError for an .om without an NPU.
     """
     if asked not in ENGINES:
         raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, found {asked!r}.")
@@ -56,7 +56,7 @@ def choose_engine(model: Path, asked: EngineName) -> Choice:
 def _offline(model: Path) -> Choice:
     lacking = lacking_for_npu()
     if lacking:
-        raise Lacking(
+        raise UnavailableError(
             f"{model} is an offline model, which only an Ascend NPU with ais_bench executes, and {lacking}. Run it "
             "where both are, or give the .onnx file that it was built from."
         )

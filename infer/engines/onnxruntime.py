@@ -19,7 +19,7 @@ from infer.engines.base import (
 )
 from infer.engines.providers import CPU, GRAPH_ASSIGNMENT, check_used, installed_provider, nodes_by_provider
 from infer.engines.tensor_specs import Array, TensorSpec, check_arrays
-from vidom.errors import BadData, Lacking
+from vidom.errors import BadDataError, UnavailableError
 from vidom.system.machine import usable_cores
 
 __all__ = ["OnnxRuntimeEngine"]
@@ -46,8 +46,8 @@ class OnnxRuntimeEngine:
     process may use. They wait for work without sleeping, unless the engine `shares_cores` with other processes, whose
     time that would be.
 
-    Raises BadData when the file is absent, damaged or not a model ONNX Runtime can run, UsageError when a
-    symbolic axis has no size, Lacking for an `.om` and for a provider that is not installed or takes no part.
+    Raises BadDataError when the file is absent, damaged or not a model ONNX Runtime can run, UsageError when a
+    symbolic axis has no size, UnavailableError for an `.om` and for a provider that is not installed or takes no part.
     """
 
     name = "onnxruntime"
@@ -110,7 +110,7 @@ class OnnxRuntimeEngine:
         try:
             values: list[Any] = self._session.run_with_ort_values([spec.name for spec in self.outputs], feeds)
         except _RUNTIME_ERRORS as error:
-            raise BadData(f"ONNX Runtime fails while it runs {self.path}: {first_line(error)}") from None
+            raise BadDataError(f"ONNX Runtime fails while it runs {self.path}: {first_line(error)}") from None
         return values
 
     def download(self, values: Sequence[Any]) -> list[Array]:
@@ -120,7 +120,7 @@ class OnnxRuntimeEngine:
     def _spec(self, node: Any, sizes: dict[Any, Any]) -> TensorSpec:
         kind = node.type.removeprefix("tensor(").removesuffix(")")
         if kind not in _DTYPES:
-            raise BadData(
+            raise BadDataError(
                 f"{node.name!r} of {self.path} is a {node.type}; only tensors of numbers are understood here."
             )
         shape = tuple(dim if _is_fixed(dim) else sizes.get(dim, -1) for dim in node.shape)
@@ -138,12 +138,12 @@ def _load(path: Path, threads: int, provider: str, *, spin: bool) -> Any:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
     except ort_errors.EPFail as error:
-        raise Lacking(
+        raise UnavailableError(
             f"{provider} could not start ({first_line(error)}). Install the driver and libraries that it needs, "
             "or leave --provider out for the CPU."
         ) from None
     except _RUNTIME_ERRORS as error:
-        raise BadData(
+        raise BadDataError(
             f"{path} is not a model that ONNX Runtime {onnxruntime.__version__} can load with {provider} "
             f"({first_line(error)}). It may have been cut short; export it again."
         ) from None

@@ -20,7 +20,7 @@ from infer.engines.base import (
     refuse_open_axes,
 )
 from infer.engines.tensor_specs import Array, TensorSpec, check_arrays
-from vidom.errors import BadData, Lacking
+from vidom.errors import BadDataError, UnavailableError
 from vidom.formats.aipp import METADATA_KEY
 from vidom.system.machine import usable_cores
 
@@ -40,8 +40,8 @@ class OpenVinoEngine:
     With `precision` bf16, what the processor can multiply in bfloat16 is multiplied in it; inputs and outputs keep
     their types. A symbolic batch axis is set to `batch_size`; a model with a fixed batch does not look at it.
 
-    Raises Lacking without the package openvino, for an `.om` and for bf16 on a processor that has none (OpenVINO
-    would emulate it or ignore it), BadData when the file is absent, damaged or not a model that OpenVINO can run,
+    Raises UnavailableError without the package openvino, for an `.om` and for bf16 on a processor that has none (OpenVINO
+    would emulate it or ignore it), BadDataError when the file is absent, damaged or not a model that OpenVINO can run,
     UsageError when a symbolic axis has no size.
     """
 
@@ -106,7 +106,7 @@ class OpenVinoEngine:
                 self._request.set_input_tensor(number, tensor)
             self._request.infer()
         except RuntimeError as error:
-            raise BadData(f"OpenVINO fails while it runs {self.path}: {first_line(error)}") from None
+            raise BadDataError(f"OpenVINO fails while it runs {self.path}: {first_line(error)}") from None
         return [self._request.get_output_tensor(number) for number in range(len(self.outputs))]
 
     def download(self, values: Sequence[Any]) -> list[Array]:
@@ -116,7 +116,7 @@ class OpenVinoEngine:
     def _spec(self, port: Any) -> TensorSpec:
         name, kind = port.get_any_name(), port.get_element_type().get_type_name()
         if kind not in _DTYPES:
-            raise BadData(
+            raise BadDataError(
                 f"{name!r} of {self.path} is a {kind}; only tensors of numbers are understood here."
             )
         shape = tuple(-1 if dim.is_dynamic else dim.get_length() for dim in port.get_partial_shape())
@@ -128,7 +128,7 @@ def _openvino() -> Any:
         import openvino
         import openvino.frontend
     except ImportError as error:
-        raise Lacking(
+        raise UnavailableError(
             f"--engine openvino needs the package openvino, which can not be imported ({error}). Type: make extras "
             "(or pip install openvino), or use --engine onnxruntime."
         ) from None
@@ -138,7 +138,7 @@ def _openvino() -> Any:
 def _check_bf16(core: Any) -> None:
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if "BF16" not in able:
-        raise Lacking(
+        raise UnavailableError(
             f"--precision bf16 needs a processor with bfloat16 instructions (AMX or AVX512_BF16); OpenVINO finds "
             f"{', '.join(sorted(able))} on this {core.get_property('CPU', 'FULL_DEVICE_NAME')}. Use --precision f32."
         )
@@ -160,12 +160,12 @@ def _read(openvino: Any, path: Path) -> Any:
         reader = frontend.FrontEndManager().load_by_framework("onnx")
         model = reader.convert(reader.load(str(path)))
     except failures as error:
-        raise BadData(
+        raise BadDataError(
             f"{path} is not a model that OpenVINO {openvino.__version__} can read ({_reason(error)}). If ONNX Runtime "
             "reads it, use --engine onnxruntime; else it may have been cut short: export it again."
         ) from None
     if not model.inputs or not model.outputs:
-        raise BadData(f"{path} is an ONNX file without inputs or outputs, no model. Export it again.")
+        raise BadDataError(f"{path} is an ONNX file without inputs or outputs, no model. Export it again.")
     return model
 
 
@@ -190,7 +190,7 @@ def _set_batch(openvino: Any, model: Any, path: Path, batch_size: int | None) ->
     try:
         model.reshape({port: openvino.PartialShape([size, *rest]) for port, rest in symbolic.items()})
     except RuntimeError as error:
-        raise BadData(f"{path} does not work with a batch of {size}: {_reason(error)}") from None
+        raise BadDataError(f"{path} does not work with a batch of {size}: {_reason(error)}") from None
     return True
 
 
@@ -207,12 +207,12 @@ def _compile(core: Any, model: Any, path: Path, *, threads: int, precision: Prec
     try:
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
-        raise BadData(
+        raise BadDataError(
             f"{path} is not a model that OpenVINO can compile for the CPU ({_reason(error)}). Use --engine onnxruntime."
         ) from None
     found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if found != precision:
-        raise Lacking(
+        raise UnavailableError(
             f"OpenVINO would compute {path} in {found} instead of {precision}. Use --precision {found}."
         )
     return compiled

@@ -14,7 +14,7 @@ from typing import Any
 
 import onnxruntime
 
-from vidom.errors import Lacking
+from vidom.errors import UnavailableError
 
 __all__ = ["CPU", "GRAPH_ASSIGNMENT", "check_used", "installed_provider", "nodes_by_provider"]
 
@@ -26,13 +26,13 @@ _SUFFIX = "ExecutionProvider"
 def installed_provider(name: str) -> str:
     """Return the full name of the execution provider, given with or without its ending, in any case.
 
-    Raises Lacking that lists those which the installed onnxruntime has.
+    Raises UnavailableError that lists those which the installed onnxruntime has.
     """
     present: list[str] = onnxruntime.get_available_providers()
     known = {_short(provider): provider for provider in present}
     if _short(name) in known:
         return known[_short(name)]
-    raise Lacking(
+    raise UnavailableError(
         f"--provider {name} is not in this onnxruntime {onnxruntime.__version__}, which has "
         f"{', '.join(provider.removesuffix(_SUFFIX) for provider in present)}. Each provider comes with a package "
         "of its own that replaces onnxruntime; install the one for the device, or name one of these."
@@ -54,7 +54,7 @@ def nodes_by_provider(session: Any) -> Mapping[str, int]:
 
 
 def check_used(session: Any, provider: str, path: Path) -> None:
-    """The provider is the session's first and runs nodes of the graph, else Lacking says what ran instead."""
+    """The provider is the session's first and runs nodes of the graph, else UnavailableError says what ran instead."""
     loaded, nodes = session.get_providers(), nodes_by_provider(session)
     if loaded[0] != provider:
         found = f"the session was made with {', '.join(loaded)}; the libraries it needs could not be loaded"
@@ -63,7 +63,7 @@ def check_used(session: Any, provider: str, path: Path) -> None:
         found = f"it takes none of the graph's nodes ({others})"
     else:
         return
-    raise Lacking(
+    raise UnavailableError(
         f"{provider} would not run {path}: {found}. Its speed would be that of another device, so nothing was "
         "run. Install what the provider needs, or leave --provider out for the CPU."
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from infer.evaluation.score_record import RECORD_NAME, read_header, read_rows
 from postprocess.paired import Paired, compare_predictions
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import write_json
 from vidom.wording import some
 
@@ -56,11 +56,11 @@ class _Choice:
 def record_in(path: Path) -> Path:
     """Return the record of an evaluation that a user names by its folder or by itself.
 
-    Raises BadData when there is none.
+    Raises BadDataError when there is none.
     """
     record = path / RECORD_NAME if path.is_dir() else path
     if not record.is_file():
-        raise BadData(
+        raise BadDataError(
             f"{path} holds no {RECORD_NAME}, the record of an evaluation. Give the --output_dir of a run of "
             "infer.evaluate to compare with."
         )
@@ -71,18 +71,18 @@ def record_in(path: Path) -> Path:
 def compare_records(record: Path, other: Path, *, output: Path) -> Comparison:
     """`output` holds the comparison of two records, the other one being the reference; samples are matched by id.
 
-    Raises BadData when they share no sample, or a shared one has another label there.
+    Raises BadDataError when they share no sample, or a shared one has another label there.
     """
     here, there = _choices(record), _choices(other)
     common = sorted(here.keys() & there.keys(), key=lambda name: here[name].index)
     if not common:
-        raise BadData(
+        raise BadDataError(
             f"{record} and {other} have no sample in common, so there is nothing to compare. Evaluate both on the "
             "same list."
         )
     differing = [name for name in common if here[name].label != there[name].label]
     if differing:
-        raise BadData(
+        raise BadDataError(
             f"{len(differing)} samples have another label in {other} than in {record}: {some(differing)}. Evaluate "
             "both on the same list."
         )

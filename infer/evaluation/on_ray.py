@@ -17,7 +17,7 @@ from infer.evaluation.ray_stages import BatchEngine, EngineOptions, Identity, de
 from infer.evaluation.sample_maker import SampleMaker, check_fit, sample_dtype
 from infer.evaluation.score_record import RowRecord
 from vidom.command import log
-from vidom.errors import Lacking
+from vidom.errors import UnavailableError
 from vidom.parallel.ray_cluster import LOCAL, RayNode, open_ray_cluster
 from vidom.parallel.ray_workers import answer_of, blocks_of, results_of
 from vidom.parallel.ray_workplace import Guard
@@ -58,7 +58,7 @@ def run_on_ray(
     The model is opened on the nodes as `options` say; without threads in them, and without `workers`, a cluster that
     is joined is shared out as `shares_of` does, and a local one has a thread and a decoder for each core. Batches are
     made of the same jobs as on one machine. Raises what `open_ray_cluster` and the engine raise, UsageError when the
-    model does not fit or the folder holds another record, BadData at the first unreadable sample unless `on_bad` is
+    model does not fit or the folder holds another record, BadDataError at the first unreadable sample unless `on_bad` is
     "skip".
     """
     threads, cores = options.threads, 0
@@ -88,7 +88,7 @@ def shares_of(nodes: Sequence[RayNode], *, on_gpus: bool, threads: int | None, w
     """Return how a cluster is shared out, with an engine for each GPU where the engines run `on_gpus`.
 
     An engine gets up to four cores of a node, or one beside its GPU. On CPUs one in eight of all cores decodes, and the
-    others go to engines as far as whole ones fit. Raises Lacking where an engine and a decoder do not fit.
+    others go to engines as far as whole ones fit. Raises UnavailableError where an engine and a decoder do not fit.
     """
     cores = [node.cores for node in nodes if node.cores]
     total = sum(cores)
@@ -96,7 +96,7 @@ def shares_of(nodes: Sequence[RayNode], *, on_gpus: bool, threads: int | None, w
     places = sum(min(node.cores // threads, node.gpus if on_gpus else node.cores) for node in nodes)
     if not places or total < threads + 1:
         found = ", ".join(f"{node.cores} cores and {node.gpus} GPUs" for node in nodes) or "nothing"
-        raise Lacking(
+        raise UnavailableError(
             f"The nodes of the Ray cluster have {found}. Needed are {threads} cores{' and a GPU' if on_gpus else ''} "
             "of one node for an engine, and another core for decoding. Give fewer --threads, or add nodes with: "
             "ray start --address=HOST:PORT"
@@ -115,7 +115,7 @@ def collect(
 ) -> Ran:
     """The rows are in the record; the engine's time is that of `engines` which compute side by side.
 
-    Raises BadData at the first unreadable sample unless `on_bad` is "skip".
+    Raises BadDataError at the first unreadable sample unless `on_bad` is "skip".
     """
     resumed, faults, engine_seconds = len(record.done), dict[int, str](), 0.0
     began = time.perf_counter()

@@ -18,7 +18,7 @@ from postprocess.outputs import find_outputs
 from preprocess.pack import StoreDtype
 from preprocess.pack_groups import Group, pack_group
 from vidom.command import log
-from vidom.errors import Lacking, UsageError
+from vidom.errors import UnavailableError, UsageError
 from vidom.files import free_bytes, human_bytes
 from vidom.formats.clip_store import ClipStore, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
@@ -64,10 +64,10 @@ def window_samples(header: StoreHeader, window_bytes: int, batch_size: int | Non
 
 
 def check_room(folder: Path, *, samples: int, header: StoreHeader) -> None:
-    """The disk that holds `folder` has room for a window of so many samples, else Lacking."""
+    """The disk that holds `folder` has room for a window of so many samples, else UnavailableError."""
     needed, free = samples * header.sample_bytes, free_bytes(folder)
     if needed > free:
-        raise Lacking(
+        raise UnavailableError(
             f"A window of {samples} samples takes {human_bytes(needed)}, but only {human_bytes(free)} are free where "
             f"{folder} lies. Give a smaller --window, or an --output_dir on a larger disk."
         )
@@ -78,7 +78,7 @@ def run_window(
 ) -> Computed:
     """Return what became of the plan's jobs, all of them one window, whose files are left in `folder`.
 
-    Raises BadData at an unreadable sample unless `on_bad` is "skip", and what `infer` raises.
+    Raises BadDataError at an unreadable sample unless `on_bad` is "skip", and what `infer` raises.
     """
     bad = _pack(plan.jobs, plan, header, folder / "store", workers=workers)
     if bad and on_bad == "fail":

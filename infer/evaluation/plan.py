@@ -10,7 +10,7 @@ from typing import Any, Literal
 from infer.evaluation.jobs import Job, half_width, stratified
 from infer.evaluation.score_record import Row
 from preprocess.datasets.sample_list import decoder_name, list_digest, list_samples
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import sha256_file
 from vidom.formats.recipe import Recipe
 
@@ -104,7 +104,7 @@ def plan_evaluation(
 ) -> Plan:
     """Return the plan for the list, or for `limit` of its samples drawn by class with `seed`.
 
-    Raises UsageError and BadData as `list_samples` and `stratified` do.
+    Raises UsageError and BadDataError as `list_samples` and `stratified` do.
     """
     annotations = list_samples(ann_file, data_root=data_root, recipe=recipe)
     jobs = tuple(Job(index, annotation) for index, annotation in enumerate(annotations))
@@ -121,9 +121,9 @@ def plan_evaluation(
     )
 
 
-def unreadable(job: Job, reason: str) -> BadData:
+def unreadable(job: Job, reason: str) -> BadDataError:
     """Return the error of a sample that can not be read, where that ends the run."""
-    return BadData(
+    return BadDataError(
         f"Sample {job.index} of the list ({job.annotation.id}) can not be read. {reason} What was computed so far is "
         "kept. Repair the video and run the same command again, or use --on_bad skip to go on without it."
     )

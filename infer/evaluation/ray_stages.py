@@ -22,7 +22,7 @@ from infer.evaluation.plan import Computed, OnBad, Plan
 from infer.evaluation.sample_maker import SampleMaker
 from infer.evaluation.stream import FilledBatch
 from infer.evaluation.streamed import batch_rows, engine_header
-from vidom.errors import Lacking, UserError
+from vidom.errors import UnavailableError, UserError
 from vidom.files import sha256_file
 from vidom.formats.clip_store import StoreHeader
 from vidom.parallel.ray_workplace import Failure, Guard
@@ -86,7 +86,7 @@ def decode_batch(
 class BatchEngine:
     """An engine that runs batches of one row each; the model is opened with the first of them.
 
-    A node whose engine or model is another than that of `identity` tells Lacking instead of rows.
+    A node whose engine or model is another than that of `identity` tells UnavailableError instead of rows.
     """
 
     def __init__(self, options: EngineOptions, identity: Identity, guard: Guard) -> None:
@@ -165,7 +165,7 @@ def _refuse_other(what: str, *, found: Mapping[str, Any], wanted: Mapping[str, A
         f"{key} {found[key]} there, {wanted[key]} elsewhere" for key in wanted if found[key] != wanted[key]
     )
     if details:
-        raise Lacking(
+        raise UnavailableError(
             f"The node {platform.node()} has another {what} than the cluster's first ({details}). All nodes of the Ray "
             "cluster must have the same model and engine."
         )

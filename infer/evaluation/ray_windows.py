@@ -18,7 +18,7 @@ from infer.evaluation.score_record import RowRecord
 from infer.evaluation.windowed import windows_to_do
 from preprocess.pack import store_header
 from vidom.command import log
-from vidom.errors import Lacking
+from vidom.errors import UnavailableError
 from vidom.parallel.ray_cluster import RayNode, open_ray_cluster
 from vidom.parallel.ray_workers import answer_of, blocks_of, results_of
 from vidom.system.machine import usable_cores
@@ -41,7 +41,7 @@ def run_windows_on_ray(
     """The record in `output_dir` has a row for each job that could be read, and no clip is left.
 
     As many windows are under way as there are NPUs; each is packed by `workers` processes (default: the node's share).
-    Raises Lacking where the cluster has no NPU, and else what `run_windowed` and `open_ray_cluster` raise.
+    Raises UnavailableError where the cluster has no NPU, and else what `run_windowed` and `open_ray_cluster` raise.
     """
     header = store_header(
         plan.recipe, [job.annotation for job in plan.jobs], batch_size=1, per_view=False, dtype=model.dtype
@@ -72,17 +72,17 @@ def run_windows_on_ray(
 def _cores_of_a_window(nodes: Sequence[RayNode], workers: int | None) -> int:
     """Return `workers`, or how many cores each NPU has to itself on the node where they are scarcest.
 
-    Raises Lacking where no node has an NPU and as many cores.
+    Raises UnavailableError where no node has an NPU and as many cores.
     """
     having = [node for node in nodes if node.npus]
     if not having:
-        raise Lacking(
+        raise UnavailableError(
             "The Ray cluster has no NPU. Ray counts those it finds on a node; where it does not, start the node with: "
             "ray start --address=HOST:PORT --resources='{\"NPU\": 1}'"
         )
     wanted = workers or max(1, min(node.cores // node.npus for node in having))
     if all(node.cores < wanted for node in having):
-        raise Lacking(
+        raise UnavailableError(
             f"--workers {wanted} processes are to pack for an NPU, but its node has only "
             f"{max(node.cores for node in having)} cores in the Ray cluster. Give fewer."
         )

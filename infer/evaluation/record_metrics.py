@@ -10,7 +10,7 @@ import numpy as np
 from infer.evaluation.jobs import Job
 from infer.evaluation.score_record import read_rows
 from postprocess.scored import Scored, write_scored
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.recipe import Recipe
 from vidom.wording import some
 
@@ -25,7 +25,7 @@ def score_record(
     """`output` holds the metrics of the jobs but for those in `faults`, by index, which could not be read.
 
     The bytes are those that packing, inference and `postprocess.score` give for the same samples and scores.
-    Raises BadData unless the record has exactly one row of the recipe's classes for each of the other jobs, with its
+    Raises BadDataError unless the record has exactly one row of the recipe's classes for each of the other jobs, with its
     id and label, and no row of any further sample; and as `write_scored` does.
     """
     read = [job for job in jobs if job.index not in faults]
@@ -45,7 +45,7 @@ def score_record(
             strange.append(told)
     missing = [f"{job.index} ({job.annotation.id})" for job in read if job.index not in found]
     if strange or missing or double:
-        raise BadData(
+        raise BadDataError(
             f"The record {record} does not fit its list: {len(missing)} samples have no row ({some(missing)}), "
             f"{len(double)} samples have several ({some(double)}), {len(strange)} rows belong to no sample, or to one "
             f"of another id, label or class count ({some(strange)}). "

@@ -10,7 +10,7 @@ from infer.engines.tensor_specs import TensorSpec
 from infer.evaluation.jobs import Job
 from preprocess.tensors.pixels import Dtype, Table
 from preprocess.tensors.samples import make_sample, open_source
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe
 
 __all__ = ["SampleMaker", "check_fit", "sample_dtype"]
@@ -34,7 +34,7 @@ class SampleMaker:
         )
         try:
             make_sample(source, self.recipe.views, dtype=self.dtype, out=out)
-        except BadData as error:
+        except BadDataError as error:
             out[:] = 0
             return str(error)
         return None

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import TEMP_SUFFIX, atomic_path
 
 __all__ = ["RECORD_NAME", "Row", "RowRecord", "read_header", "read_rows"]
@@ -83,12 +83,12 @@ class RowRecord:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return what the rows of a record were computed with. Raises BadData for a file that is no record."""
+    """Return what the rows of a record were computed with. Raises BadDataError for a file that is no record."""
     for document in _documents(path):
         if document is not None and document.get("vidom") == _VERSION:
             return document
         break
-    raise BadData(
+    raise BadDataError(
         f"{path} is no record of an evaluation: its first line is not the header that it begins with. Give the "
         f"folder that infer.evaluate wrote, or its {RECORD_NAME}."
     )
@@ -104,7 +104,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 def _refuse_foreign(path: Path, wanted: Mapping[str, Any]) -> None:
     try:
         found = read_header(path)
-    except BadData:
+    except BadDataError:
         raise UsageError(
             f"{path} is not a record that vidom wrote. Nothing was touched; choose another --output_dir."
         ) from None

@@ -25,7 +25,7 @@ import numpy as np
 from infer.engines.tensor_specs import Array
 from infer.evaluation.jobs import Job
 from infer.evaluation.sample_maker import SampleMaker
-from vidom.errors import Lacking
+from vidom.errors import UnavailableError
 from vidom.parallel.workers import start_worker
 
 __all__ = ["FilledBatch", "SharedBuffers", "TensorStream"]
@@ -107,7 +107,7 @@ class TensorStream:
     def batches(self, batches: Iterable[Sequence[Job]]) -> Iterator[FilledBatch]:
         """Yield the batches, in order, each as it is filled; none has more jobs than the batch has rows.
 
-        Raises Lacking when a worker is killed, as for want of memory.
+        Raises UnavailableError when a worker is killed, as for want of memory.
         """
         free = deque(range(len(self._buffers.arrays)))
         waiting: deque[tuple[int, tuple[Job, ...], list[Future[_Faults]]]] = deque()
@@ -121,7 +121,7 @@ class TensorStream:
             while waiting:
                 yield self._filled(*waiting.popleft())
         except BrokenProcessPool:
-            raise Lacking(
+            raise UnavailableError(
                 f"One of the {self._workers} workers was killed, most likely for want of memory. Run the same command "
                 "again with fewer --workers; it continues where it stopped."
             ) from None

@@ -26,7 +26,7 @@ def run_streamed(plan: Plan, engine: Engine, output_dir: Path, *, workers: int, 
     """The record in `output_dir` has a row for each job that could be read.
 
     Batches are made of the same jobs however often the run was killed, so that each row is computed in the same
-    company. Raises UsageError when the model does not fit or the folder holds another record, BadData at the first
+    company. Raises UsageError when the model does not fit or the folder holds another record, BadDataError at the first
     unreadable sample unless `on_bad` is "skip".
     """
     check_fit(engine.path, engine.inputs, engine.outputs, plan.recipe)

@@ -22,7 +22,7 @@ from infer.evaluation.plan import OnBad, Plan, Ran
 from infer.evaluation.score_record import RowRecord
 from preprocess.pack import store_header
 from vidom.command import log
-from vidom.errors import OutsideToolFailed
+from vidom.errors import ExternalToolError
 from vidom.files import human_bytes
 from vidom.progress import progress
 
@@ -36,8 +36,8 @@ def run_windowed(
 ) -> Ran:
     """The record in `output_dir` has a row for each job that could be read, and no clip is left.
 
-    Raises Lacking when the disk is too small for a window, UsageError when a window holds no sample or the folder
-    another record, BadData at the first unreadable sample unless `on_bad` is "skip", and what `infer` raises; after
+    Raises UnavailableError when the disk is too small for a window, UsageError when a window holds no sample or the folder
+    another record, BadDataError at the first unreadable sample unless `on_bad` is "skip", and what `infer` raises; after
     a failure of ais_bench the window stays for a look at it.
     """
     header = store_header(
@@ -84,7 +84,7 @@ def _window_folder(folder: Path) -> Iterator[Path]:
     keep = False
     try:
         yield folder
-    except OutsideToolFailed:
+    except ExternalToolError:
         keep = True
         raise
     finally:

@@ -16,7 +16,7 @@ from networks.checkpoints.pdiparams import read_pdiparams
 from networks.checkpoints.pptsm_weights import from_paddle, read_pptsm
 from networks.checkpoints.protobuf_wire import fields, grouped, text_in
 from networks.checkpoints.torch_file import read_torch_file
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 __all__ = ["AnyCheckpoint", "Framework", "read_any"]
 
@@ -58,7 +58,7 @@ class AnyCheckpoint:
 def read_any(path: Path | str) -> AnyCheckpoint:
     """Return the weights of the checkpoint at `path`, whichever framework here wrote it; nothing in it is executed.
 
-    Raises UsageError when there is no such file; BadData when it is of no known format, and as
+    Raises UsageError when there is no such file; BadDataError when it is of no known format, and as
     `read_mmaction2`, `read_pptsm` and `read_mindspore` do.
     """
     path = Path(path)
@@ -70,7 +70,7 @@ def read_any(path: Path | str) -> AnyCheckpoint:
     checkpoint = read(path)
     if not checkpoint.state_dict:
         beside = ", ".join(checkpoint.meta)[:_TEXTS_SHOWN] or "nothing else"
-        raise BadData(
+        raise BadDataError(
             f"The checkpoint {path} of {framework} holds no weights of a network, but only what an optimizer or a "
             f"counter leaves ({beside}). Take the file of the model."
         )
@@ -88,7 +88,7 @@ def _format(path: Path, head: bytes) -> tuple[Framework, Callable[[Path], Checkp
         return "mindspore", read_mindspore, _mindspore_layout
     known = (text for start, text in _STRANGE.items() if head.startswith(start))
     what = next(known, f"begins with {head[:8].hex(' ')}" if head else "is empty")
-    raise BadData(
+    raise BadDataError(
         f"The file {path} is no checkpoint that is read here: it {what}. Expected a .pth of mmaction2 (a zip archive "
         "or a pickle of torch.save), a .pdparams or .pdiparams of Paddle, or a .ckpt or .mindir of MindSpore."
     )
@@ -97,7 +97,7 @@ def _format(path: Path, head: bytes) -> tuple[Framework, Callable[[Path], Checkp
 def _read_torch(path: Path) -> Checkpoint:
     content = read_torch_file(path).content
     if isinstance(content, dict) and "state_dict" not in content and _OPTIMIZER_KEYS & content.keys():
-        raise BadData(
+        raise BadDataError(
             f"The checkpoint {path} holds the state of an optimizer, not weights: its keys are "
             f"{', '.join(map(str, content))[:_TEXTS_SHOWN]}. Take the file that holds the network's state_dict."
         )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.checkpoints.inert_pickle import Call, Global
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["ARRAY_NAMES", "ArrayRecord", "array_record"]
 
@@ -53,7 +53,7 @@ class ArrayRecord:
 def array_record(value: Any, *, name: str, source: str) -> ArrayRecord:
     """Return the record of the array or the scalar that the inert `value` describes.
 
-    Raises BadData, naming `source` and the entry's `name`, when it describes neither, its elements are no
+    Raises BadDataError, naming `source` and the entry's `name`, when it describes neither, its elements are no
     little-endian numbers (objects and texts are refused by their type), or its bytes are not what its shape
     takes.
     """
@@ -68,7 +68,7 @@ def array_record(value: Any, *, name: str, source: str) -> ArrayRecord:
             shape, by_column = (), False
         case _:
             found = value.name if isinstance(value, Call | Global) else type(value).__name__
-            raise BadData(f"{source}: the entry {name!r} should be an array, but is {found}.")
+            raise BadDataError(f"{source}: the entry {name!r} should be an array, but is {found}.")
     dtype, content = _dtype(kind, name=name, source=source), _content(raw)
     # Python counts True as 1; numpy does not.
     sizes = [size for size in shape if type(size) is int and 0 <= size < 1 << 62]
@@ -78,7 +78,7 @@ def array_record(value: Any, *, name: str, source: str) -> ArrayRecord:
         and math.prod(sizes) * dtype.itemsize == len(content)
     )
     if content is None or not fits:
-        raise BadData(
+        raise BadDataError(
             f"{source}: the array {name!r} of {dtype} and {len(shape)} dimensions does not have the bytes that its "
             "shape takes. The file is damaged; download it again and compare its sha256 with the published one."
         )
@@ -95,7 +95,7 @@ def _dtype(kind: Any, *, name: str, source: str) -> np.dtype[Any]:
             found = f"of the type {code[:20]!r}"
         case _:
             found = "of no type"
-    raise BadData(
+    raise BadDataError(
         f"{source}: the elements of the array {name!r} are {found}; little-endian numbers are expected "
         f"({', '.join(sorted(_ELEMENT_TYPES))})."
     )

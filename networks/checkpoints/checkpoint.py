@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from networks.checkpoints.torch_file import TorchFile, read_torch_file
 from vidom.command import log
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import atomic_path, sha256_file
 
 __all__ = [
@@ -70,7 +70,7 @@ def read_mmaction2(path: Path | str) -> Checkpoint:
     because the recipe says it; optimizer and message hub are not read. A hash in the file's name that is not
     the file's is told on the log, not refused.
 
-    Raises UsageError when there is no such file, BadData when it is damaged, no checkpoint or names code.
+    Raises UsageError when there is no such file, BadDataError when it is damaged, no checkpoint or names code.
     """
     path = Path(path)
     file = read_torch_file(path)
@@ -95,13 +95,13 @@ def read_mmaction2(path: Path | str) -> Checkpoint:
 def load_state(network: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
     """Every parameter and buffer of `network` has the value that `tensors` gives it.
 
-    `num_batches_tracked`, which acts in training only, may be absent. Raises BadData, with `source` and a
+    `num_batches_tracked`, which acts in training only, may be absent. Raises BadDataError, with `source` and a
     table of the keys that are missing, unexpected or of another shape, and then leaves the network as it was.
     """
     state: dict[str, Tensor] = network.state_dict()
     rows = differences(shapes_of(state), shapes_of(tensors))
     if rows:
-        raise BadData(f"{_verdict(rows, source=source)}\n{_table(rows)}")
+        raise BadDataError(f"{_verdict(rows, source=source)}\n{_table(rows)}")
     network.load_state_dict({**state, **tensors})
 
 
@@ -136,13 +136,13 @@ def _entries(file: TorchFile) -> dict[str, Any]:
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
         kind = f"one with the keys {list(content)}" if isinstance(content, dict) else "another object"
-        raise BadData(
+        raise BadDataError(
             f"The checkpoint {file.path} holds no weights by name: expected a dictionary with `state_dict`, as "
             f"mmaction2 writes it, or a state dict itself, but found {kind[:200]}. Take a .pth of mmaction2."
         )
     stripped = {key.removeprefix("module."): value for key, value in state.items()}
     if len(stripped) < len(state):
-        raise BadData(f"The checkpoint {file.path} has a key both with and without `module.` before it.")
+        raise BadDataError(f"The checkpoint {file.path} has a key both with and without `module.` before it.")
     return {key: value for key, value in stripped.items() if not key.startswith("data_preprocessor.")}
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from networks.checkpoints.pickle_names import names_data
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["ByteStream", "Call", "Global", "Pickled", "Stored", "read_pickle"]
 
@@ -76,7 +76,7 @@ def read_pickle(stream: ByteStream, *, source: str, names: Collection[str] | Non
     identifier Stored. Dictionary entries under other keys than texts and numbers are dropped. The stream is
     left behind the pickle's end.
 
-    Raises BadData, naming `source`, when the pickle is malformed, takes more than half a million operations,
+    Raises BadDataError, naming `source`, when the pickle is malformed, takes more than half a million operations,
     or names anything but `names`; without them, anything of Python's standard library that is no data type.
     """
     machine = _Machine(source, names)
@@ -87,7 +87,7 @@ def read_pickle(stream: ByteStream, *, source: str, names: Collection[str] | Non
             machine.step(operation.name, argument)
         return Pickled(machine.pop(), tuple(machine.stored))
     except (ValueError, LookupError) as error:
-        raise BadData(
+        raise BadDataError(
             f"{source} is damaged or no checkpoint: its pickled part cannot be read "
             f"({str(error)[:200]}). Download it again and compare its sha256 with the published one."
         ) from None
@@ -214,7 +214,7 @@ class _Machine:
         # Pickles of protocol 2 and below keep Python 2's name of this module.
         name = f"{'builtins' if module == '__builtin__' else module}.{attribute}"
         if not (names_data(name) if self._names is None else name in self._names):
-            raise BadData(
+            raise BadDataError(
                 f"{self._source} names `{name[:100]}`, which no checkpoint needs; a reader that obeys it could run "
                 "code on this machine. Nothing of it was executed here. Do not use this file, and take the "
                 "checkpoint from its publisher."

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from networks.checkpoints.mindspore_file import Array, array_of, open_mapped, refusal, sizes_in
 from networks.checkpoints.protobuf_wire import Value, fields, grouped, number_in, text_in, view_in
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["is_mindir", "read_mindir"]
 
@@ -35,7 +35,7 @@ def is_mindir(path: Path | str) -> bool:
     """Return whether the file begins as a model does rather than as a checkpoint, whatever it is called.
 
     Both are protocol buffers. A checkpoint's first field is an entry, which begins with its name's tag, a line feed; a
-    model's first field is the text of a version. Raises UsageError and BadData as `open_mapped` does.
+    model's first field is the text of a version. Raises UsageError and BadDataError as `open_mapped` does.
     """
     view = open_mapped(path)
     try:
@@ -48,7 +48,7 @@ def is_mindir(path: Path | str) -> bool:
 def read_mindir(path: Path | str) -> dict[str, Array]:
     """Return the parameters of the model at `path` under their names, in the file's order.
 
-    Raises UsageError when there is no file; BadData when it is encrypted, malformed, without parameters, names
+    Raises UsageError when there is no file; BadDataError when it is encrypted, malformed, without parameters, names
     one twice, or keeps them in files beside it (as MindSpore does above 1 GiB).
     """
     view = open_mapped(path)
@@ -70,7 +70,7 @@ def read_mindir(path: Path | str) -> dict[str, Array]:
         where = f"after the parameter {last[:80]!r} it holds " if last else "it holds "
         raise refusal(path, f"{where}{error}") from None
     if not arrays:
-        raise BadData(
+        raise BadDataError(
             f"The model {path} holds no parameters. Export it from MindSpore with its weights, or take the .ckpt."
         )
     return arrays

@@ -47,7 +47,7 @@ def read_ckpt(path: Path | str) -> dict[str, Array]:
     Numbers of one element are 0-d arrays, texts 0-d arrays of str, bfloat16 is widened to float32. The entries
     of an optimizer are among them. Memory is that of the tensors.
 
-    Raises UsageError when there is no file; BadData when it is encrypted, its CRC is not the one that it tells,
+    Raises UsageError when there is no file; BadDataError when it is encrypted, its CRC is not the one that it tells,
     it is cut short, malformed, has more than 20,000 entries, names a tensor twice or holds a map tensor.
     """
     view = open_mapped(path)

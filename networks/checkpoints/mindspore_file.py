@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.checkpoints.protobuf_wire import Value
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 __all__ = ["MAX_DIMS", "Array", "array_of", "open_mapped", "refusal", "sizes_in"]
 
@@ -31,7 +31,7 @@ _ELEMENT_TYPES = {
 def open_mapped(path: Path | str) -> memoryview:
     """Return the bytes of the file at `path`, mapped rather than read.
 
-    Raises UsageError when there is no such file, BadData when it is empty or encrypted.
+    Raises UsageError when there is no such file, BadDataError when it is empty or encrypted.
     """
     path = Path(path)
     if not path.is_file():
@@ -43,7 +43,7 @@ def open_mapped(path: Path | str) -> memoryview:
         view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     cipher = _CIPHERS.get(int.from_bytes(view[:4], "little"))
     if cipher:
-        raise BadData(
+        raise BadDataError(
             f"The checkpoint {path} is encrypted with {cipher}, and encrypted files are not read here. Load it in "
             "MindSpore with its key (load_checkpoint, dec_key and dec_mode) and save it again without enc_key."
         )
@@ -84,9 +84,9 @@ def sizes_in(found: Mapping[int, Sequence[Value]], number: int) -> tuple[int, ..
     return sizes
 
 
-def refusal(path: Path | str, reason: str) -> BadData:
+def refusal(path: Path | str, reason: str) -> BadDataError:
     """Return the error that says why the file is not read."""
-    return BadData(
+    return BadDataError(
         f"The checkpoint {path} cannot be read: {reason}. It may be another kind of file or have been cut short "
         "or changed on its way; download it again and compare its sha256 with the published one."
     )

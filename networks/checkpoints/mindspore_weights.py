@@ -13,7 +13,7 @@ from networks.checkpoints.checkpoint import Checkpoint, PlainValue
 from networks.checkpoints.mindir import is_mindir, read_mindir
 from networks.checkpoints.mindspore_ckpt import read_ckpt
 from networks.checkpoints.mindspore_file import Array
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import sha256_file
 
 __all__ = ["mindspore_key", "read_mindspore", "xception_is_depthwise"]
@@ -38,7 +38,7 @@ def read_mindspore(path: Path | str) -> Checkpoint:
     are in `meta`. A prefix that all parameters share is taken away, as MindSpore does. Which of the two kinds
     of file it is shows in its bytes, not in its name.
 
-    Raises UsageError when there is no file; BadData when it is encrypted, damaged or holds weights that are no
+    Raises UsageError when there is no file; BadDataError when it is encrypted, damaged or holds weights that are no
     floating-point numbers.
     """
     path = Path(path)
@@ -48,14 +48,16 @@ def read_mindspore(path: Path | str) -> Checkpoint:
     )
     strange = [f"{name} ({value.dtype})" for name, value in weights.items() if value.dtype.kind != "f"]
     if strange:
-        raise BadData(
+        raise BadDataError(
             f"The checkpoint {path} has {len(strange)} weights that are no floating-point numbers: "
             f"{', '.join(strange[:5])}. It holds another, perhaps a quantised network; take the float32 one."
         )
     state: dict[str, Tensor] = {}
     for name, value in weights.items():
         if mindspore_key(name) in state:
-            raise BadData(f"The checkpoint {path} has two entries for {mindspore_key(name)}, one is {name}.")
+            raise BadDataError(
+                f"The checkpoint {path} has two entries for {mindspore_key(name)}, one is {name}."
+            )
         state[mindspore_key(name)] = torch.from_numpy(value).float()
     return Checkpoint(path=path, sha256=sha256_file(path), meta=_meta(values), state_dict=state)
 

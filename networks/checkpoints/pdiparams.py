@@ -31,7 +31,7 @@ from networks.checkpoints.checkpoint import Checkpoint
 from networks.checkpoints.inert_pickle import read_pickle
 from networks.checkpoints.pdparams import is_weight_name, paddle_tensor
 from networks.checkpoints.protobuf_wire import grouped, number_in
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import sha256_file
 
 __all__ = ["read_pdiparams"]
@@ -49,7 +49,7 @@ def read_pdiparams(path: Path | str) -> Checkpoint:
 
     The keys are those of the file NAME.pdiparams.info beside it. Halves and bfloat16 come out as float32.
 
-    Raises UsageError when either file is not there, BadData when one is damaged or they do not belong together.
+    Raises UsageError when either file is not there, BadDataError when one is damaged or they do not belong together.
     """
     path = Path(path)
     source = f"The checkpoint {path}"
@@ -60,7 +60,7 @@ def read_pdiparams(path: Path | str) -> Checkpoint:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
             arrays = list(_arrays(view, most=len(keys)))
     except (ValueError, struct.error) as error:
-        raise BadData(
+        raise BadDataError(
             f"{source} does not hold the {len(keys)} tensors that {path.name}.info names ({str(error)[:200]}). It is "
             "damaged or of another export; take both files from the same export, or the .pdparams of the model."
         ) from None
@@ -81,13 +81,15 @@ def _keys(path: Path) -> list[str]:
             "not there. Put it there, or take the .pdparams file of the model; Paddle 3 keeps no such table."
         )
     if not table.stat().st_size:
-        raise BadData(f"The table {table} is empty. Take it from the export that {path.name} belongs to.")
+        raise BadDataError(
+            f"The table {table} is empty. Take it from the export that {path.name} belongs to."
+        )
     with table.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
         content: Any = read_pickle(view, source=f"The table {table}", names=()).content
     entries = content if isinstance(content, dict) else {}
     keys = [_key(entries[name]) for name in sorted(name for name in entries if isinstance(name, str))]
     if not keys or None in keys or len(set(keys)) != len(keys):
-        raise BadData(
+        raise BadDataError(
             f"The table {table} does not give each tensor a key of its own (`structured_name`), as Paddle 2 writes it. "
             f"Take it from the export that {path.name} belongs to, or take the .pdparams file of the model."
         )

@@ -22,7 +22,7 @@ from torch import Tensor
 from networks.checkpoints.array_record import ARRAY_NAMES, array_record
 from networks.checkpoints.checkpoint import Checkpoint, PlainValue
 from networks.checkpoints.inert_pickle import Call, read_pickle
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import sha256_file
 
 __all__ = ["is_weight_name", "paddle_tensor", "read_pdparams"]
@@ -43,7 +43,7 @@ def read_pdparams(path: Path | str) -> Checkpoint:
     dict, and a dictionary whose `state_dict` is one; that one's texts and numbers are the `meta`. The table
     of internal names is left out, and slices of big arrays are joined.
 
-    Raises UsageError when there is no such file. Raises BadData when it is damaged, holds the state of an
+    Raises UsageError when there is no such file. Raises BadDataError when it is damaged, holds the state of an
     optimizer, refers to any name but those of arrays, tuples and ordered dictionaries, or has entries that
     are no arrays of numbers.
     """
@@ -51,7 +51,7 @@ def read_pdparams(path: Path | str) -> Checkpoint:
     source = f"The checkpoint {path}"
     content = _content(path, source=source)
     if not isinstance(content, dict) or not content:
-        raise BadData(
+        raise BadDataError(
             f"{source} holds no weights by name: expected a dictionary as paddle.save writes it, but found "
             f"{'an empty one' if content == {} else 'another object'}. Take the .pdparams file of the model."
         )
@@ -86,7 +86,7 @@ def _content(path: Path, *, source: str) -> Any:
     with path.open("rb") as stream:
         head = stream.read(2)
         if head[:1] != b"\x80" or head[1:] not in (b"\2", b"\3", b"\4"):
-            raise BadData(
+            raise BadDataError(
                 f"{source} is no file of paddle.save, which begins with a pickle of protocol 2 to 4, but starts with "
                 f"{head!r}. Take the .pdparams file of the model."
             )
@@ -101,7 +101,7 @@ def _refuse_optimizer(entries: Mapping[Any, Any], *, source: str) -> None:
         if isinstance(key, str) and (key in _OPTIMIZER_TABLES or _OPTIMIZER_ENTRY.search(key))
     ]
     if found:
-        raise BadData(
+        raise BadDataError(
             f"{source} holds the state of an optimizer, not weights: {len(found)} of its entries are such as "
             f"{found[0][:100]!r}. Paddle keeps that in .pdopt files; take the .pdparams file beside it."
         )
@@ -109,9 +109,11 @@ def _refuse_optimizer(entries: Mapping[Any, Any], *, source: str) -> None:
 
 def _arrays(entries: Any, *, source: str, size: int) -> dict[str, NDArray[Any]]:
     if not isinstance(entries, dict):
-        raise BadData(f"{source}: its state_dict is no dictionary. Take the .pdparams file of the model.")
+        raise BadDataError(
+            f"{source}: its state_dict is no dictionary. Take the .pdparams file of the model."
+        )
     if not all(is_weight_name(key) for key in entries):
-        raise BadData(
+        raise BadDataError(
             f"{source}: its weights have keys that are no names. Take the .pdparams file of the model."
         )
     records = {
@@ -121,13 +123,15 @@ def _arrays(entries: Any, *, source: str, size: int) -> dict[str, NDArray[Any]]:
     }
     # A pickle may refer to the same bytes any number of times; what it describes could then be of any size.
     if sum(record.nbytes for record in records.values()) > size:
-        raise BadData(f"{source} has arrays that share their bytes: together they are longer than the file.")
+        raise BadDataError(
+            f"{source} has arrays that share their bytes: together they are longer than the file."
+        )
     if not records:
-        raise BadData(f"{source} holds no weights. Take the .pdparams file of the model.")
+        raise BadDataError(f"{source} holds no weights. Take the .pdparams file of the model.")
     try:
         return _joined({key: record.array() for key, record in records.items()}, entries.get(_SLICES, {}))
     except (LookupError, ValueError) as error:
-        raise BadData(
+        raise BadDataError(
             f"{source} is damaged: the elements of its arrays, or the table {_SLICES} by which Paddle joins the slices "
             f"of big ones, do not fit together ({str(error)[:100]}). Download it again and compare its sha256 with "
             "the published one."

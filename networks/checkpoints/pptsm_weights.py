@@ -32,7 +32,7 @@ _STATISTICS = {
 def read_pptsm(path: Path | str) -> Checkpoint:
     """Return the weights in the file at `path`, .pdiparams by its name or else .pdparams, for the network.
 
-    Raises UsageError and BadData as `read_pdiparams` and `read_pdparams` do.
+    Raises UsageError and BadDataError as `read_pdiparams` and `read_pdparams` do.
     """
     path = Path(path)
     read = read_pdiparams(path) if path.suffix == ".pdiparams" else read_pdparams(path)

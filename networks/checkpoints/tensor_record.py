@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from networks.checkpoints.inert_pickle import Call, Global, Stored
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["TensorRecord", "element_type", "tensor_record"]
 
@@ -42,12 +42,12 @@ class TensorRecord:
     def view_of(self, content: bytearray, *, source: str) -> Tensor:
         """Return the tensor, sharing the memory of its storage's `content`.
 
-        Raises BadData, naming `source`, when the record claims more than the content holds. A tensor that
+        Raises BadDataError, naming `source`, when the record claims more than the content holds. A tensor that
         repeats elements (stride 0) counts as such a claim: its copy could be of any size.
         """
         if len(content) != self.elements * self.dtype.itemsize:
             expected = f"{self.elements} elements of {self.dtype}"
-            raise BadData(f"{source}: its storage has {len(content)} bytes, which are not {expected}.")
+            raise BadDataError(f"{source}: its storage has {len(content)} bytes, which are not {expected}.")
         numbers = (self.offset, *self.shape, *self.strides)
         reach = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         fits = (
@@ -56,7 +56,7 @@ class TensorRecord:
             and (0 in self.shape or self.offset + reach < self.elements)
         )
         if not fits:
-            raise BadData(
+            raise BadDataError(
                 f"{source}: its shape {list(self.shape)} with strides {list(self.strides)} from element "
                 f"{self.offset} reaches beyond its storage of {self.elements} elements."
             )
@@ -66,17 +66,17 @@ class TensorRecord:
 
 
 def element_type(storage_class: str, *, source: str) -> torch.dtype:
-    """Return the dtype of a storage class such as `torch.FloatStorage`; BadData for one that is not known."""
+    """Return the dtype of a storage class such as `torch.FloatStorage`; BadDataError for one that is not known."""
     if storage_class not in _ELEMENT_TYPES:
         known = ", ".join(_ELEMENT_TYPES)
-        raise BadData(f"{source} has a {storage_class}, which cannot be read; known are {known}.")
+        raise BadDataError(f"{source} has a {storage_class}, which cannot be read; known are {known}.")
     return _ELEMENT_TYPES[storage_class]
 
 
 def tensor_record(value: Any, *, name: str, source: str) -> TensorRecord:
     """Return the record of the tensor that the inert `value` describes, a parameter's being its data's.
 
-    Raises BadData, naming `source` and the entry's `name`, when it describes no dense tensor.
+    Raises BadDataError, naming `source` and the entry's `name`, when it describes no dense tensor.
     """
     match value:
         case Call(name="torch._utils._rebuild_parameter", arguments=(Call() as call, *_)) | (Call() as call):
@@ -102,6 +102,6 @@ def tensor_record(value: Any, *, name: str, source: str) -> TensorRecord:
     raise _refusal(call, name=name, source=source)
 
 
-def _refusal(value: Any, *, name: str, source: str) -> BadData:
+def _refusal(value: Any, *, name: str, source: str) -> BadDataError:
     found = value.name if isinstance(value, Call | Global) else type(value).__name__
-    return BadData(f"{source}: the entry {name!r} should be a dense tensor, but is {found}.")
+    return BadDataError(f"{source}: the entry {name!r} should be a dense tensor, but is {found}.")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from networks.checkpoints.inert_pickle import Global, Pickled, Stored, read_pickle
 from networks.checkpoints.tensor_record import element_type, tensor_record
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 __all__ = ["TorchFile", "read_torch_file"]
 
@@ -52,17 +52,17 @@ class TorchFile:
         """Return the tensors that `objects`, taken from `content`, describes, under the same names.
 
         Only their storages are read, each once, so that they take no more memory than the file is long.
-        Raises BadData when an entry is no tensor, or its storage is lacking, damaged or too short for it.
+        Raises BadDataError when an entry is no tensor, or its storage is lacking, damaged or too short for it.
         """
         source = f"The checkpoint {self.path}"
         records = {name: tensor_record(value, name=name, source=source) for name, value in objects.items()}
         keys = {record.storage for record in records.values()}
         if lacking := keys - self.places.keys():
-            raise BadData(
+            raise BadDataError(
                 f"{source} lacks the storages {sorted(lacking)[:5]} of its tensors. Download it again."
             )
         if sum(self.places[key].length for key in keys) > self.path.stat().st_size:
-            raise BadData(f"{source} has storages that overlap: together they are longer than the file.")
+            raise BadDataError(f"{source} has storages that overlap: together they are longer than the file.")
         with self.path.open("rb") as stream:
             storages = {key: _read(stream, self.places[key], path=self.path) for key in keys}
         return {
@@ -74,7 +74,7 @@ class TorchFile:
 def read_torch_file(path: Path | str) -> TorchFile:
     """Return what the file at `path` describes, in either layout; no storage is read yet.
 
-    Raises UsageError when there is no file, and BadData when it is of neither layout, cut short, compressed,
+    Raises UsageError when there is no file, and BadDataError when it is of neither layout, cut short, compressed,
     written on a big-endian machine, or names code to be run.
     """
     path = Path(path)
@@ -186,8 +186,8 @@ def _read(stream: IO[bytes], place: _Place, *, path: Path) -> bytearray:
     return content
 
 
-def _refusal(path: Path, reason: str) -> BadData:
-    return BadData(
+def _refusal(path: Path, reason: str) -> BadDataError:
+    return BadDataError(
         f"The checkpoint {path} cannot be read: {reason}. It may be another kind of file or have been cut short "
         "or changed on its way; download it again and compare its sha256 with the published one."
     )

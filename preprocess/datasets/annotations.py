@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import read_lines
 
 __all__ = ["Annotation", "Kind", "ListLine", "leaves_data_root", "read_annotations", "read_list"]
@@ -55,12 +55,12 @@ def read_list(path: Path | str, *, kind: Kind | None = None) -> tuple[Kind, tupl
     """Return the kind of the list at `path` and its lines, in order, judged by their form alone.
 
     Lines are split at white space, from the right, so that names with spaces are read too. Without `kind` it
-    is told from how many numbers most of the lines end with. Raises BadData for a list that is absent or empty.
+    is told from how many numbers most of the lines end with. Raises BadDataError for a list that is absent or empty.
     """
     lines = [(number, line.strip()) for number, line in enumerate(read_lines(path, what="list"), 1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
-        raise BadData(f"The list {path} is empty; expected lines like: {' or '.join(_FORMS.values())}")
+        raise BadDataError(f"The list {path} is empty; expected lines like: {' or '.join(_FORMS.values())}")
     known = kind or _kind_of([line for _, line in lines])
     return known, tuple(_parse(number, line, known) for number, line in lines)
 
@@ -70,7 +70,7 @@ def read_annotations(
 ) -> tuple[Annotation, ...]:
     """Return the annotations of the list at `path`, in its order; it is read as by `read_list`.
 
-    Raises BadData that shows the first ten faulty lines: not of the form, a label outside `num_classes`, an
+    Raises BadDataError that shows the first ten faulty lines: not of the form, a label outside `num_classes`, an
     absolute path or one with `..`, a sample named twice.
     """
     kind, lines = read_list(path, kind=kind)
@@ -84,7 +84,7 @@ def read_annotations(
             annotations[line.annotation.id] = (line.number, line.annotation)
     if faults:
         more = f"\n  ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise BadData(
+        raise BadDataError(
             f"The list {path}, read as lines of {_FORMS[kind]}, has {len(faults)} faulty line(s) of {len(lines)}:\n"
             + "\n".join(faults[:_SHOWN])
             + more

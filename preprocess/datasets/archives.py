@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from preprocess.datasets.tar_stream import TarMember, tar_members
 from vidom.command import log
-from vidom.errors import BadData, Lacking
+from vidom.errors import BadDataError, UnavailableError
 from vidom.files import atomic_path, free_bytes, human_bytes, read_json, write_json
 from vidom.progress import progress
 
@@ -21,13 +21,13 @@ _RECORD = "unpacked.json"
 def archive_parts(folder: Path, name: str) -> tuple[Path, ...]:
     """Return the files NAME-00, NAME-01... in `folder`, in order; none if there are none.
 
-    Raises BadData when a number between the first and the last is missing.
+    Raises BadDataError when a number between the first and the last is missing.
     """
     parts = sorted(path for path in folder.glob(f"{name}-[0-9][0-9]") if path.is_file())
     numbers = [int(path.name[-2:]) for path in parts]
     if numbers != list(range(len(parts))):
         missing = sorted(set(range(max(numbers))) - set(numbers))
-        raise BadData(
+        raise BadDataError(
             f"Of the archive {folder / name}-?? the part(s) {', '.join(f'{number:02}' for number in missing)} are "
             "missing. Download them; the parts are one archive and cannot be read singly."
         )
@@ -38,7 +38,7 @@ def unpack_videos(parts: Sequence[Path], folder: Path, *, wanted: set[str], suff
     """`folder` holds the archive's videos whose names without `suffix` are wanted, whatever folder they were in.
 
     A run that was killed is continued: videos of the right size are not written again. Other members are passed
-    over. Raises Lacking when the disk is too small, BadData as `tar_members` does and for a video above 256 MiB.
+    over. Raises UnavailableError when the disk is too small, BadDataError as `tar_members` does and for a video above 256 MiB.
     """
     record = {"parts": {part.name: part.stat().st_size for part in parts}, "wanted": len(wanted)}
     if (folder / _RECORD).exists() and read_json(folder / _RECORD, what="record") == record:
@@ -65,7 +65,7 @@ def _check_room(folder: Path, total: int, suffix: str) -> None:
         there = sum(entry.stat().st_size for entry in entries if entry.name.endswith(suffix))
     free = free_bytes(folder)
     if total - there > free:
-        raise Lacking(
+        raise UnavailableError(
             f"Unpacking the archive needs {human_bytes(total - there)}, but only {human_bytes(free)} are free where "
             f"{folder} lies. Use a larger disk."
         )
@@ -73,7 +73,7 @@ def _check_room(folder: Path, total: int, suffix: str) -> None:
 
 def _write(member: TarMember, path: Path) -> None:
     if member.size > _MAX_VIDEO:
-        raise BadData(
+        raise BadDataError(
             f"The video {member.name!r} of the archive has {member.size} bytes, more than {_MAX_VIDEO}."
         )
     if path.is_file() and path.stat().st_size == member.size:

@@ -11,7 +11,7 @@ from preprocess.datasets.annotations import Annotation
 from preprocess.sources.frame_folders import FrameNumbers, frame_numbers
 from preprocess.sources.frames import RawFrames
 from preprocess.sources.video import VideoFile
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["WARNINGS", "AuditJob", "Problem", "ProblemKind", "check_sample"]
 
@@ -86,7 +86,7 @@ def _video_problems(job: AuditJob, path: Path) -> Found:
     try:
         for _ in VideoFile(path).pictures():
             count += 1
-    except BadData as error:
+    except BadDataError as error:
         yield "unreadable", str(error)
         return
     yield from _length_problems(count, job)
@@ -141,7 +141,7 @@ def _frame_problems(job: AuditJob, folder: Path) -> Found:
             continue
         try:
             (image,) = source.read([position])
-        except BadData:
+        except BadDataError:
             damaged.append(path.name)
             continue
         size = size or image.shape

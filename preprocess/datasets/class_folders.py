@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from preprocess.datasets.dataset import DataSet, Entry, Source, Split, read_class_list, unique_entries
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 __all__ = ["locate_class_folders"]
 
@@ -25,7 +25,7 @@ def locate_class_folders(source: Source) -> DataSet:
     The classes are those of `train/` where there is one, else of the first split; `class_list` replaces them. A
     class folder holds video files, or folders of frames img_00001.jpg onwards, which are then used as they are.
     Frames that are made get the video's name with underscores for spaces. Within a class, numbers in names
-    count as numbers: clip_2 comes before clip_10. Raises UsageError when there are no such folders, BadData
+    count as numbers: clip_2 comes before clip_10. Raises UsageError when there are no such folders, BadDataError
     for a folder that is no class, two videos of one name, or files and folders mixed.
     """
     roots = {_SPLITS[path.name]: path for path in _folders(source.src) if path.name in _SPLITS}
@@ -47,7 +47,7 @@ def locate_class_folders(source: Source) -> DataSet:
     videos = {title: _videos(roots[title], labels) for title in titles}
     kinds = {path.is_dir() for found in videos.values() for path in found}
     if len(kinds) > 1:
-        raise BadData(
+        raise BadDataError(
             f"{source.src} holds video files and folders of frames side by side. Keep one kind; the others can be "
             "prepared as a data set of their own."
         )
@@ -75,7 +75,7 @@ def _entry(path: Path, ids: dict[str, int]) -> Entry:
     # A list's line ends in numbers: the folder "clip 3" of 45 frames would be read as frames 3 to 48 of "clip".
     if path.is_dir():
         if _ENDS_IN_NUMBER.search(path.name):
-            raise BadData(
+            raise BadDataError(
                 f"The name of the folder of frames {path} ends in a number of its own, which a list could not tell "
                 "from the frame count. Write an underscore for the space."
             )
@@ -86,7 +86,7 @@ def _entry(path: Path, ids: dict[str, int]) -> Entry:
 def _videos(root: Path, labels: tuple[str, ...]) -> list[Path]:
     strange = [path.name for path in _folders(root) if path.name not in labels]
     if strange:
-        raise BadData(
+        raise BadDataError(
             f"{root} has {len(strange)} folder(s) that are no class: {', '.join(sorted(strange)[:10])}. The classes "
             "are those of the first split or of --class_list."
         )

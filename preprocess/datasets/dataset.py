@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import read_lines
 
 __all__ = ["DataSet", "Entry", "Source", "Split", "find_file", "read_class_list", "unique_entries"]
@@ -67,10 +67,10 @@ def find_file(
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:
-    """Return the class names of the file, one a line in the order of their ids; raises BadData for repetitions."""
+    """Return the class names of the file, one a line in the order of their ids; raises BadDataError for repetitions."""
     names = tuple(line.strip() for line in read_lines(path, what="class list"))
     if "" in names or len(set(names)) != len(names):
-        raise BadData(
+        raise BadDataError(
             f"The class list {path} has an empty line or a name twice. Expected one class name a line."
         )
     return names
@@ -79,19 +79,19 @@ def read_class_list(path: Path) -> tuple[str, ...]:
 def unique_entries(entries: Iterable[Entry], *, source: Path) -> tuple[Entry, ...]:
     """Return the entries, those that repeat an earlier one left out.
 
-    Raises BadData, naming the annotation file or folder `source`, when one name has two labels or two videos,
+    Raises BadDataError, naming the annotation file or folder `source`, when one name has two labels or two videos,
     leaves the folder of frames, or could not be written into a list.
     """
     known: dict[str, Entry] = {}
     for entry in entries:
         path = PurePosixPath(entry.name)
         if path.is_absolute() or ".." in path.parts or not entry.name.isprintable():
-            raise BadData(
+            raise BadDataError(
                 f"{source} names the video {entry.name!r}. Names are paths without '..', line breaks and other "
                 "characters that cannot be printed; rename it."
             )
         if known.setdefault(entry.name, entry) != entry:
-            raise BadData(
+            raise BadDataError(
                 f"{source} has {entry.name!r} twice: {known[entry.name].video} with label "
                 f"{known[entry.name].label}, and {entry.video} with label {entry.label}. Only one can be kept; "
                 "correct or rename one."

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from preprocess.datasets.frame_extraction import Extracted, ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.sources.frame_folders import frame_numbers
 from vidom.command import log
-from vidom.errors import BadData, Lacking, UsageError
+from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.files import append_line, free_bytes, human_bytes, read_json_lines, write_text
 from vidom.parallel.ray_cluster import RayCluster
 from vidom.parallel.workers import each_finished
@@ -42,7 +42,7 @@ def extract_all(
     What an earlier, killed run finished is kept, unreadable videos are tried again. The journal
     `extraction.jsonl` holds the settings and a line per video, in the order of the jobs once all is done. A
     few videos, spread over the jobs, come first; when what they took, carried over to the bytes of all videos
-    and times `room_factor`, is more than the disk has left, Lacking is raised. Raises BadData at the first
+    and times `room_factor`, is more than the disk has left, UnavailableError is raised. Raises BadDataError at the first
     unreadable video unless `on_bad` is "skip", and UsageError when `out` holds frames made with other settings
     or of unknown origin.
     """
@@ -57,7 +57,7 @@ def extract_all(
     ):
         for result in _results(rest, out=out, workers=workers, room_factor=room_factor, cluster=cluster):
             if result.reason and on_bad == "fail":
-                raise BadData(
+                raise BadDataError(
                     f"{result.reason} What was extracted so far is kept. Mend this and run the same command "
                     "again, or use --on_bad skip to go on without such videos."
                 )
@@ -91,7 +91,7 @@ def _results(
 def _check_room(
     tried: Iterable[ExtractionJob], others: Iterable[ExtractionJob], out: Path, room_factor: float
 ) -> None:
-    """Do nothing if the frames of the other videos seem to fit on the disk, else raise Lacking."""
+    """Do nothing if the frames of the other videos seem to fit on the disk, else raise UnavailableError."""
     made = [job for job in tried if job.folder.is_dir()]
     measured = sum(job.video.stat().st_size for job in made)
     to_come = sum(job.video.stat().st_size for job in others)
@@ -103,7 +103,7 @@ def _check_room(
         f"About {human_bytes(needed)} of frames to come, judging by {len(made)} videos; {human_bytes(free)} free."
     )
     if needed > free:
-        raise Lacking(
+        raise UnavailableError(
             f"The frames need about {human_bytes(needed)} more, judging by {len(made)} of the videos, but only "
             f"{human_bytes(free)} are free where {out} lies. Use a larger disk, --short_side or a lower --quality."
         )

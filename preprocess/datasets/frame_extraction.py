@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from preprocess.sources.decoding import Decoder, decode, decoder_version
 from preprocess.sources.frame_folders import frame_numbers
 from preprocess.sources.frames import check_frame_size
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import TEMP_SUFFIX
 
 __all__ = ["FRAME_TEMPLATE", "Extracted", "ExtractionJob", "ExtractionSettings", "extract_frames", "new_size"]
@@ -92,7 +92,7 @@ def extract_frames(job: ExtractionJob) -> Extracted:
         frames = decode(job.video, decoder=job.settings.decoder, fps=job.settings.fps)
         count = _write_frames(frames, unfinished, job)
         unfinished.rename(job.folder)
-    except BadData as error:
+    except BadDataError as error:
         return Extracted(job.id, 0, str(error))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -117,7 +117,7 @@ def _write_frames(frames: Iterable[NDArray[np.uint8]], folder: Path, job: Extrac
     for count, frame in enumerate(frames, 1):
         _write_jpeg(prefix + FRAME_TEMPLATE.format(count), _resized(frame, job), job.settings.quality)
     if not count:
-        raise BadData(f"The video {job.video} holds no frames. Replace it or take it out of the list.")
+        raise BadDataError(f"The video {job.video} holds no frames. Replace it or take it out of the list.")
     return count
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from preprocess.datasets.frame_extraction import FRAME_TEMPLATE
 from preprocess.datasets.prepared import PreparedSplit
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import TEMP_SUFFIX, write_bytes, write_json
 from vidom.parallel.ray_cluster import RayCluster
 from vidom.parallel.workers import each_finished
@@ -49,7 +49,7 @@ def write_packs(
 ) -> None:
     """`folder` holds the split's packs, and its list as StNet's loader reads it.
 
-    Raises BadData when two of the clips have one name.
+    Raises BadDataError when two of the clips have one name.
     """
     title = prepared.split.title
     jobs = [
@@ -63,7 +63,7 @@ def write_packs(
         for entry, frames in prepared.entries
     ]
     if len({job.pack for job in jobs}) != len(jobs):
-        raise BadData(f"{title} has a clip in two classes, which packs named by clip cannot hold.")
+        raise BadDataError(f"{title} has a clip in two classes, which packs named by clip cannot hold.")
     with progress(total=len(jobs), unit="video", label=f"pack {title}") as bar:
         few = len(jobs) <= 2 * workers
         for _ in each_finished(write_frame_pack, jobs, workers=1 if few else workers, cluster=cluster):

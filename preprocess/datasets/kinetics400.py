@@ -16,7 +16,7 @@ from preprocess.datasets.dataset import (
     read_class_list,
     unique_entries,
 )
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 __all__ = ["class_folder", "locate_kinetics400"]
 
@@ -38,7 +38,7 @@ def locate_kinetics400(source: Source) -> DataSet:
     spaces as underscores, as mmaction2 does; for the official file MindSpore's order of the plain names is the
     same. `class_list` replaces them. A clip is `YOUTUBEID_%06d_%06d.mp4` in `videos_train/`, `train/` or the
     folder itself, in its class's folder with spaces or underscores, or in none. Raises UsageError when no
-    CSV or no classes are to be found, BadData when they do not fit one another.
+    CSV or no classes are to be found, BadDataError when they do not fit one another.
     """
     files = {title: find_file(source.src, names) for title, names in _CSV_NAMES.items()}
     classes_from = source.class_list or files["train"]
@@ -82,7 +82,7 @@ def _entries(path: Path, labels: tuple[str, ...], root: Path) -> Iterator[Entry]
     for label, stem in _clips(path):
         folder = class_folder(label)
         if folder not in ids:
-            raise BadData(
+            raise BadDataError(
                 f"{path} has the class {label!r} for {stem}, which is none of the {len(ids)} classes."
             )
         candidates = (
@@ -100,11 +100,15 @@ def _clips(path: Path) -> Iterator[tuple[str, str]]:
             rows = csv.DictReader(stream)
             missing = set(_COLUMNS) - set(rows.fieldnames or ())
             if missing:
-                raise BadData(f"The first line of {path} lacks the column(s) {', '.join(sorted(missing))}.")
+                raise BadDataError(
+                    f"The first line of {path} lacks the column(s) {', '.join(sorted(missing))}."
+                )
             for row in rows:
                 yield _clip(row, path, rows.line_num)
         except (csv.Error, UnicodeDecodeError) as error:
-            raise BadData(f"The annotations {path} are not CSV as Kinetics publishes it ({error}).") from None
+            raise BadDataError(
+                f"The annotations {path} are not CSV as Kinetics publishes it ({error})."
+            ) from None
 
 
 def _clip(row: dict[str, str | None], path: Path, line: int) -> tuple[str, str]:
@@ -112,7 +116,7 @@ def _clip(row: dict[str, str | None], path: Path, line: int) -> tuple[str, str]:
     label, youtube_id, *times = values[0].replace('"', ""), *values[1:]
     plain = label.isprintable() and not set("/\\") & set(label) and label.strip(" .")
     if not plain or not _YOUTUBE_ID.fullmatch(youtube_id) or not all(map(_SECONDS.fullmatch, times)):
-        raise BadData(
+        raise BadDataError(
             f"Line {line} of {path} reads {','.join(values)[:120]!r}; expected a class name, a YouTube id and two "
             "times in seconds. The test set has no labels and cannot be used."
         )

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from preprocess.datasets.annotations import Annotation
 from preprocess.sources.frame_pack import read_pack_label
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import read_json
 
 __all__ = ["pack_names", "read_pack_annotations"]
@@ -18,21 +18,23 @@ _SUFFIX_LENGTH = 4
 def pack_names(ann_file: Path) -> tuple[str, ...]:
     """Return the names, without `.pkl`, of the packs that a JSON array of {"video_name": "x.mp4"} lists.
 
-    Raises BadData when the file is no such array, is empty, or has a name that leaves its folder or appears
+    Raises BadDataError when the file is no such array, is empty, or has a name that leaves its folder or appears
     twice.
     """
     entries = read_json(ann_file, what="list")
     if not isinstance(entries, list) or not entries:
-        raise BadData(f'The list {ann_file} must be a JSON array of {{"video_name": "x.mp4"}}, not empty.')
+        raise BadDataError(
+            f'The list {ann_file} must be a JSON array of {{"video_name": "x.mp4"}}, not empty.'
+        )
     names: dict[str, None] = {}
     for number, entry in enumerate(entries, 1):
         video = entry.get("video_name") if isinstance(entry, dict) else None
         if not isinstance(video, str) or len(video) <= _SUFFIX_LENGTH:
-            raise BadData(f'Entry {number} of the list {ann_file} has no "video_name" such as "x.mp4".')
+            raise BadDataError(f'Entry {number} of the list {ann_file} has no "video_name" such as "x.mp4".')
         name = video[:-_SUFFIX_LENGTH]
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name or name in names:
-            raise BadData(
+            raise BadDataError(
                 f"Entry {number} of the list {ann_file}, {video[:120]!r}, leaves the folder of packs or appears "
                 "twice. Write each video's name once, relative to that folder."
             )
@@ -45,7 +47,7 @@ def read_pack_annotations(
 ) -> tuple[Annotation, ...]:
     """Return the annotations of the packs `data_root/folder/NAME.pkl` that the list names, in its order.
 
-    The labels come from the packs, of which only the first bytes are read. Raises BadData as `pack_names` and
+    The labels come from the packs, of which only the first bytes are read. Raises BadDataError as `pack_names` and
     `read_pack_label` do, and for a label that is no class.
     """
     annotations = []
@@ -53,7 +55,7 @@ def read_pack_annotations(
         path = f"{folder}/{name}.pkl"
         label = read_pack_label(data_root / path)
         if num_classes is not None and label >= num_classes:
-            raise BadData(
+            raise BadDataError(
                 f"The pack {data_root / path} has label {label}, but the recipe has the classes 0 to "
                 f"{num_classes - 1}. It belongs to another data set."
             )

@@ -22,7 +22,7 @@ __all__ = ["decoder_name", "list_digest", "list_samples"]
 def list_samples(ann_file: Path, *, data_root: Path, recipe: Recipe) -> tuple[Annotation, ...]:
     """Return the list's samples, in its order, labels checked against the recipe's classes.
 
-    Raises UsageError when `data_root` is no folder, BadData as `read_annotations` and `read_pack_annotations` do.
+    Raises UsageError when `data_root` is no folder, BadDataError as `read_annotations` and `read_pack_annotations` do.
     """
     if not data_root.is_dir():
         raise UsageError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from preprocess.datasets.archives import archive_parts, unpack_videos
 from preprocess.datasets.dataset import DataSet, Entry, Source, Split, find_file, unique_entries
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import read_json
 
 __all__ = ["ARCHIVE", "locate_sthv2"]
@@ -30,7 +30,7 @@ def locate_sthv2(source: Source) -> DataSet:
     An entry's class is the number that the labels file gives its template without the brackets. Videos lie in
     `videos/`, `20bn-something-something-v2/` or the folder itself; where only the parts of the archive are,
     the labelled videos are unpacked to `OUT/videos` first. Raises UsageError when annotations or videos are
-    not to be found, BadData when they do not fit one another.
+    not to be found, BadDataError when they do not fit one another.
     """
     labels_file = _annotation(source.src, "labels")
     splits = {split: find_file(source.src, _names(split), folders=_FOLDERS) for split in _SPLITS}
@@ -75,7 +75,9 @@ def _numbers(path: Path) -> dict[str, int]:
     except (AttributeError, TypeError, ValueError):
         numbers = {}
     if not numbers or sorted(numbers.values()) != list(range(len(numbers))):
-        raise BadData(f'The labels file {path} must map each class name to its number as text, "0" upwards.')
+        raise BadDataError(
+            f'The labels file {path} must map each class name to its number as text, "0" upwards.'
+        )
     return numbers
 
 
@@ -83,7 +85,7 @@ def _read_split(path: Path, numbers: dict[str, int]) -> dict[str, int]:
     """Return the label of each video id, in the order of the file."""
     entries = read_json(path, what="annotations")
     if not isinstance(entries, list):
-        raise BadData(f"The annotations {path} must be a list of entries with `id` and `template`.")
+        raise BadDataError(f"The annotations {path} must be a list of entries with `id` and `template`.")
     pairs = unique_entries((_entry(entry, numbers, path) for entry in entries), source=path)
     return {entry.name: entry.label for entry in pairs}
 
@@ -91,13 +93,13 @@ def _read_split(path: Path, numbers: dict[str, int]) -> dict[str, int]:
 def _entry(entry: Any, numbers: dict[str, int], path: Path) -> Entry:
     name, template = (entry.get("id"), entry.get("template")) if isinstance(entry, dict) else (None, None)
     if not isinstance(name, str) or not isinstance(template, str) or not _ID.fullmatch(name):
-        raise BadData(
+        raise BadDataError(
             f"The annotations {path} have the entry {str(entry)[:200]}. Expected an object with `id`, a plain name, "
             "and `template`; the entries of the test set have no label and cannot be used."
         )
     label = numbers.get(template.replace("[", "").replace("]", ""))
     if label is None:
-        raise BadData(
+        raise BadDataError(
             f"Video {name} of {path} has the template {template!r}, which without its brackets is no class of the "
             "labels file. The two files belong to different versions."
         )

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["TarMember", "tar_members"]
 
@@ -33,7 +33,7 @@ class TarMember:
         self._left = size
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the content that has not been read yet, at most 1 MiB at a time; BadData where it is cut short."""
+        """Yield the content that has not been read yet, at most 1 MiB at a time; BadDataError where it is cut short."""
         while self._left:
             chunk = self._archive.read(min(_CHUNK, self._left))
             self._left -= len(chunk)
@@ -46,7 +46,7 @@ def tar_members(
     """Yield the regular files of the tar.gz that `parts`, one behind the other, make up.
 
     Memory stays below a few MiB whatever the archive claims. `on_bytes` hears of the compressed bytes read.
-    Raises BadData for an archive that is cut short or no tar.gz, unpacks to more than 64 MiB and twenty
+    Raises BadDataError for an archive that is cut short or no tar.gz, unpacks to more than 64 MiB and twenty
     times its size, or has members that an archive of videos has no use for: links, devices, and paths that
     are absolute or lead upwards.
     """
@@ -106,7 +106,7 @@ class _Archive:
         self._parts = parts
 
     def read(self, count: int) -> bytes:
-        """Return exactly `count` bytes or raise BadData."""
+        """Return exactly `count` bytes or raise BadDataError."""
         content = b""
         try:
             while len(content) < count:
@@ -115,7 +115,7 @@ class _Archive:
                     raise EOFError
                 content += more
         except EOFError:
-            raise BadData(
+            raise BadDataError(
                 f"The archive {self._parts[0].name} to {self._parts[-1].name} ends too early. A part is missing or "
                 "cut short; compare the sizes with the download page. What was unpacked so far is kept."
             ) from None
@@ -123,8 +123,8 @@ class _Archive:
             raise self.refusal(error) from None
         return content
 
-    def refusal(self, reason: Exception) -> BadData:
-        return BadData(
+    def refusal(self, reason: Exception) -> BadDataError:
+        return BadDataError(
             f"The parts {self._parts[0]} to {self._parts[-1].name} are no tar.gz of videos: {reason}. Download them "
             "again."
         )

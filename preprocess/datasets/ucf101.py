@@ -17,7 +17,7 @@ from preprocess.datasets.dataset import (
     read_class_list,
     unique_entries,
 )
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import read_lines
 from vidom.formats.recipe import recipe_folder
 
@@ -38,7 +38,7 @@ def locate_ucf101(source: Source) -> DataSet:
 
     The order of classInd.txt is not ASCII order (Hammering comes before HammerThrow), so ids are never taken
     from folder names. A video whose spelling on the disk differs in upper and lower case is found all the
-    same: its frames are named as in the lists. Raises UsageError when the lists are not to be found, BadData
+    same: its frames are named as in the lists. Raises UsageError when the lists are not to be found, BadDataError
     when they contradict one another.
     """
     classes_file = _class_file(source.src)
@@ -51,14 +51,14 @@ def locate_ucf101_66(source: Source) -> DataSet:
 
     The list is the label file of the recipe pptsm_ucf101_66 or `class_list`. PaddleSports publishes 65 names for
     its 66 classes, so the former has one that no class bears, and is refused until somebody replaces it. Raises
-    BadData for a name that classInd.txt does not have, else as `locate_ucf101`.
+    BadDataError for a name that classInd.txt does not have, else as `locate_ucf101`.
     """
     path = source.class_list or recipe_folder() / "labels" / "ucf101_66.txt"
     labels = read_class_list(path)
     official = _class_numbers(_class_file(source.src))
     strange = [name for name in labels if name not in official]
     if strange:
-        raise BadData(
+        raise BadDataError(
             f"The class list {path} has {len(strange)} name(s) that classInd.txt does not have: "
             f"{', '.join(strange[:10])}. Names are spelled as there, upper and lower case included. Correct the "
             "list, or pass one of your own as --class_list: the order must be the checkpoint's."
@@ -81,7 +81,9 @@ def _class_numbers(path: Path) -> dict[str, int]:
     found = [_CLASS.fullmatch(line.strip()) for line in read_lines(path, what="class index")]
     numbers = {match[2]: int(match[1]) - 1 for match in found if match}
     if len(numbers) != len(found) or list(numbers.values()) != list(range(len(numbers))):
-        raise BadData(f"The class index {path} must have lines `1 ApplyEyeMakeup`, `2 ...`, numbered from 1.")
+        raise BadDataError(
+            f"The class index {path} must have lines `1 ApplyEyeMakeup`, `2 ...`, numbered from 1."
+        )
     return numbers
 
 
@@ -114,12 +116,12 @@ def _entries(
             continue
         match = _VIDEO.fullmatch(line.strip())
         if not match or match[1] not in official:
-            raise BadData(
+            raise BadDataError(
                 f"The split list {path} has the line {line[:120]!r}; expected `CLASS/VIDEO.avi [NUMBER]`."
             )
         folder, stem, number = match.groups()
         if number is not None and int(number) - 1 != official[folder]:
-            raise BadData(
+            raise BadDataError(
                 f"The split list {path} gives {folder}/{stem} the class {number}, classInd.txt "
                 f"{official[folder] + 1}. The files belong to different versions."
             )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from preprocess.sources.frames import check_frame_size
 from preprocess.sources.video import DEMUXER_OPTIONS, ShownPicture, VideoFile
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 __all__ = ["Decoder", "at_constant_rate", "decode", "decoder_version"]
 
@@ -36,7 +36,7 @@ def decode(path: Path, *, decoder: Decoder, fps: float | None = None) -> Iterato
 
     A frame's pixels are good until the next one is asked for.
     With `fps` frames are left out or shown again so that this many come per second; PyAV only, since OpenCV's
-    timestamps are wrong for some containers (UsageError). Raises BadData as VideoFile does; OpenCV by itself
+    timestamps are wrong for some containers (UsageError). Raises BadDataError as VideoFile does; OpenCV by itself
     would end a video that is cut short in silence, so its length is checked beforehand. What remains different
     is damage inside: PyAV raises, OpenCV leaves frames out.
     """
@@ -57,7 +57,7 @@ def at_constant_rate(
 
     The rule is that of FFmpeg's filter `fps=FPS:round=near`: a picture's place is its time in units of 1/fps,
     rounded half up; the later one of two at one place is taken; a place that nobody has shows the picture
-    before. At least one is yielded. Raises BadData, naming `name`, for a picture without a time and for
+    before. At least one is yielded. Raises BadDataError, naming `name`, for a picture without a time and for
     gaps of more than ten minutes.
     """
     rate = Fraction(fps).limit_denominator(1_000_000)
@@ -81,7 +81,7 @@ def at_constant_rate(
 def _places(picture: ShownPicture, rate: Fraction, name: str) -> tuple[int, int]:
     """Return the place where the picture appears, and the first one where it no longer is shown."""
     if picture.ticks is None or picture.tick is None:
-        raise BadData(
+        raise BadDataError(
             f"A frame of the video {name} has no timestamp, so no constant frame rate can be made of it. Leave "
             "--fps out, or encode the video again."
         )
@@ -93,7 +93,7 @@ def _places(picture: ShownPicture, rate: Fraction, name: str) -> tuple[int, int]
 
 def _checked_gap(places: int, rate: Fraction, name: str) -> int:
     if places > _LONGEST_GAP * rate:
-        raise BadData(
+        raise BadDataError(
             f"The video {name} has a gap of {float(places / rate):.0f} seconds between two frames, more than the "
             f"{_LONGEST_GAP} that --fps fills. Its timestamps are damaged; encode it again or leave it out."
         )
@@ -108,7 +108,7 @@ def _opencv_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
             # PyAV tells why; if it can read the file, it is the decoder to use.
             for _ in VideoFile(path).pictures():
                 break
-            raise BadData(f"OpenCV cannot open the video {path}, PyAV can. Use --decoder pyav.")
+            raise BadDataError(f"OpenCV cannot open the video {path}, PyAV can. Use --decoder pyav.")
         frame: NDArray[np.integer[Any] | np.floating[Any]] | None = None
         while True:
             # Into the same memory again: a twentieth of the time otherwise goes into finding new one.

@@ -18,7 +18,7 @@ from typing import Any
 
 from preprocess.tensors.pillow_pixels import decode_with_pillow
 from preprocess.tensors.pixels import Image
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["FramePack", "PackedFrames", "read_frame_pack", "read_pack_label"]
 
@@ -69,11 +69,11 @@ class PackedFrames:
 
     @cached_property
     def pack(self) -> FramePack:
-        """What the file holds; raises BadData as `read_frame_pack` does."""
+        """What the file holds; raises BadDataError as `read_frame_pack` does."""
         return read_frame_pack(self.path)
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
-        """Yield the frames at these positions; raises BadData for a frame that is damaged."""
+        """Yield the frames at these positions; raises BadDataError for a frame that is damaged."""
         for position in positions:
             yield decode_with_pillow(self.pack.frames[position], name=f"{position} of {self.path}")
 
@@ -81,7 +81,7 @@ class PackedFrames:
 def read_frame_pack(path: Path) -> FramePack:
     """Return the video packed in the file at `path`.
 
-    Memory is that of the file, twice. Raises BadData when it is absent, too large, no such pickle or cut short,
+    Memory is that of the file, twice. Raises BadDataError when it is absent, too large, no such pickle or cut short,
     and when it holds no frames: `video2pkl.py` writes an empty pack without a word where ffmpeg failed, as it
     does for paths with a space.
     """
@@ -92,7 +92,7 @@ def read_frame_pack(path: Path) -> FramePack:
         case _:
             raise _refusal(path, "it does not hold (name, label, frames)")
     if not frames:
-        raise BadData(
+        raise BadDataError(
             f"The pack {path} holds no frames. video2pkl.py writes such a file where ffmpeg failed, for instance "
             "on a path with a space in it. Pack this video again, or take it out of the list."
         )
@@ -103,7 +103,7 @@ def read_frame_pack(path: Path) -> FramePack:
 
 
 def read_pack_label(path: Path) -> int:
-    """Return the label of the pack at `path`, of which no frame is read; raises BadData as `read_frame_pack`."""
+    """Return the label of the pack at `path`, of which no frame is read; raises BadDataError as `read_frame_pack`."""
     # PROTO, name, at most one memo of it, label.
     machine = _run(path, 4)
     label = next((value for value in machine.stack if isinstance(value, int)), -1)
@@ -114,7 +114,7 @@ def read_pack_label(path: Path) -> int:
 
 def _run(path: Path, limit: int) -> _Machine:
     if not path.is_file():
-        raise BadData(f"The pack {path} does not exist. Check --data_root and the list.")
+        raise BadDataError(f"The pack {path} does not exist. Check --data_root and the list.")
     size = path.stat().st_size
     if not 0 < size <= _MAX_BYTES:
         raise _refusal(path, f"it has {size} bytes, where 1 to {_MAX_BYTES} are read")
@@ -208,8 +208,8 @@ def _named(name: str) -> _Name:
     )
 
 
-def _refusal(path: Path, reason: str) -> BadData:
-    return BadData(
+def _refusal(path: Path, reason: str) -> BadDataError:
+    return BadDataError(
         f"The pack {path} cannot be read: {reason}. Expected a pickle of (name, label, JPEG frames) as video2pkl.py "
         "writes it. Pack this video again, or take it out of the list."
     )

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from preprocess.tensors.pixels import Image
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["MAX_PIXELS", "MAX_SIDE", "FrameSource", "RawFrames", "check_frame_size", "decode_jpeg"]
 
@@ -47,19 +47,19 @@ class FrameSource(Protocol):
 def decode_jpeg(content: bytes, *, name: str) -> Image:
     """Return the picture in these JPEG bytes, upright by its EXIF orientation, grey ones as three channels.
 
-    Raises BadData, naming `name`, when the bytes are not a JPEG file, stop before the picture does, or hold
+    Raises BadDataError, naming `name`, when the bytes are not a JPEG file, stop before the picture does, or hold
     a picture of more than MAX_SIDE by MAX_PIXELS.
     """
     size = _jpeg_size(content)
     if size is None:
-        raise BadData(
+        raise BadDataError(
             f"The frame {name} is not a JPEG file: {len(content)} bytes beginning with "
             f"{content[:4].hex(' ') or 'nothing'}. Extract the frames of this video again."
         )
     check_frame_size(*size, name=name)
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if picture is None:
-        raise BadData(
+        raise BadDataError(
             f"The frame {name} cannot be decoded: its {len(content)} bytes are cut short or damaged. Extract "
             "the frames of this video again."
         )
@@ -67,9 +67,9 @@ def decode_jpeg(content: bytes, *, name: str) -> Image:
 
 
 def check_frame_size(width: int, height: int, *, name: str) -> None:
-    """Do nothing if a frame of this size is read, else raise BadData naming `name`."""
+    """Do nothing if a frame of this size is read, else raise BadDataError naming `name`."""
     if min(width, height) < 1 or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise BadData(
+        raise BadDataError(
             f"The frames of {name} measure {width}x{height} pixels. Frames are read up to {MAX_SIDE} pixels "
             f"a side and {MAX_PIXELS} in all; check the file."
         )
@@ -111,7 +111,7 @@ class RawFrames:
         return str(self.folder)
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
-        """Yield the frames at these positions; raises BadData for a frame that is missing or damaged."""
+        """Yield the frames at these positions; raises BadDataError for a frame that is missing or damaged."""
         for position in positions:
             yield self.decode(self._bytes(position), name=str(self._file(position)))
 
@@ -124,18 +124,18 @@ class RawFrames:
             raise self._missing(path)
         size = path.stat().st_size
         if size > _MAX_JPEG_BYTES:
-            raise BadData(
+            raise BadDataError(
                 f"The frame {path} has {size} bytes, more than the {_MAX_JPEG_BYTES} that are read."
             )
         return path.read_bytes()
 
-    def _missing(self, path: Path) -> BadData:
+    def _missing(self, path: Path) -> BadDataError:
         if not self.folder.is_dir():
-            return BadData(
+            return BadDataError(
                 f"The frame folder {self.folder} does not exist. Check --data_root and the list, or extract "
                 "the frames of this video."
             )
-        return BadData(
+        return BadDataError(
             f"The frame {path} does not exist, though {self.total_frames} frames from number "
             f"{self.first_index} on are announced for its folder. Extract the frames again or correct the list."
         )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from preprocess.sources.container_end import missing_bytes
 from preprocess.sources.frames import check_frame_size
 from preprocess.tensors.pixels import Image
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["DEMUXER_OPTIONS", "ShownPicture", "VideoFile"]
 
@@ -50,7 +50,7 @@ class VideoFile:
     Frames count from 0. They are decoded one after the other from the beginning, never sought, so that
     position k is the k-th frame whatever the timestamps, key frames and frame count in the container say.
     Pixels and positions equal those of cv2.VideoCapture, and rotation metadata is honoured as there.
-    Raises BadData, naming the file, when it is absent, no video, damaged, or larger than frames may be.
+    Raises BadDataError, naming the file, when it is absent, no video, damaged, or larger than frames may be.
     """
 
     first_index = 0
@@ -80,7 +80,9 @@ class VideoFile:
             else:
                 kept.clear()
         if not count:
-            raise BadData(f"The video {self.path} holds no frames. Replace it or take it out of the list.")
+            raise BadDataError(
+                f"The video {self.path} holds no frames. Replace it or take it out of the list."
+            )
         self._kept = kept
         return count
 
@@ -91,7 +93,7 @@ class VideoFile:
         for wanted in positions:
             found = next((frame for position, frame in frames if position == wanted), None)
             if found is None:
-                raise BadData(
+                raise BadDataError(
                     f"The video {self.path} ended before frame {wanted}, though it had {self.total_frames} frames "
                     "a moment ago. Something is writing to it; wait and run again."
                 )
@@ -104,12 +106,12 @@ class VideoFile:
             yield ShownPicture(_upright_bgr(frame, reformatter), frame.pts, frame.duration, frame.time_base)
 
     def check_length(self) -> None:
-        """Do nothing if the file is there and as long as its container announces, else raise BadData."""
+        """Do nothing if the file is there and as long as its container announces, else raise BadDataError."""
         if not self.path.is_file():
-            raise BadData(f"The video {self.path} does not exist. Check --data_root and the list.")
+            raise BadDataError(f"The video {self.path} does not exist. Check --data_root and the list.")
         missing = missing_bytes(self.path)
         if missing:
-            raise BadData(
+            raise BadDataError(
                 f"The video {self.path} is cut short: {missing} of the bytes that it announces are missing. Replace "
                 "it or take it out of the list."
             )
@@ -138,10 +140,10 @@ class VideoFile:
 
     def _whole_packets(self, container: av.container.InputContainer) -> Iterator[av.Packet[av.VideoStream]]:
         if not container.streams.video:
-            raise BadData(f"The file {self.path} has no video stream. Take it out of the list.")
+            raise BadDataError(f"The file {self.path} has no video stream. Take it out of the list.")
         stream = container.streams.video[0]
         if stream.codec_context is None:
-            raise BadData(
+            raise BadDataError(
                 f"The video {self.path} is in a format that FFmpeg does not know, or its head is damaged."
             )
         # Samples are prepared in parallel already; threads inside each would only compete.
@@ -149,14 +151,14 @@ class VideoFile:
         check_frame_size(stream.width, stream.height, name=self.name)
         for packet in container.demux(stream):
             if packet.is_corrupt:
-                raise BadData(
+                raise BadDataError(
                     f"The video {self.path} is cut short or damaged: a packet of it is incomplete. Replace it or "
                     "take it out of the list."
                 )
             yield packet
 
-    def _unreadable(self, error: av.FFmpegError, where: str) -> BadData:
-        return BadData(
+    def _unreadable(self, error: av.FFmpegError, where: str) -> BadDataError:
+        return BadDataError(
             f"The file {self.path} cannot be decoded as a video {where}({error.strerror}). It may be cut short, "
             "damaged, or no video at all; replace it or take it out of the list."
         )

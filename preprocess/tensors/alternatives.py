@@ -23,7 +23,7 @@ from preprocess.sources.video import VideoFile
 from preprocess.tensors.pillow_pixels import resize_with_pillow
 from preprocess.tensors.pipelines import jpeg_decoder, resized_frames
 from preprocess.tensors.pixels import Image, resize
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.views import ViewPlan
 
 __all__ = ["ALTERNATIVES", "alternative", "alternatives_to"]
@@ -95,7 +95,7 @@ def alternative(name: str, video: Path, plan: ViewPlan) -> FrameSource:
     """Return the frames of the video with one step of the plan's pipeline replaced by that of this name.
 
     Where it is the resizer, frames come at the size that the pipeline would give them, so that it leaves them alone.
-    Raises UsageError for a name that is none of ALTERNATIVES, BadData as `VideoFile` does.
+    Raises UsageError for a name that is none of ALTERNATIVES, BadDataError as `VideoFile` does.
     """
     if name not in ALTERNATIVES:
         raise UsageError(f"There is no alternative {name!r}; there are {', '.join(ALTERNATIVES)}.")
@@ -132,7 +132,9 @@ def _bt709(path: Path) -> Iterator[Image]:
                 rgb = cv2.cvtColor(picture.to_ndarray(), cv2.COLOR_BGR2RGB)
                 yield np.asarray(np.rot90(rgb, frame.rotation // 90), np.uint8)
     except (av.FFmpegError, IndexError) as error:
-        raise BadData(f"The file {path} cannot be decoded as a video ({error}). Take another one.") from None
+        raise BadDataError(
+            f"The file {path} cannot be decoded as a video ({error}). Take another one."
+        ) from None
 
 
 def _through_jpeg(image: Image, *, decoder: Callable[..., Image]) -> Image:

@@ -42,7 +42,7 @@ class ClipCrops:
 def read_clips(source: FrameSource, plan: ViewPlan) -> ClipCrops:
     """Return the crops of the frames that the plan's clips are made of.
 
-    Each frame is decoded and resized once, however many clips it is in. Raises BadData, naming the source, for
+    Each frame is decoded and resized once, however many clips it is in. Raises BadDataError, naming the source, for
     a video without frames, frames of differing sizes, or frames that are missing, damaged or too large.
     """
     positions = frame_positions(source, plan)

@@ -15,7 +15,7 @@ from PIL import Image as pillow
 
 from preprocess.sources.frames import check_frame_size
 from preprocess.tensors.pixels import Image
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = [
     "decode_with_pillow",
@@ -28,7 +28,7 @@ __all__ = [
 def decode_with_pillow(content: bytes, *, name: str) -> Image:
     """Return the picture in these JPEG bytes as Pillow decodes it; its EXIF orientation is not applied.
 
-    Raises BadData, naming the frame `name`, when the bytes are no JPEG file, stop before the picture does, or
+    Raises BadDataError, naming the frame `name`, when the bytes are no JPEG file, stop before the picture does, or
     hold a picture of more than MAX_SIDE by MAX_PIXELS.
     """
     try:
@@ -36,7 +36,7 @@ def decode_with_pillow(content: bytes, *, name: str) -> Image:
             check_frame_size(*picture.size, name=name)
             return np.asarray(picture.convert("RGB"), np.uint8)
     except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
-        raise BadData(
+        raise BadDataError(
             f"The frame {name} cannot be decoded ({str(error)[:200]}): its {len(content)} bytes are no JPEG file, or "
             "are cut short or damaged. Extract the frames of this video again."
         ) from None

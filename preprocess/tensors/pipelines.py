@@ -23,7 +23,7 @@ from preprocess.tensors.pixels import Dtype, Image, Table, pixel_table, resize
 from preprocess.tensors.sampling import dense_test, uniform_test
 from preprocess.tensors.sampling_mindspore import segment_runs
 from preprocess.tensors.sampling_paddlevideo import uniform_middles
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.views import Pipeline, ViewPlan
 
 __all__ = ["frame_positions", "jpeg_decoder", "lookup_table", "resized_frames"]
@@ -32,11 +32,11 @@ __all__ = ["frame_positions", "jpeg_decoder", "lookup_table", "resized_frames"]
 def frame_positions(source: FrameSource, plan: ViewPlan) -> NDArray[np.int64]:
     """Return the `frames_per_crop` positions, from 0, of the frames of each crop in the order of the tensor.
 
-    Raises BadData for a source without frames.
+    Raises BadDataError for a source without frames.
     """
     total_frames = source.total_frames
     if total_frames < 1:
-        raise BadData(
+        raise BadDataError(
             f"{source.name} has {total_frames} frames, at least 1 is needed. Take it out of the list."
         )
     if plan.sampling == "dense":
@@ -67,14 +67,14 @@ def jpeg_decoder(pipeline: Pipeline) -> Callable[..., Image]:
 def resized_frames(source: FrameSource, positions: list[int], plan: ViewPlan) -> Iterator[Image]:
     """Yield the frames at these increasing positions at the size that crops are taken of.
 
-    Raises BadData, naming the source, for frames of differing sizes, and for frames so long and narrow that
+    Raises BadDataError, naming the source, for frames of differing sizes, and for frames so long and narrow that
     they would grow beyond measure.
     """
     shape: tuple[int, ...] | None = None
     for position, image in zip(positions, source.read(positions), strict=True):
         shape = shape or image.shape
         if image.shape != shape:
-            raise BadData(
+            raise BadDataError(
                 f"Frame {source.first_index + position} of {source.name} measures {image.shape[1]}x{image.shape[0]}, "
                 f"the frames before it {shape[1]}x{shape[0]}. Extract or encode the video again at one size."
             )

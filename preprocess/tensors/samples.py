@@ -13,7 +13,7 @@ from preprocess.sources.frames import FrameSource, RawFrames
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.pipelines import frame_positions, jpeg_decoder, lookup_table, resized_frames
 from preprocess.tensors.pixels import Dtype, Planes, Tensor, split_planes, write_crop
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.crop_boxes import Box, crop_boxes
 from vidom.formats.views import Pipeline, ViewPlan
 
@@ -66,7 +66,7 @@ def make_sample(
 
     float32 is normalised; uint8 holds the pixels before normalisation. Each frame is decoded and resized once
     and goes straight to its places in the tensor, which is `out` where given (C-contiguous, of the plan's
-    sample_shape and of `dtype`). Raises BadData, naming the source, for a video without frames, frames of
+    sample_shape and of `dtype`). Raises BadDataError, naming the source, for a video without frames, frames of
     differing sizes or of another than the plan's `frame_size`, or frames that are missing, damaged or too large.
     """
     positions = frame_positions(source, plan)
@@ -100,7 +100,7 @@ def _boxes(planes: Planes, plan: ViewPlan, *, name: str) -> tuple[Box, ...]:
         return crop_boxes(width, height, plan)
     if plan.frame_size != (width, height):
         wanted = "x".join(map(str, plan.frame_size))
-        raise BadData(
+        raise BadDataError(
             f"The frames of {name} measure {width}x{height} when resized, the recipe's views.frame_size is {wanted}. "
             "Leave this video out, put all of its size into a store of their own (--set views.frame_size="
             f"{width}x{height}), or leave views.frame_size out, which stores the crops."

@@ -17,7 +17,7 @@ from benchmarks.batch_table.plot import plot
 from benchmarks.batch_table.row import Order, Row
 from benchmarks.batch_table.table import document, markdown
 from export.to_onnx import build_deployable
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
@@ -117,7 +117,7 @@ def test_another_store_is_measured_anew_and_none_leaves_the_accuracy_out(
     row = next(line for line in without.text.splitlines() if "| tiny |" in line)
     assert row.count("no store given") == 4 and f"{without.rows[0].fps:.2f}" in row
     (tmp_path / "out" / "rows.json").write_text('{"a": {"fps": 1}}')
-    with pytest.raises(BadData, match="does not hold rows"):
+    with pytest.raises(BadDataError, match="does not hold rows"):
         batch_table(**options, output_dir=tmp_path / "out")
 
 

@@ -18,7 +18,7 @@ from benchmarks.measuring.memory import peak_rss, peak_rss_of
 from benchmarks.measuring.report import Bar, Report, Table, markdown_table, write_report
 from benchmarks.measuring.rotation import rotate, rotate_opened
 from benchmarks.measuring.settings import FAIR_SETTINGS, machine_state
-from vidom.errors import Lacking, OutsideToolFailed, UsageError
+from vidom.errors import ExternalToolError, UnavailableError, UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,7 +115,7 @@ def test_what_is_no_number_is_null_in_json_and_fails(tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_table_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.measuring.report.find_spec", lambda name: None)
-    with pytest.raises(Lacking, match="pip install matplotlib"):
+    with pytest.raises(UnavailableError, match="pip install matplotlib"):
         write_report(report_with(), tmp_path, plot=lambda figure: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["speed.json", "speed.md"]
 
@@ -165,7 +165,7 @@ def test_memory_is_that_of_the_work_and_not_of_the_one_who_asks() -> None:
     command = [sys.executable, "-c", "bytes([1]) * (100 << 20)"]
     assert 100 << 20 < peak_rss(command) < 180 << 20
     assert len(ballast) == 300 << 20
-    with pytest.raises(OutsideToolFailed, match="no such thing"):
+    with pytest.raises(ExternalToolError, match="no such thing"):
         peak_rss([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
@@ -173,5 +173,5 @@ def test_a_function_is_called_in_a_process_of_its_own(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(ROOT)]))
     small, large = (peak_rss_of(take, size, "lives") for size in (1, 101))
     assert large - small == pytest.approx(100 << 20, rel=0.15)
-    with pytest.raises(OutsideToolFailed, match="no luck"):
+    with pytest.raises(ExternalToolError, match="no luck"):
         peak_rss_of(take, 1, "fails")

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.roofline.operator_costs import OpCost, op_costs
 from export.surgery.model_file import load_model
 from export.to_onnx import build_deployable, to_onnx
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.recipe import load_recipe
 
 
@@ -80,12 +80,12 @@ def test_matrices_and_what_moves() -> None:
 def test_an_open_batch_is_what_one_says() -> None:
     text = "(float[N,4] x) => (float[N,4] y) { y = Relu(x) }"
     assert costs_of(text, batch=3)[0].moved_bytes == 2 * 4 * 12
-    with pytest.raises(BadData, match="say how large"):
+    with pytest.raises(BadDataError, match="say how large"):
         costs_of(text)
 
 
 def test_branches_are_refused() -> None:
-    with pytest.raises(BadData, match="branches"):
+    with pytest.raises(BadDataError, match="branches"):
         costs_of("""(bool c, float[2] x) => (float[2] y) {
             y = If(c) <then_branch = a () => (float[2] p) { p = Relu(x) },
                        else_branch = b () => (float[2] q) { q = Neg(x) }>

@@ -10,7 +10,7 @@ from benchmarks.packing import variants as packing_ways
 from benchmarks.packing.__main__ import packing
 from benchmarks.packing.variants import frame_folders, plain_by_crop, plain_sample
 from preprocess.sources.frames import RawFrames
-from vidom.errors import JudgementFailed, UsageError
+from vidom.errors import CheckFailedError, UsageError
 from vidom.formats.recipe import load_recipe
 
 SYNTH = Path(__file__).parents[1] / "fixtures" / "synth"
@@ -47,7 +47,7 @@ def test_the_report_tells_every_way_stage_and_size(tmp_path: Path):
 
 def test_a_plain_way_of_other_bytes_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(packing_ways, "_normalise", lambda image, plan: None)
-    with pytest.raises(JudgementFailed, match="makes other bytes of"):
+    with pytest.raises(CheckFailedError, match="makes other bytes of"):
         run(tmp_path)
     assert not list(tmp_path.iterdir())
 

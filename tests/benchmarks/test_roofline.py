@@ -13,7 +13,7 @@ from benchmarks.roofline.machine_peaks import Kernel, kernels, peaks
 from benchmarks.roofline.operator_costs import OpCost
 from benchmarks.roofline.published_devices import on_paper
 from benchmarks.roofline.tables import MeasuredRun, roofline_report
-from vidom.errors import Lacking, UsageError
+from vidom.errors import UnavailableError, UsageError
 from vidom.formats.recipe import load_recipe
 
 GB = 10**9
@@ -33,7 +33,7 @@ def test_kernels_do_what_they_count(small_kernels: None) -> None:
     for kernel in (product, other):
         left, right = (argument for argument in kernel.work.args)
         assert abs(kernel.work() - left @ right).max() < 1e-3
-    with pytest.raises(Lacking, match="--array_gb"):
+    with pytest.raises(UnavailableError, match="--array_gb"):
         kernels(threads=1, array_bytes=4000, memory_bytes=15999)
 
 

@@ -13,7 +13,7 @@ from benchmarks.scoring.__main__ import main, scoring
 from benchmarks.scoring.modelzoo_scorer import read_texts, score_texts
 from benchmarks.scoring.result_files import draw_results
 from postprocess.score import score
-from vidom.errors import OutsideToolFailed, UsageError
+from vidom.errors import ExternalToolError, UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS
 
 
@@ -61,5 +61,5 @@ def test_the_report_has_a_row_for_each_way_and_size(
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="10 samples"):
         scoring(output_dir=tmp_path, samples=9)
-    with pytest.raises(OutsideToolFailed, match="numpy"):
+    with pytest.raises(ExternalToolError, match="numpy"):
         scoring(output_dir=tmp_path, samples=10, modelzoo_python="/bin/true")

@@ -20,7 +20,7 @@ from surgery_graphs import shift_graph
 
 from benchmarks.measuring import graph_times
 from benchmarks.surgery.optimizers import main, surgeons
-from vidom.errors import Lacking, UsageError
+from vidom.errors import UnavailableError, UsageError
 
 
 @pytest.fixture
@@ -107,6 +107,6 @@ def test_orders_that_cannot_be_followed(
     with pytest.raises(UsageError, match="--rounds"):
         surgeons(model=exported, output_dir=tmp_path, rounds=0)
     monkeypatch.setenv("SURGEON_PYTHON", str(tmp_path / "nowhere"))
-    with pytest.raises(Lacking, match="make surgeon"):
+    with pytest.raises(UnavailableError, match="make surgeon"):
         surgeons(model=exported, output_dir=tmp_path)
     assert not (tmp_path / "vidom.onnx").exists()

@@ -20,7 +20,7 @@ from export.surgery.values import batch_of
 from export.to_om import main as to_om
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.aipp import aipp_of, read_aipp
 from vidom.formats.recipe import load_recipe
 
@@ -174,7 +174,7 @@ def test_it_is_verified_against_the_network_of_float32_samples(
     words = ["--recipe", str(tiny_recipe), "--input_dtype", "aipp", "--model", str(exported["aipp"])]
     verify([*words, "--checkpoint", "seeded:0"])
     assert capsys.readouterr().out.splitlines()[-1] == "PASSED"
-    with pytest.raises(BadData, match=r"\(24, 3, 32, 32\).*\(8, 3, 32, 32\)"):
+    with pytest.raises(BadDataError, match=r"\(24, 3, 32, 32\).*\(8, 3, 32, 32\)"):
         verify([*words, "--checkpoint", "seeded:0", "--set", "views.crop=center"])
 
 
@@ -232,7 +232,7 @@ def test_what_aipp_can_not_do_is_refused_before_anything_is_built(
     ],
 )  # fmt: skip
 def test_damaged_metadata_are_refused(text: str) -> None:
-    with pytest.raises(BadData, match="Export the model again"):
+    with pytest.raises(BadDataError, match="Export the model again"):
         read_aipp({"vidom.formats.aipp": text}, origin="m.onnx")
 
 
@@ -240,7 +240,7 @@ def test_an_input_of_no_whole_samples_is_refused(exported: dict[str, Path], tmp_
     model = onnx.load(exported["aipp"])
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = FRAMES + 1
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(BadData, match="no whole samples of 24"):
+    with pytest.raises(BadDataError, match="no whole samples of 24"):
         batch_of(load_model(tmp_path / "m.onnx"))
 
 

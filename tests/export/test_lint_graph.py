@@ -9,7 +9,7 @@ from lint_graphs import found, names
 
 from export.atc.cann_versions import opset_range, parse_cann
 from export.lint import RULES
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 
 def relu(dims: str = "2,3") -> str:
@@ -183,7 +183,7 @@ def test_float64_warns_and_bfloat16_stops(tmp_path: Path) -> None:
 
 def test_contradicting_shapes_are_bad_data(tmp_path: Path) -> None:
     text = "g (float[2,3] x, float[4,5] z) => (float[2,5] y) { y = MatMul(x, z) }"
-    with pytest.raises(BadData, match="contradict"):
+    with pytest.raises(BadDataError, match="contradict"):
         found(tmp_path, text)
 
 

@@ -21,7 +21,7 @@ from export.surgery import Pass
 from export.surgery.model_file import load_model
 from export.surgery.pass_types import Options
 from export.surgery.values import batch_of
-from vidom.errors import BadData, UsageError, UserError
+from vidom.errors import BadDataError, UsageError, UserError
 from vidom.files import sha256_file
 
 REPOSITORY = Path(__file__).parents[2]
@@ -188,14 +188,14 @@ def test_uint8_pixels_are_tried_as_such(tmp_path: Path) -> None:
 def test_what_is_no_model(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
-    assert "is not an ONNX model" in refusal(BadData, path, tmp_path / "out.onnx")
+    assert "is not an ONNX model" in refusal(BadDataError, path, tmp_path / "out.onnx")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
 def test_a_model_cut_short(share: float, exported: Path, tmp_path: Path) -> None:
     content = exported.read_bytes()
     exported.write_bytes(content[: int(len(content) * share)])
-    assert "tsm_bs2.onnx is not" in refusal(BadData, exported, tmp_path / "out.onnx")
+    assert "tsm_bs2.onnx is not" in refusal(BadDataError, exported, tmp_path / "out.onnx")
 
 
 def test_a_missing_model(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_batch_that_cannot_be_written(tmp_path: Path) -> None:
     g (float[2,3] x) => (float[2,3] y) <float[2,3] w = {1,2,3,4,5,6}> { y = Add(x, w) }"""
     path = tmp_path / "baked.onnx"
     onnx.save(onnx.parser.parse_model(text), path)
-    found = refusal(BadData, path, tmp_path / "out.onnx", "-bs", "8")
+    found = refusal(BadDataError, path, tmp_path / "out.onnx", "-bs", "8")
     assert found.startswith("Batch 8 cannot be written")
     assert "y (Add)" in found
 
@@ -249,7 +249,9 @@ def test_weights_outside_the_models_folder(location: str, tmp_path: Path) -> Non
     folder = tmp_path / "models"
     folder.mkdir()
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
-    assert "outside its own folder" in refusal(BadData, external(folder, location), tmp_path / "out.onnx")
+    assert "outside its own folder" in refusal(
+        BadDataError, external(folder, location), tmp_path / "out.onnx"
+    )
 
 
 def test_weights_beside_the_model_are_taken_in(tmp_path: Path) -> None:
@@ -265,5 +267,5 @@ def test_weights_beside_the_model_are_taken_in(tmp_path: Path) -> None:
 def test_weights_beside_the_model_that_are_missing_or_short(size: int | None, tmp_path: Path) -> None:
     if size is not None:
         (tmp_path / "weights.bin").write_bytes(bytes(size))
-    found = refusal(BadData, external(tmp_path, "weights.bin"), tmp_path / "out.onnx")
+    found = refusal(BadDataError, external(tmp_path, "weights.bin"), tmp_path / "out.onnx")
     assert "model.onnx" in found

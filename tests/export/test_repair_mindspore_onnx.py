@@ -16,7 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from export.repair_mindspore_onnx import RepairedConv, main, repair_mindspore_onnx, repaired_pads
 from networks.seeded import seeded_state_dict
 from networks.stnet import StNet
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 # What a run of ONNX Runtime and one of torch differ by at most, of the largest logit.
 TOLERANCE = 1e-4
@@ -166,7 +166,7 @@ def test_the_kernel_is_known_from_attribute_or_weights(tmp_path: Path, name_kern
 
 def test_a_file_broken_in_another_way_is_refused(tmp_path: Path) -> None:
     onnx.save(conv_model([1, 1, 0, 0], out=[1, 2, 9, 9], name_kernel=True), tmp_path / "a.onnx")
-    with pytest.raises(BadData, match="another reason"):
+    with pytest.raises(BadDataError, match="another reason"):
         repair_mindspore_onnx(model=tmp_path / "a.onnx", output=tmp_path / "b.onnx")
     assert not (tmp_path / "b.onnx").exists()
 

@@ -18,7 +18,7 @@ from surgery_graphs import graph, noise, ops, run, shift_graph, skeleton
 from export.auto_optimizer.rules import KNOWLEDGES
 from export.modify_onnx import main
 from export.surgery.model_file import load_model
-from vidom.errors import OutsideToolFailed
+from vidom.errors import ExternalToolError
 
 BRIDGE = REPOSITORY / "export" / "surgeon_bridge.py"
 TSM = Path(__file__).parents[1] / "fixtures" / "onnx_skeletons" / "tsm_sthv2_bs1_torch1.9.skeleton.onnx"
@@ -125,7 +125,7 @@ def test_a_graph_that_it_cannot_read(surgeon: Path, tmp_path: Path) -> None:
     }"""
     ir.save(graph(text, opset=13), tmp_path / "in.onnx")
     words = ["-m1", str(tmp_path / "in.onnx"), "-m2", str(tmp_path / "out.onnx"), "--passes", "none"]
-    with pytest.raises(OutsideToolFailed, match=r"code 1.*Error"):
+    with pytest.raises(ExternalToolError, match=r"code 1.*Error"):
         main([*words, "--with", "auto-optimizer"])
 
 

@@ -13,7 +13,7 @@ from surgery_graphs import shift_graph
 from export.build_record import read_record
 from export.modify_onnx import main
 from export.surgery.model_file import load_model
-from vidom.errors import Lacking, OutsideToolFailed, UsageError
+from vidom.errors import ExternalToolError, UnavailableError, UsageError
 
 SLICES = "KnowledgeMergeConsecutiveSlice"
 
@@ -64,7 +64,7 @@ def test_a_failure_is_told_and_nothing_is_written(
     words: str,
 ) -> None:
     standin.behaves(behaviour)
-    with pytest.raises(OutsideToolFailed) as raised:
+    with pytest.raises(ExternalToolError) as raised:
         main(command(exported, "--with", f"auto-optimizer={SLICES}"))
     text = str(raised.value)
     assert words in text
@@ -77,7 +77,7 @@ def test_a_failure_is_told_and_nothing_is_written(
 
 def test_the_last_lines_are_repeated(standin: StandIn, exported: Path) -> None:
     standin.behaves("raises")
-    with pytest.raises(OutsideToolFailed, match="KeyError: 'Slice_77'"):
+    with pytest.raises(ExternalToolError, match="KeyError: 'Slice_77'"):
         main(command(exported, "--with", "auto-optimizer"))
     assert "Traceback" in log_of(exported).read_text()
 
@@ -87,25 +87,25 @@ def test_the_time_limit_stops_it_and_what_it_started(
     exported: Path,
 ) -> None:
     standin.behaves("hangs")
-    with pytest.raises(OutsideToolFailed, match=f"had not ended in {SLICES} after"):
+    with pytest.raises(ExternalToolError, match=f"had not ended in {SLICES} after"):
         main(command(exported, "--with", f"auto-optimizer={SLICES}", "--time_limit", "2"))
     assert standin.alive() == []
 
 
 def test_an_interpreter_without_it(standin: StandIn, exported: Path) -> None:
     standin.behaves("lacks")
-    with pytest.raises(Lacking, match=r"onnx\.mapping.*make surgeon") as raised:
+    with pytest.raises(UnavailableError, match=r"onnx\.mapping.*make surgeon") as raised:
         main(command(exported, "--with", "auto-optimizer"))
     assert raised.value.exit_code == 3
 
 
 def test_no_interpreter(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SURGEON_PYTHON", str(tmp_path / "nowhere"))
-    with pytest.raises(Lacking, match=r"SURGEON_PYTHON names.*make surgeon"):
+    with pytest.raises(UnavailableError, match=r"SURGEON_PYTHON names.*make surgeon"):
         main(command(exported, "--with", "auto-optimizer"))
     monkeypatch.delenv("SURGEON_PYTHON")
     monkeypatch.setattr("export.auto_optimizer.external_optimizer._REPOSITORY", tmp_path)
-    with pytest.raises(Lacking, match=r"\.venv-surgeon/bin/python.*make surgeon"):
+    with pytest.raises(UnavailableError, match=r"\.venv-surgeon/bin/python.*make surgeon"):
         main(command(exported, "--with", "auto-optimizer"))
 
 
@@ -161,7 +161,7 @@ def test_the_record_and_a_fresh_result(standin: StandIn, exported: Path) -> None
     assert entry["auto_optimizer"] == {"applied": [SLICES], "versions": {"ait-surgeon": "stand-in"}}
     standin.behaves("raises")
     assert main(words) == 0
-    with pytest.raises(OutsideToolFailed):
+    with pytest.raises(ExternalToolError):
         main(command(exported, "--with", "auto-optimizer=KnowledgeTypeCast"))
 
 

@@ -8,7 +8,7 @@ import pytest
 from surgery_graphs import Array, graph, integers, noise, ops, run, shift_graph
 
 from export.surgery import AverageClips, run_passes
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 
 def at_batch(model: ir.Model, batch: int) -> ir.Model:
@@ -77,7 +77,7 @@ BAKED = {
 def test_a_batch_baked_into_anything_else_is_refused_with_the_node(name: str) -> None:
     body, weights = BAKED[name]
     model = graph(f"g (float[2,4] x) => (float[a,b] y) {{ {body} }}", **weights)
-    with pytest.raises(BadData, match=r"Batch 6 cannot be written.*(node|computed by)"):
+    with pytest.raises(BadDataError, match=r"Batch 6 cannot be written.*(node|computed by)"):
         at_batch(model, 6)
 
 
@@ -94,7 +94,7 @@ def test_a_batch_below_one_is_refused() -> None:
 
 def test_two_inputs_are_refused() -> None:
     model = graph("g (float[2,3] x, float[2,3] z) => (float[2,3] y) { y = Add(x, z) }")
-    with pytest.raises(BadData, match="found 2: x, z"):
+    with pytest.raises(BadDataError, match="found 2: x, z"):
         at_batch(model, 3)
 
 

@@ -11,7 +11,7 @@ from surgery_graphs import END, assert_same, graph, integers, noise, ops, run, s
 
 from export.surgery import run_passes
 from export.surgery.values import constant
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 
 def after(model: ir.Model, *passes: str, **options: object) -> ir.Model:
@@ -293,5 +293,5 @@ def test_the_graph_that_is_given_stays_as_it_is() -> None:
 
 def test_contradicting_shapes_are_named() -> None:
     model = graph("g (float[2,3] x) => (float[2,3] y) { a = Relu(x) y = Add(a, w) }", w=noise(5))
-    with pytest.raises(BadData, match=r"\(Add\) contradict"):
+    with pytest.raises(BadDataError, match=r"\(Add\) contradict"):
         run_passes(model)

@@ -17,7 +17,7 @@ from export.surgery.pass_types import Target
 from export.surgery.shapes import resolved
 from export.surgery.time_shift import Part, find_time_shifts
 from export.verification.equivalence import prove_equal
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 BEFORE = ("set-batch", "fold-constants", "share-duplicates", "pad-blanks", "merge-slices")
 
@@ -122,7 +122,7 @@ def test_rows_of_frames_that_are_given_out_keep_the_order() -> None:
 
 def test_another_batch_is_refused_once_frames_are_moved_by_it() -> None:
     modified = by_time(exported("tsm", depth=10), 1, "cpu")
-    with pytest.raises(BadData, match="moves frames by a distance"):
+    with pytest.raises(BadDataError, match="moves frames by a distance"):
         run_passes(modified, batch_size=3, target="cpu")
 
 

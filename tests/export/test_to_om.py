@@ -11,7 +11,7 @@ from atc_standin import GRAPH, StandIn, arguments, build_folder
 from lint_graphs import model_file
 
 from export.to_om import main
-from vidom.errors import JudgementFailed, Lacking, UsageError
+from vidom.errors import CheckFailedError, UnavailableError, UsageError
 from vidom.files import sha256_file
 
 REPOSITORY = Path(__file__).parents[2]
@@ -118,7 +118,7 @@ def test_errors_of_the_lint_stop_before_atc(
     atc: StandIn, build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model_file(build, GRAPH, opset=19, domains=', "ai.onnx.ml": 2').rename(build / "tsm_new_bs8.onnx")
-    with pytest.raises(JudgementFailed, match=r"2 error\(s\)"):
+    with pytest.raises(CheckFailedError, match=r"2 error\(s\)"):
         main(arguments(build))
     assert "E16005" in capsys.readouterr().err
     assert not atc.called
@@ -180,7 +180,7 @@ def test_without_npu_smi_the_chip_is_asked_for(
     atc: StandIn, build: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(atc.folder))
-    with pytest.raises(Lacking, match="--soc_version is needed"):
+    with pytest.raises(UnavailableError, match="--soc_version is needed"):
         main(arguments(build, chip=""))
 
 
@@ -203,7 +203,7 @@ def test_without_atc_the_commands_are_written_and_named(
     build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Lacking, match=r"CANN toolkit.*commands\.sh.*Nothing was compiled"):
+    with pytest.raises(UnavailableError, match=r"CANN toolkit.*commands\.sh.*Nothing was compiled"):
         main(arguments(build))
     assert os.access(build / "commands.sh", os.X_OK)
     assert not (build / "tsm_bs8.atc").exists()

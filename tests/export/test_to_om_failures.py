@@ -15,7 +15,7 @@ from atc_standin import StandIn, alive, arguments, build_folder
 from atc_texts import TEXTS
 
 from export.to_om import main
-from vidom.errors import OutsideToolFailed
+from vidom.errors import ExternalToolError
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def build(tmp_path: Path) -> Path:
 
 
 def failure(build: Path, *more: str) -> str:
-    with pytest.raises(OutsideToolFailed) as raised:
+    with pytest.raises(ExternalToolError) as raised:
         main(arguments(build, *more))
     assert not (build / "tsm_bs8.om").exists()
     return str(raised.value)

@@ -10,7 +10,7 @@ import torch
 
 from export.build_record import read_record
 from export.to_onnx import build_deployable, main, to_onnx
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 
 CHECKPOINT = "seeded:0"
@@ -134,7 +134,7 @@ def test_a_checkpoint_of_another_class_count_is_refused(recipe: Recipe, tiny_rec
         str(tmp_path / "m.onnx"),
     ]
     main(words)
-    with pytest.raises(BadData, match=r"7.*9|9.*7"):
+    with pytest.raises(BadDataError, match=r"7.*9|9.*7"):
         main([*words, "--set", "dataset.num_classes=9"])
 
 

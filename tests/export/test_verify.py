@@ -14,7 +14,7 @@ from export.to_onnx import build_deployable, to_onnx
 from export.verification.parity import Tolerance, compare, render
 from export.verify import main, verify
 from networks.checkpoints.checkpoint import save_mmaction2
-from vidom.errors import BadData, JudgementFailed
+from vidom.errors import BadDataError, CheckFailedError
 from vidom.formats.recipe import load_recipe
 
 CHECKPOINT = "seeded:0"
@@ -99,7 +99,7 @@ def test_a_changed_weight_fails_with_exit_code_1(
 ):
     path = built(tiny_recipe, tmp_path)
     nudged(path, 0.01)
-    with pytest.raises(JudgementFailed) as error:
+    with pytest.raises(CheckFailedError) as error:
         main(["--recipe", str(tiny_recipe), "--checkpoint", CHECKPOINT, "--model", str(path)])
     assert error.value.exit_code == 1
     assert capsys.readouterr().out.splitlines()[-1] == "FAILED"
@@ -118,17 +118,17 @@ def test_a_dead_checkpoint_proves_nothing(tiny_recipe: Path, tmp_path: Path):
     deployable.network.cls_head.fc_cls.weight.data.zero_()
     save_mmaction2(tmp_path / "dead.pth", deployable.network, {})
     path = built(tiny_recipe, tmp_path)
-    with pytest.raises(JudgementFailed, match="same logits for two different inputs"):
+    with pytest.raises(CheckFailedError, match="same logits for two different inputs"):
         verify(recipe=recipe, checkpoint=str(tmp_path / "dead.pth"), models=[path])
 
 
 def test_a_model_of_another_shape_or_no_model_is_refused(tiny_recipe: Path, tmp_path: Path):
     path = built(tiny_recipe, tmp_path)
     one_crop = load_recipe(str(tiny_recipe), ["views.crop=center"])
-    with pytest.raises(BadData, match=r"\(24, 3, 32, 32\).*\(8, 3, 32, 32\)"):
+    with pytest.raises(BadDataError, match=r"\(24, 3, 32, 32\).*\(8, 3, 32, 32\)"):
         verify(recipe=one_crop, checkpoint=CHECKPOINT, models=[path])
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(BadData, match="not an ONNX model"):
+    with pytest.raises(BadDataError, match="not an ONNX model"):
         verify(recipe=one_crop, checkpoint=CHECKPOINT, models=[path])
 
 

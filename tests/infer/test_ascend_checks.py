@@ -16,7 +16,7 @@ from onnx_models import rows_of
 from infer.engines.ascend import checks as ais_checks
 from infer.engines.ascend.om_input import plan_om_batches
 from infer.inference import infer
-from vidom.errors import BadData, Lacking, UsageError, UserError
+from vidom.errors import BadDataError, UnavailableError, UsageError, UserError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
@@ -103,15 +103,15 @@ def test_a_blank_in_the_output(ready: Bench):
 
 def test_files_of_one_stem_or_of_different_sizes(ready: Bench):
     shutil.copy(ready.folder / "in" / "video_1.bin", ready.folder / "in" / "video_1.x.bin")
-    assert "would write the same output, video_1_0" in refused(ready, BadData)
+    assert "would write the same output, video_1_0" in refused(ready, BadDataError)
     (ready.folder / "in" / "video_1.x.bin").unlink()
     (ready.folder / "in" / "video_3.bin").write_bytes(bytes(15))
-    assert "video_3.bin has 15 bytes, expected 16" in refused(ready, BadData)
+    assert "video_3.bin has 15 bytes, expected 16" in refused(ready, BadDataError)
 
 
 def test_no_room_for_the_outputs(ready: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ais_checks, "free_bytes", lambda _folder: 6 * 4096 - 1)
-    assert "24.6 kB" in refused(ready, Lacking)
+    assert "24.6 kB" in refused(ready, UnavailableError)
 
 
 def record(bench: Bench, shape: str) -> None:
@@ -125,7 +125,7 @@ def test_the_build_record_tells_the_size_of_the_input(ready: Bench):
     plan = plan_om_batches("./in", Path("m.om"), batch=None, dym_batch=None)
     assert (plan.spec.shape, plan.known_from, plan.batches.files_per_batch) == ((2, 4), "build.json", 2)
     record(ready, "2,48,3")
-    told = refused(ready, BadData)
+    told = refused(ready, BadDataError)
     assert "video_0.bin has 16 bytes" in told and "2×48×3" in told
 
 
@@ -138,7 +138,7 @@ def test_a_model_of_several_batches_needs_the_one_to_run(ready: Bench):
 
 def test_another_model_than_the_record_says_stops_the_run(ready: Bench):
     record(ready, "4,4")
-    with pytest.raises(BadData, match="input has 32 bytes, not the 64"):
+    with pytest.raises(BadDataError, match="input has 32 bytes, not the 64"):
         infer(model="m.om", engine="ascend", input="./in", say=lambda _: None)
 
 
@@ -168,12 +168,12 @@ def test_the_clip_store_tells_dtype_and_shape(bench: Bench):
         1,
     )
     (clips / "000002.bin").write_bytes(bytes(4))
-    with pytest.raises(BadData, match=r"000002\.bin should have 16 bytes"):
+    with pytest.raises(BadDataError, match=r"000002\.bin should have 16 bytes"):
         plan_om_batches(str(clips), Path("m.om"), batch=2, dym_batch=None)
 
 
 def test_a_uint8_store_for_a_float32_model_stops_the_run(bench: Bench):
     bench.model(4)
     clips = store_of(bench.folder / "store", np.abs(rows_of(5)), "uint8")
-    with pytest.raises(BadData, match=r"packs 16 files of 4 bytes into one batch of 4 samples"):
+    with pytest.raises(BadDataError, match=r"packs 16 files of 4 bytes into one batch of 4 samples"):
         infer(model="m.om", engine="ascend", input=str(clips), say=lambda _: None)

@@ -14,7 +14,7 @@ from onnx_models import rows_of
 
 from infer.engines.ascend.failures import explain
 from infer.inference import infer
-from vidom.errors import BadData, Lacking, OutsideToolFailed, UserError
+from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UserError
 
 RECORDED = {
     "axis": "--output_batchsize_axis",
@@ -85,7 +85,7 @@ def outputs(bench: Bench) -> list[str]:
 
 def test_half_the_outputs_and_no_summary(ready: Bench):
     ready.behave("half")
-    told = failure(ready, OutsideToolFailed)
+    told = failure(ready, ExternalToolError)
     assert "ais_bench on device 0 ended with code 1" in told and "error 507011 (model execute failed)" in told
     assert "2 output files for 6 inputs lie in out/run; they are kept" in told
     assert (
@@ -112,13 +112,13 @@ def test_half_the_outputs_and_no_summary(ready: Bench):
 )
 def test_code_0_is_not_believed(mode: str, words: str, ready: Bench):
     ready.behave(mode)
-    assert words in failure(ready, OutsideToolFailed)
+    assert words in failure(ready, ExternalToolError)
     assert not (ready.folder / "out" / "run_vidom.json").exists()
 
 
 def test_killed_from_outside(ready: Bench):
     ready.behave("killed")
-    told = failure(ready, OutsideToolFailed)
+    told = failure(ready, ExternalToolError)
     assert "was ended by signal 9" in told and "no memory left" in told
 
 
@@ -140,7 +140,7 @@ def worker_is_gone(path: Path) -> bool:
 
 def test_the_time_limit_ends_a_run_that_hangs_and_its_workers(ready: Bench):
     ready.behave("hang")
-    told = failure(ready, OutsideToolFailed, time_limit=2)
+    told = failure(ready, ExternalToolError, time_limit=2)
     assert re.search(r"had not ended after \d+ s, the --time_limit", told)
     assert worker_is_gone(ready.folder / "worker_0.pid")
 
@@ -161,7 +161,7 @@ def test_when_one_device_fails_the_others_are_stopped(ready: Bench, tmp_path: Pa
     text = tmp_path / "said.txt"
     text.write_text("[ERROR] open device 1 failed\n")
     ready.behave("say@1", text=text, code=1)
-    told = failure(ready, OutsideToolFailed, device="0,1")
+    told = failure(ready, ExternalToolError, device="0,1")
     assert "ais_bench on device 1 ended with code 1" in told and "Device 1 could not be opened" in told
     assert "run_ais_bench_device0.log" in told and "run_ais_bench_device1.log" in told
     assert not list((ready.folder / "out").glob(".run-parts-*"))
@@ -169,23 +169,23 @@ def test_when_one_device_fails_the_others_are_stopped(ready: Bench, tmp_path: Pa
 
 def test_a_refusal_ends_with_the_code_of_a_failed_tool(ready: Bench, fixtures: Path):
     ready.behave("say", text=fixtures / "ascend" / "failures" / "err_umask.txt", code=2)
-    told = failure(ready, OutsideToolFailed)
+    told = failure(ready, ExternalToolError)
     assert "ended with code 2" in told and "umask 022" in told
-    assert OutsideToolFailed.exit_code == 5
+    assert ExternalToolError.exit_code == 5
 
 
 def test_files_that_ais_bench_would_silently_pack_wrongly_stop_the_run(bench: Bench):
     # Half as many bytes as a sample: ais_bench takes two for one, and with a batch of 2 or more says nothing.
     bench.inputs(rows_of(6).astype(np.float16))
     bench.model(2)
-    told = failure(bench, BadData)
+    told = failure(bench, BadDataError)
     assert "packs 4 files of 8 bytes into one batch of 2 samples" in told
     assert not (bench.folder / "out" / "run_summary.json").exists()
 
 
 def test_the_traps_of_its_python_are_told_before_it_is_started(ready: Bench):
     (ready.packages / "pkg_resources.py").unlink()
-    told = failure(ready, Lacking)
+    told = failure(ready, UnavailableError)
     assert 'pip install "setuptools<82"' in told and not (ready.folder / "out").exists()
     ready.patch.setenv("AIS_PYTHON", "no-such-python")
-    assert "no-such-python" in failure(ready, Lacking)
+    assert "no-such-python" in failure(ready, UnavailableError)

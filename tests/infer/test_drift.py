@@ -14,7 +14,7 @@ from PIL import Image
 
 from infer.drift import drift, main
 from preprocess.tensors.alternatives import ALTERNATIVES, alternatives_to
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 
 RECIPE = """
@@ -172,5 +172,5 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, recipe: Recipe) -> N
         drift(recipe=recipe, video=video, model=by_colour(tmp_path / "m.onnx", frames=3))
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    with pytest.raises(BadData, match="cannot be decoded"):
+    with pytest.raises(BadDataError, match="cannot be decoded"):
         drift(recipe=recipe, video=text)

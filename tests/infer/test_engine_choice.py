@@ -11,7 +11,7 @@ from onnx_models import linear, rows_of
 from infer.__main__ import main
 from infer.engines.choice import choose_engine
 from infer.inference import infer
-from vidom.errors import Lacking, UsageError
+from vidom.errors import UnavailableError, UsageError
 from vidom.formats.engine_outputs import read_summary
 
 
@@ -62,7 +62,7 @@ def test_auto_passes_over_an_om_of_another_onnx(ready: Bench, fixtures: Path):
 
 
 def test_an_om_without_an_npu_is_lacking_and_the_wrong_engine_is_refused(ready: Bench):
-    with pytest.raises(Lacking, match=r"m\.om is an offline model.*npu-smi is not on PATH"):
+    with pytest.raises(UnavailableError, match=r"m\.om is an offline model.*npu-smi is not on PATH"):
         choose_engine(Path("m.om"), "auto")
     with pytest.raises(UsageError, match="which --engine onnxruntime can not run"):
         choose_engine(Path("m.om"), "onnxruntime")

@@ -22,7 +22,7 @@ from evaluation_cases import (
 
 from infer.evaluate import main
 from infer.evaluation.score_record import read_header, read_rows
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 
 FILES = ["evaluation.json", "metrics.json", "record.jsonl"]
@@ -135,7 +135,7 @@ def test_damaged_lines_are_run_again(recipe: Recipe, tmp_path: Path):
 def test_an_unreadable_video_fails_and_keeps_what_was_computed(recipe: Recipe, tmp_path: Path):
     annotations = write_list(tmp_path / "list.txt", 8, missing=(5,))
     model = sum_model(tmp_path / "m.onnx", 2)
-    with pytest.raises(BadData, match=r"Sample 5 of the list \(s005\) .* --on_bad skip"):
+    with pytest.raises(BadDataError, match=r"Sample 5 of the list \(s005\) .* --on_bad skip"):
         run_evaluation(tmp_path / "out", model, annotations)
     assert sorted(row.index for row in read_rows(tmp_path / "out" / "record.jsonl")) == [0, 1, 2, 3]
     assert names(tmp_path / "out") == ["record.jsonl"]
@@ -152,7 +152,7 @@ def test_an_unreadable_video_fails_and_keeps_what_was_computed(recipe: Recipe, t
 def test_a_list_without_a_readable_video(recipe: Recipe, tmp_path: Path):
     annotations = write_list(tmp_path / "list.txt", 3, missing=(0, 1, 2))
     model = sum_model(tmp_path / "m.onnx", 2)
-    with pytest.raises(BadData, match="None of the 3 videos could be read"):
+    with pytest.raises(BadDataError, match="None of the 3 videos could be read"):
         run_evaluation(tmp_path / "out", model, annotations, on_bad="skip")
 
 

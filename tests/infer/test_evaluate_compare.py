@@ -9,7 +9,7 @@ from evaluation_cases import run_evaluation, sum_model, write_list, write_recipe
 
 from infer.evaluation.compare import compare_records, record_in
 from infer.evaluation.score_record import Row, RowRecord
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 
 def record(folder: Path, choices: dict[str, int], labels: dict[str, int]) -> Path:
@@ -54,16 +54,16 @@ def test_flips_by_hand(tmp_path: Path):
 
 def test_what_can_not_be_compared(tmp_path: Path):
     here = record(tmp_path / "here", {"a": 0, "b": 1}, LABELS)
-    with pytest.raises(BadData, match="1 samples have another label in .*: b"):
+    with pytest.raises(BadDataError, match="1 samples have another label in .*: b"):
         compare_records(
             here, record(tmp_path / "l", {"a": 0, "b": 1}, {"a": 0, "b": 2}), output=tmp_path / "c"
         )
-    with pytest.raises(BadData, match="no sample in common"):
+    with pytest.raises(BadDataError, match="no sample in common"):
         compare_records(here, record(tmp_path / "o", {"c": 0}, LABELS), output=tmp_path / "c")
-    with pytest.raises(BadData, match=r"holds no record\.jsonl"):
+    with pytest.raises(BadDataError, match=r"holds no record\.jsonl"):
         record_in(tmp_path)
     (tmp_path / "metrics.json").write_text("{}\n")
-    with pytest.raises(BadData, match="is no record of an evaluation"):
+    with pytest.raises(BadDataError, match="is no record of an evaluation"):
         record_in(tmp_path / "metrics.json")
     assert not (tmp_path / "c").exists()
 

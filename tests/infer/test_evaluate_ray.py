@@ -17,7 +17,7 @@ from ray_nodes import kill_a_worker, standin_python
 from infer.evaluation.on_ray import Shares, shares_of
 from infer.evaluation.plan import plan_evaluation
 from infer.evaluation.record_metrics import score_record
-from vidom.errors import BadData, Lacking
+from vidom.errors import BadDataError, UnavailableError
 from vidom.formats.recipe import load_recipe
 from vidom.parallel.ray_cluster import RayNode
 
@@ -67,7 +67,9 @@ def test_a_cluster_is_shared_out(
     [([], False, None), (nodes_of(1), False, 1), (nodes_of(2, 2), False, 3), (nodes_of(8), True, 1)],
 )
 def test_a_cluster_too_small_is_told(nodes: list[RayNode], on_gpus: bool, threads: int | None):
-    with pytest.raises(Lacking, match="The nodes of the Ray cluster have .* ray start --address=HOST:PORT"):
+    with pytest.raises(
+        UnavailableError, match="The nodes of the Ray cluster have .* ray start --address=HOST:PORT"
+    ):
         shares_of(nodes, on_gpus=on_gpus, threads=threads, workers=None)
 
 
@@ -127,7 +129,9 @@ def test_an_unreadable_sample_arrives_as_itself(
     write_recipe(tmp_path)
     annotations = write_list(tmp_path / "list.txt", 4, missing=(2,))
     model = sum_model(tmp_path / "m.onnx", 2)
-    with pytest.raises(BadData, match=r"^Sample 2 of the list \(s002\) can not be read\. .* --on_bad skip"):
+    with pytest.raises(
+        BadDataError, match=r"^Sample 2 of the list \(s002\) can not be read\. .* --on_bad skip"
+    ):
         run_evaluation(tmp_path / "out", model, annotations, ray=ray_address)
     assert "Traceback" not in capfd.readouterr().err
 
@@ -146,7 +150,7 @@ def test_windows_on_an_npu_have_the_bytes_of_the_streamed_run(
     alone = run_evaluation(tmp_path / "alone", sum_model(tmp_path / "m.onnx", 4), annotations, on_bad="skip")
     options = {"window": 4 * SAMPLE_BYTES + 1, "batch_size": 2, "engine": "ascend", "on_bad": "skip"}
     model = om_model(tmp_path / "m.om", 2)
-    with pytest.raises(Lacking, match="--workers 2 processes .* only 1 cores"):
+    with pytest.raises(UnavailableError, match="--workers 2 processes .* only 1 cores"):
         run_evaluation(tmp_path / "npu", model, annotations, **options, ray=ray_address, workers=2)
     found = run_evaluation(tmp_path / "npu", model, annotations, **options, ray=ray_address)
     assert (found.ran.computed, found.ran.resumed) == (10, 0)
@@ -169,6 +173,6 @@ def test_a_record_with_an_id_missing_or_twice_is_not_scored(tamper, told: str, t
     record = tmp_path / "tampered.jsonl"
     record.write_bytes(b"".join(tamper(lines(tmp_path / "out" / "record.jsonl"))))
     plan = plan_evaluation(recipe=recipe, data_root=tmp_path / "data", ann_file=annotations)
-    with pytest.raises(BadData, match=told):
+    with pytest.raises(BadDataError, match=told):
         score_record(record, plan.jobs, {}, recipe=recipe, output=tmp_path / "metrics.json")
     assert not (tmp_path / "metrics.json").exists()

@@ -13,7 +13,7 @@ from infer.evaluation.jobs import Job, batches_of
 from infer.evaluation.score_record import Row, RowRecord, read_rows
 from infer.evaluation.stream import SharedBuffers, TensorStream
 from preprocess.datasets.annotations import Annotation
-from vidom.errors import Lacking
+from vidom.errors import UnavailableError
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def test_batches_come_in_order_whole_and_padded_with_zeros():
 def test_a_killed_worker_is_told():
     with (
         TensorStream(NumberMaker(), (1, 2), workers=1) as stream,  # type: ignore[arg-type]
-        pytest.raises(Lacking, match="was killed, most likely for want of memory"),
+        pytest.raises(UnavailableError, match="was killed, most likely for want of memory"),
     ):
         list(stream.batches(batches_of(jobs_of([0, 99, 0]), 1)))
 

@@ -15,7 +15,7 @@ from evaluation_cases import SHAPE, om_model, run_evaluation, sum_model, write_l
 from infer.evaluate import Evaluation
 from infer.evaluation import one_window
 from infer.evaluation.score_record import read_rows
-from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError
+from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError
 from vidom.files import parse_bytes
 
 SAMPLES = 11
@@ -86,7 +86,7 @@ def test_killed_in_a_window_it_continues_with_that_window(
 
 def test_a_failure_of_ais_bench_keeps_the_rows_and_the_window(bench: Bench, annotations: Path):
     bench.behave("half")
-    with pytest.raises(OutsideToolFailed, match="507011"):
+    with pytest.raises(ExternalToolError, match="507011"):
         windowed(annotations)
     assert names(bench.folder / "out") == ["record.jsonl", "window.part"]
     bench.behave("")
@@ -97,7 +97,7 @@ def test_a_failure_of_ais_bench_keeps_the_rows_and_the_window(bench: Bench, anno
 def test_unreadable_videos(bench: Bench, annotations: Path):
     for number in (0, 1, 2, 3, 6):
         (bench.folder / "data" / f"s{number:03d}").unlink()
-    with pytest.raises(BadData, match=r"Sample 0 of the list \(s000\) can not be read"):
+    with pytest.raises(BadDataError, match=r"Sample 0 of the list \(s000\) can not be read"):
         windowed(annotations)
     assert names(bench.folder / "out") == ["record.jsonl"]
     result = windowed(annotations, on_bad="skip")
@@ -119,7 +119,9 @@ def test_what_is_refused_before_a_clip_is_packed(
     with pytest.raises(UsageError, match="--threads is not for --engine ascend"):
         windowed(annotations, "threads", threads=2)
     monkeypatch.setattr(one_window, "free_bytes", lambda _: 3 * SAMPLE_BYTES)
-    with pytest.raises(Lacking, match=r"A window of 4 samples takes 6\.1 kB, but only 4\.6 kB are free"):
+    with pytest.raises(
+        UnavailableError, match=r"A window of 4 samples takes 6\.1 kB, but only 4\.6 kB are free"
+    ):
         windowed(annotations, "full")
     assert names(bench.folder / "full") == ["record.jsonl"]
 

@@ -10,7 +10,7 @@ import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs, write_rows
 
 from infer.inference import infer
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.engine_outputs import read_output, read_summary
 
 THROUGHPUT = re.compile(
@@ -285,6 +285,6 @@ def test_options_out_of_range_are_refused(
 def test_a_bad_file_is_refused_before_anything_is_written(tmp_path: Path):
     folder = write_rows(tmp_path / "in", rows_of(3))
     (folder / "video_2.bin").write_bytes(bytes(3))
-    with pytest.raises(BadData, match=r"video_2\.bin has 3 bytes"):
+    with pytest.raises(BadDataError, match=r"video_2\.bin has 3 bytes"):
         infer(model=linear(tmp_path / "m.onnx", 1), input=folder, output=tmp_path / "out", say=nothing)
     assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from onnx_models import rows_of, write_rows
 from infer.batches.inputs import natural_key, plan_batches
 from infer.batches.reading import BatchReader
 from infer.engines.tensor_specs import TensorSpec
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
@@ -122,44 +122,44 @@ def test_npy_inputs_of_another_dtype_or_shape_or_damaged_are_refused(tmp_path: P
     with pytest.raises(UsageError, match=r"a\.npy holds int32.*takes float32"):
         plan_batches(path, [spec(1)])
     np.save(path, np.zeros((2, 2), np.float32))
-    with pytest.raises(BadData, match=re.escape("shape (2, 2)")):
+    with pytest.raises(BadDataError, match=re.escape("shape (2, 2)")):
         plan_batches(path, [spec(1)])
     np.save(path, np.array([{}], dtype=object))
-    with pytest.raises(BadData, match=r"a\.npy is not a readable"):
+    with pytest.raises(BadDataError, match=r"a\.npy is not a readable"):
         plan_batches(path, [spec(1)])
     np.save(path, np.zeros((1, 4), np.float32))
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(BadData, match=r"a\.npy is not a readable"):
+    with pytest.raises(BadDataError, match=r"a\.npy is not a readable"):
         plan_batches(path, [spec(1)])
 
 
 def test_every_file_is_checked_not_only_the_first(tmp_path: Path):
     folder = write_rows(tmp_path / "in", rows_of(4))
     (folder / "video_3.bin").write_bytes(bytes(15))
-    with pytest.raises(BadData, match=r"video_3\.bin has 15 bytes, expected 16"):
+    with pytest.raises(BadDataError, match=r"video_3\.bin has 15 bytes, expected 16"):
         plan_batches(str(folder), [spec(2)])
     (folder / "video_3.bin").write_bytes(bytes(32))
-    with pytest.raises(BadData, match=r"video_3\.bin has 32 bytes, expected 16"):
+    with pytest.raises(BadDataError, match=r"video_3\.bin has 32 bytes, expected 16"):
         plan_batches(str(folder), [spec(2)])
 
 
 @pytest.mark.parametrize("size", [0, 8, 12, 48, 128])
 def test_a_first_file_that_is_no_whole_part_of_the_batch_is_refused(size: int, tmp_path: Path):
     (tmp_path / "a.bin").write_bytes(bytes(size))
-    with pytest.raises(BadData, match=rf"a\.bin has {size} bytes.*64 bytes"):
+    with pytest.raises(BadDataError, match=rf"a\.bin has {size} bytes.*64 bytes"):
         plan_batches(tmp_path / "a.bin", [spec(4)])
 
 
 def test_uint8_bytes_for_a_float32_model_are_not_taken_for_a_quarter_of_a_batch(tmp_path: Path):
     """ais_bench packs four such files into one garbage row and exits 0."""
     folder = write_rows(tmp_path / "in", np.zeros((8, 4), np.uint8))
-    with pytest.raises(BadData, match="another dtype or shape"):
+    with pytest.raises(BadDataError, match="another dtype or shape"):
         plan_batches(str(folder), [spec(4)])
 
 
 def test_two_files_of_one_stem_are_refused(tmp_path: Path):
     folder = write_rows(tmp_path / "in", rows_of(2), ["clip.v1.bin", "clip.v2.bin"])
-    with pytest.raises(BadData, match=r"clip\.v1\.bin and .*clip\.v2\.bin would write the same output"):
+    with pytest.raises(BadDataError, match=r"clip\.v1\.bin and .*clip\.v2\.bin would write the same output"):
         plan_batches(str(folder), [spec(1)])
 
 
@@ -171,11 +171,11 @@ def test_an_input_that_does_not_add_up_is_refused(tmp_path: Path):
     cases = [
         (f"{tmp_path}/nowhere", [spec(1)], UsageError, "nowhere.*does not exist"),
         (f"{one},", [spec(1)], UsageError, "does not exist"),
-        (f"{tmp_path}/empty", [spec(1)], BadData, r"holds no \.bin"),
+        (f"{tmp_path}/empty", [spec(1)], BadDataError, r"holds no \.bin"),
         (f"{one},{one}", [spec(1)], UsageError, "2 folders, the model has 1"),
         (f"{one},{one}/video_0.bin", pair, UsageError, "mixes files and folders"),
         (f"{one}/video_0.bin", pair, UsageError, "1 files.*2 model inputs"),
-        (f"{one},{two}", pair, BadData, "'a' 3, 'b' 2"),
+        (f"{one},{two}", pair, BadDataError, "'a' 3, 'b' 2"),
         ([], [spec(1)], UsageError, "0 files"),
     ]
     for argument, specs, kind, words in cases:
@@ -206,25 +206,25 @@ def test_damage_to_a_clip_store_is_found(tmp_path: Path):
     last.write_bytes(content[:-1] + b"\0")
     reader = BatchReader(plan, [spec(1)])
     reader.read(1)
-    with pytest.raises(BadData, match=r"000002\.bin does not have the checksum"):
+    with pytest.raises(BadDataError, match=r"000002\.bin does not have the checksum"):
         reader.read(2)
     last.write_bytes(content[:7])
-    with pytest.raises(BadData, match=r"000002\.bin should have 16 bytes and has 7"):
+    with pytest.raises(BadDataError, match=r"000002\.bin should have 16 bytes and has 7"):
         plan_batches(str(clips), [spec(1)])
-    with pytest.raises(BadData, match=r"000002\.bin had 16 bytes and now has 7"):
+    with pytest.raises(BadDataError, match=r"000002\.bin had 16 bytes and now has 7"):
         reader.read(2)
     last.unlink()
-    with pytest.raises(BadData, match=r"000002\.bin should have 16 bytes and is missing"):
+    with pytest.raises(BadDataError, match=r"000002\.bin should have 16 bytes and is missing"):
         plan_batches(str(clips), [spec(1)])
     last.write_bytes(content)
     (clips / "000003.bin").write_bytes(content)
-    with pytest.raises(BadData, match=r"000003\.bin lies among the clips.*manifest does not name it"):
+    with pytest.raises(BadDataError, match=r"000003\.bin lies among the clips.*manifest does not name it"):
         plan_batches(str(clips), [spec(1)])
 
 
 def test_an_unfinished_clip_store_is_refused(tmp_path: Path):
     clips = store(tmp_path / "s", rows_of(3), finish=False)
-    with pytest.raises(BadData, match="not finished"):
+    with pytest.raises(BadDataError, match="not finished"):
         plan_batches(str(clips), [spec(1)])
 
 

@@ -14,7 +14,7 @@ from infer.batches.journal import RunJournal
 from infer.batches.performance import InferenceResult
 from infer.engines.onnxruntime import OnnxRuntimeEngine
 from infer.inference import infer
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.engine_outputs import read_summary
 
 
@@ -152,7 +152,7 @@ def test_a_different_run_starts_anew_and_leaves_nothing_of_the_earlier_one(
 def test_a_failed_run_leaves_no_summary_of_an_earlier_one(model: Path, folder: Path, tmp_path: Path):
     run(model, folder, tmp_path / "out")
     interrupted(1, model, folder, tmp_path / "out")
-    with pytest.raises(BadData, match=r"run_summary\.json does not exist"):
+    with pytest.raises(BadDataError, match=r"run_summary\.json does not exist"):
         read_summary(tmp_path / "out" / "run_summary.json")
 
 

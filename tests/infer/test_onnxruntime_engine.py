@@ -7,7 +7,7 @@ import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_outputs
 
 from infer.engines.onnxruntime import OnnxRuntimeEngine
-from vidom.errors import BadData, Lacking, UsageError
+from vidom.errors import BadDataError, UnavailableError, UsageError
 
 
 def test_it_tells_what_the_model_takes_and_gives(tmp_path: Path):
@@ -71,15 +71,15 @@ def test_what_is_no_model_is_bad_data(tmp_path: Path):
     for name, content in contents.items():
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(content)
-        with pytest.raises(BadData, match=f"{name}.onnx"):
+        with pytest.raises(BadDataError, match=f"{name}.onnx"):
             OnnxRuntimeEngine(path)
-    with pytest.raises(BadData, match="does not exist"):
+    with pytest.raises(BadDataError, match="does not exist"):
         OnnxRuntimeEngine(tmp_path / "absent.onnx")
 
 
 def test_an_offline_model_needs_an_npu_and_ais_bench(tmp_path: Path):
     (tmp_path / "m.om").write_bytes(b"IMOD")
-    with pytest.raises(Lacking, match=r"NPU with ais_bench.*\.onnx"):
+    with pytest.raises(UnavailableError, match=r"NPU with ais_bench.*\.onnx"):
         OnnxRuntimeEngine(tmp_path / "m.om")
 
 
@@ -90,7 +90,7 @@ def test_a_model_that_fails_on_its_input_is_bad_data(tmp_path: Path):
         f (float[N,4] x) => (float[3,8] y) <int64[2] shape = {3, 8}> { y = Reshape (x, shape) }""",
     )
     assert OnnxRuntimeEngine(path, batch_size=6).run([rows_of(6)])[0].shape == (3, 8)
-    with pytest.raises(BadData, match=r"fails while it runs .*m\.onnx"):
+    with pytest.raises(BadDataError, match=r"fails while it runs .*m\.onnx"):
         OnnxRuntimeEngine(path, batch_size=5).run([rows_of(5)])
 
 

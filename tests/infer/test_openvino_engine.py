@@ -11,7 +11,7 @@ from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs
 
 from export.to_onnx import to_onnx
 from infer.engines.base import Engine, open_engine
-from vidom.errors import BadData, Lacking, UsageError
+from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.recipe import load_recipe
 
 openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
@@ -103,12 +103,12 @@ def test_what_is_no_model_is_bad_data(tmp_path: Path):
     for name, content in contents.items():
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(content)
-        with pytest.raises(BadData, match=f"{name}.onnx"):
+        with pytest.raises(BadDataError, match=f"{name}.onnx"):
             opened(path)
-    with pytest.raises(BadData, match="does not exist"):
+    with pytest.raises(BadDataError, match="does not exist"):
         opened(tmp_path / "absent.onnx")
     (tmp_path / "m.om").write_bytes(b"IMOD")
-    with pytest.raises(Lacking, match=r"NPU with ais_bench.*For OpenVINO give the \.onnx"):
+    with pytest.raises(UnavailableError, match=r"NPU with ais_bench.*For OpenVINO give the \.onnx"):
         opened(tmp_path / "m.om")
 
 
@@ -132,7 +132,7 @@ def text(path: Path) -> Path:
     ("make", "words"), [(strange, "Strange.*--engine onnxruntime"), (text, "'x' of .* is a string")]
 )
 def test_what_openvino_does_not_read_is_bad_data(make: Callable[[Path], Path], words: str, tmp_path: Path):
-    with pytest.raises(BadData, match=words):
+    with pytest.raises(BadDataError, match=words):
         opened(make(tmp_path / "m.onnx"))
 
 
@@ -143,7 +143,7 @@ def test_a_batch_that_the_graph_does_not_bear_is_bad_data(tmp_path: Path):
         f (float[N,4] x) => (float[3,8] y) <int64[2] shape = {3, 8}> { y = Reshape (x, shape) }""",
     )
     assert opened(path, batch_size=6).run([rows_of(6)])[0].shape == (3, 8)
-    with pytest.raises(BadData, match=r"m\.onnx does not work with a batch of 5"):
+    with pytest.raises(BadDataError, match=r"m\.onnx does not work with a batch of 5"):
         opened(path, batch_size=5)
 
 
@@ -186,14 +186,14 @@ def test_bf16_is_lacking_on_a_processor_without_it(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(openvino, "Core", OldCore)
     path = linear(tmp_path / "m.onnx", 2)
-    with pytest.raises(Lacking, match=r"bfloat16 instructions.*FP32, INT8.*--precision f32"):
+    with pytest.raises(UnavailableError, match=r"bfloat16 instructions.*FP32, INT8.*--precision f32"):
         opened(path, precision="bf16")
     assert opened(path).device == "CPU (OpenVINO, f32)"
 
 
 def test_without_the_package_it_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(Lacking, match="make extras"):
+    with pytest.raises(UnavailableError, match="make extras"):
         opened(linear(tmp_path / "m.onnx", 2))
 
 

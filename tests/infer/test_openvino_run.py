@@ -12,7 +12,7 @@ from onnx_models import linear, rows_of, save, two_outputs, write_rows
 from infer.__main__ import main
 from infer.batches.performance import InferenceResult
 from infer.inference import infer
-from vidom.errors import Lacking, UsageError
+from vidom.errors import UnavailableError, UsageError
 from vidom.formats.engine_outputs import read_output, read_summary
 
 openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
@@ -201,7 +201,7 @@ def test_float32_needs_no_check(tmp_path: Path):
 def test_without_the_package_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = write_rows(tmp_path / "in", rows_of(2))
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(Lacking, match="make extras"):
+    with pytest.raises(UnavailableError, match="make extras"):
         run(linear(tmp_path / "m.onnx", 1), folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -12,7 +12,7 @@ from export.to_onnx import build_deployable, to_onnx
 from infer.predict import main, predict
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.samples import make_sample
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 
 
@@ -83,5 +83,5 @@ def test_another_recipe_and_no_video_are_refused(recipe: Recipe, video: Path, tm
     model = to_onnx(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx")
     with pytest.raises(UsageError, match="Use the model's own recipe"):
         main(["--recipe", "tsm_demo", "--model", str(model), "--video", str(video)])
-    with pytest.raises(BadData, match="cannot be decoded as a video"):
+    with pytest.raises(BadDataError, match="cannot be decoded as a video"):
         predict(recipe=recipe, model=model, video=tmp_path / "labels.txt")

@@ -9,7 +9,7 @@ from onnx_models import linear, rows_of, write_rows
 from infer.engines.onnxruntime import OnnxRuntimeEngine
 from infer.engines.providers import CPU, check_used, installed_provider
 from infer.inference import infer
-from vidom.errors import Lacking
+from vidom.errors import UnavailableError
 from vidom.formats.engine_outputs import read_summary
 
 
@@ -19,7 +19,7 @@ def test_a_provider_has_a_short_and_a_long_name(name: str):
 
 
 def test_one_that_is_not_installed_is_told_with_those_that_are():
-    with pytest.raises(Lacking, match=r"--provider NoSuch is not in this onnxruntime .*CPU"):
+    with pytest.raises(UnavailableError, match=r"--provider NoSuch is not in this onnxruntime .*CPU"):
         installed_provider("NoSuch")
 
 
@@ -47,7 +47,7 @@ def test_the_summary_names_the_provider_and_its_nodes(tmp_path: Path):
 )
 def test_a_provider_that_leaves_all_nodes_to_the_cpu_is_refused(tmp_path: Path):
     with pytest.raises(
-        Lacking, match=r"AzureExecutionProvider would not run .*none of the graph's nodes \(1 by CPU"
+        UnavailableError, match=r"AzureExecutionProvider would not run .*none of the graph's nodes \(1 by CPU"
     ):
         OnnxRuntimeEngine(linear(tmp_path / "m.onnx", 1), provider="azure")
 
@@ -61,7 +61,7 @@ class Session:
 
 def test_a_silent_fallback_to_the_cpu_is_refused():
     with pytest.raises(
-        Lacking, match=r"XExecutionProvider would not run m\.onnx: the session was made with CPU"
+        UnavailableError, match=r"XExecutionProvider would not run m\.onnx: the session was made with CPU"
     ):
         check_used(Session(), "XExecutionProvider", Path("m.onnx"))
     check_used(

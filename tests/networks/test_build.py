@@ -11,7 +11,7 @@ import torch
 from networks.build import build_network, load_network
 from networks.checkpoints.checkpoint import save_mmaction2
 from networks.seeded import seeded_state_dict
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import sha256_file
 
 ARGUMENTS = {"depth": 10, "num_classes": 3, "base_channels": 8}
@@ -68,7 +68,7 @@ def test_a_checkpoint_file_is_loaded_for_evaluation(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_class_count_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tsm.pth"
     save_mmaction2(path, build_network("tsm", {**ARGUMENTS, "num_classes": 4}), {})
-    with pytest.raises(BadData, match=r"tsm\.pth has 4 classes, the recipe wants 3"):
+    with pytest.raises(BadDataError, match=r"tsm\.pth has 4 classes, the recipe wants 3"):
         load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=str(path))
 
 

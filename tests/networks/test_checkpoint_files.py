@@ -25,7 +25,7 @@ from torch import Tensor
 import networks.checkpoints.inert_pickle
 from networks.checkpoints.checkpoint import load_state, read_mmaction2, save_mmaction2
 from networks.tsm import TSM
-from vidom.errors import BadData, ExitCode, UsageError
+from vidom.errors import BadDataError, ExitCode, UsageError
 
 META = {"epoch": 50, "config_name": "tsm_r50.py", "seed": None, "time": "Thu Jan 1 2021"}
 
@@ -52,7 +52,7 @@ def equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(BadDataError) as caught:
         read_mmaction2(path)
     assert caught.value.exit_code == ExitCode.BAD_DATA
     assert str(path) in str(caught.value)
@@ -446,7 +446,7 @@ def test_any_damage_ends_in_a_refusal_or_the_same_tensors(checkpoint: Path, stat
         checkpoint.write_bytes(damaged)
         try:
             read = read_mmaction2(checkpoint)
-        except BadData:
+        except BadDataError:
             continue
         assert equal(read.state_dict, state)
 
@@ -487,7 +487,7 @@ def test_counters_of_training_may_be_absent(state: dict[str, Tensor]) -> None:
 
 
 def test_another_class_count_is_said_first(state: dict[str, Tensor]) -> None:
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(BadDataError) as caught:
         load_state(small(num_classes=9), state, source="The checkpoint a.pth")
     lines = str(caught.value).split("\n")
     assert lines[0].startswith("The checkpoint a.pth has 5 classes, the recipe wants 9.")
@@ -506,7 +506,7 @@ def test_nothing_is_loaded_where_something_does_not_fit(state: dict[str, Tensor]
     changed = {key: value + 1 for key, value in state.items()}
     changed["backbone.conv1.bn.weight"] = torch.ones(7)
     changed["backbone.layer9.conv.weight"] = changed.pop("backbone.layer1.0.conv2.conv.weight")
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(BadDataError) as caught:
         load_state(network, changed, source="The checkpoint a.pth")
     message = str(caught.value)
     assert "keys missing: 1, unexpected: 1, of another shape: 1" in message
@@ -519,7 +519,7 @@ def test_nothing_is_loaded_where_something_does_not_fit(state: dict[str, Tensor]
 
 def test_a_long_table_is_cut(state: dict[str, Tensor]) -> None:
     foreign = {f"encoder.{key}": value for key, value in state.items()}
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(BadDataError) as caught:
         load_state(small(), foreign, source="The checkpoint a.pth")
     counters = sum("num_batches" in key for key in state)
     lines = str(caught.value).split("\n")
@@ -529,7 +529,7 @@ def test_a_long_table_is_cut(state: dict[str, Tensor]) -> None:
 
 def test_hostile_keys_neither_flood_nor_steer_the_terminal():
     network = torch.nn.Linear(1, 1)
-    with pytest.raises(BadData) as error:
+    with pytest.raises(BadDataError) as error:
         load_state(network, {"\x1b[2J" + "k" * 100_000: torch.zeros(1)}, source="the file")
     assert "\x1b" not in str(error.value)
     assert len(str(error.value)) < 2000

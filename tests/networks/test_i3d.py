@@ -31,7 +31,7 @@ from networks.seeded import seeded_state_dict
 from networks.tsm import TSM
 from preprocess.sources.frames import RawFrames
 from preprocess.tensors.clips import clip_views, read_clips
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.views import ViewPlan
 
 CLIP_SEEDS = {
@@ -253,9 +253,9 @@ def test_a_checkpoint_comes_back_whole(tmp_path: Path, small: I3D) -> None:
 
 def test_weights_of_another_network_are_refused(small: I3D) -> None:
     heavy = I3D(**SMALL, inflate_all=True)
-    with pytest.raises(BadData, match=r"another shape: 3[^0-9]"):
+    with pytest.raises(BadDataError, match=r"another shape: 3[^0-9]"):
         load_state(heavy, small.state_dict(), source="the usual form")
-    with pytest.raises(BadData, match="backbone.conv1.conv.weight"):
+    with pytest.raises(BadDataError, match="backbone.conv1.conv.weight"):
         load_state(small, TSM(depth=10, num_classes=5, base_channels=8).state_dict(), source="TSM")
 
 

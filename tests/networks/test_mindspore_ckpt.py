@@ -20,7 +20,7 @@ from networks.checkpoints.mindir import is_mindir, read_mindir
 from networks.checkpoints.mindspore_ckpt import read_ckpt
 from networks.checkpoints.mindspore_weights import mindspore_key, read_mindspore, xception_is_depthwise
 from networks.stnet import StNet
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 TINY = {"num_classes": 5, "num_segments": 3, "frames_per_segment": 2, "pool_size": 2, "base_channels": 8}
 HUGE = 2**62
@@ -135,13 +135,15 @@ def test_a_whole_network_is_loaded(stored: Callable[[bytes], Path], write: Any) 
 def test_a_part_of_a_network_is_refused_with_a_table(truths: Path) -> None:
     with torch.device("meta"):
         network = StNet(num_classes=400)
-    with pytest.raises(BadData, match=r"keys missing: 290, unexpected: 0(?s:.*)layer1\.0\.conv1\.weight"):
+    with pytest.raises(
+        BadDataError, match=r"keys missing: 290, unexpected: 0(?s:.*)layer1\.0\.conv1\.weight"
+    ):
         load_state(network, read_mindspore(truths / "small.ckpt").state_dict, source="The checkpoint")
 
 
 def test_a_deeper_networks_blocks_are_unexpected(stored: Callable[[bytes], Path]) -> None:
     weights = {**tiny_weights(), "layer3.6.conv1.weight": np.zeros((2, 2, 1, 1), np.float32)}
-    with pytest.raises(BadData, match="unexpected: 1"):
+    with pytest.raises(BadDataError, match="unexpected: 1"):
         load_state(
             StNet(**TINY), read_mindspore(stored(checkpoint(weights))).state_dict, source="The checkpoint"
         )
@@ -165,12 +167,12 @@ def test_files_are_told_apart_by_their_bytes(truths: Path, stored: Callable[[byt
 def test_encrypted_files_are_refused_by_their_cipher(
     stored: Callable[[bytes], Path], magic: int, cipher: str
 ) -> None:
-    with pytest.raises(BadData, match=f"encrypted with {cipher}"):
+    with pytest.raises(BadDataError, match=f"encrypted with {cipher}"):
         read_mindspore(stored(magic.to_bytes(4, "little") + bytes(100)))
 
 
 def test_the_sample_that_mindspore_encrypted_is_refused(truths: Path) -> None:
-    with pytest.raises(BadData, match="encrypted"):
+    with pytest.raises(BadDataError, match="encrypted"):
         read_mindspore(truths / "encrypted.ckpt")
 
 
@@ -185,7 +187,7 @@ def test_a_changed_byte_breaks_the_checksum(
 ) -> None:
     content = bytearray((truths / "dtypes_crc.ckpt").read_bytes())
     content[position] ^= 0x10
-    with pytest.raises(BadData):
+    with pytest.raises(BadDataError):
         read_ckpt(stored(bytes(content)))
 
 
@@ -239,7 +241,7 @@ def test_hostile_checkpoints_are_bad_data_and_cost_little(stored: Callable[[byte
     path = stored(HOSTILE[name])
     tracemalloc.start()
     try:
-        with pytest.raises(BadData) as caught:
+        with pytest.raises(BadDataError) as caught:
             read_mindspore(path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -249,13 +251,13 @@ def test_hostile_checkpoints_are_bad_data_and_cost_little(stored: Callable[[byte
 
 
 def test_weights_that_are_no_floats_are_refused(stored: Callable[[bytes], Path]) -> None:
-    with pytest.raises(BadData, match=r"fc\.weight \(int8\)"):
+    with pytest.raises(BadDataError, match=r"fc\.weight \(int8\)"):
         read_mindspore(stored(entry("fc.weight", "Int8", (4,), b"abcd")))
 
 
 def test_two_names_of_one_tensor_are_refused(stored: Callable[[bytes], Path]) -> None:
     both = checkpoint({name: np.ones(3, np.float32) for name in ("bn1.gamma", "bn1.weight")})
-    with pytest.raises(BadData, match="two entries for bn1.weight"):
+    with pytest.raises(BadDataError, match="two entries for bn1.weight"):
         read_mindspore(stored(both))
 
 
@@ -278,7 +280,7 @@ HOSTILE_MINDIR = {
 
 @pytest.mark.parametrize("name", HOSTILE_MINDIR)
 def test_hostile_models_are_bad_data(stored: Callable[[bytes], Path], name: str) -> None:
-    with pytest.raises(BadData):
+    with pytest.raises(BadDataError):
         read_mindir(stored(HOSTILE_MINDIR[name]))
 
 
@@ -315,7 +317,7 @@ def test_damaged_files_are_read_or_refused(truths: Path, stored: Callable[[bytes
         try:
             read_mindspore(stored(mutated(whole, generator)))
             outcomes["read"] += 1
-        except BadData:
+        except BadDataError:
             outcomes["refused"] += 1
     assert outcomes["refused"] > 100
 
@@ -329,7 +331,7 @@ def test_every_prefix_is_refused_or_holds_the_first_entries(
     for length in range(len(whole)):
         try:
             found = list(read_ckpt(stored(whole[:length])))
-        except BadData:
+        except BadDataError:
             continue
         assert found == names[: len(found)]
         read += 1

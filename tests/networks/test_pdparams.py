@@ -25,7 +25,7 @@ from networks.checkpoints.pdiparams import read_pdiparams
 from networks.checkpoints.pdparams import read_pdparams
 from networks.checkpoints.pptsm_weights import from_paddle, read_pptsm
 from networks.pptsm import PPTSM, Backbone, Head
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 NAME_TABLE = "StructuredToParameterName@@"
 SHARED_FILES = [
@@ -170,7 +170,7 @@ def refusal(path: Path) -> str:
     reader = read_pdiparams if path.suffix == ".pdiparams" else read_pdparams
     tracemalloc.start()
     try:
-        with pytest.raises(BadData) as caught:
+        with pytest.raises(BadDataError) as caught:
             reader(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -309,7 +309,7 @@ def test_an_absent_file_is_a_mistake_of_usage(tmp_path: Path) -> None:
 def test_another_class_count_is_said_first() -> None:
     network = PPTSM(depth=50, num_classes=5, base_channels=4)
     other = PPTSM(depth=50, num_classes=9, base_channels=4)
-    with pytest.raises(BadData, match="has 9 classes, the recipe wants 5"):
+    with pytest.raises(BadDataError, match="has 9 classes, the recipe wants 5"):
         load_state(network, other.state_dict(), source="the file")
 
 
@@ -317,7 +317,7 @@ def test_a_partial_load_is_refused_with_a_table(fixtures: Path) -> None:
     read = read_pdparams(fixtures / "paddle" / "tiny_p26np1_proto4.pdparams")
     network = PPTSM(depth=50, num_classes=66, base_channels=16)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    with pytest.raises(BadData, match="keys missing: 205, unexpected: 0") as caught:
+    with pytest.raises(BadDataError, match="keys missing: 205, unexpected: 0") as caught:
         load_state(network, from_paddle(read.state_dict), source="the file")
     assert "backbone.bb_0_2.conv0._conv.weight" in str(caught.value)
     assert same(network.state_dict(), before)
@@ -426,7 +426,7 @@ def test_any_damage_ends_in_a_refusal_or_in_tensors(
         shutil.copy(small_files / f"{name}.info", tmp_path / f"{name}.info")
     try:
         read = read_pptsm(path)
-    except BadData:
+    except BadDataError:
         return
     assert isinstance(read, Checkpoint)
     size = sum(value.numel() * value.element_size() for value in read.state_dict.values())

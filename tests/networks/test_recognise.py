@@ -23,7 +23,7 @@ from networks.checkpoints.checkpoint import Shape, save_mmaction2, shapes_of
 from networks.checkpoints.mindspore_weights import mindspore_key
 from networks.inspection import inspect_checkpoint
 from networks.recognise import count_elements, fit, recognise
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe
 
 STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
@@ -237,7 +237,7 @@ def test_other_and_damaged_files_are_explained(tmp_path: Path, fixtures: Path) -
     path = tmp_path / "file"
     for word, content in files.items():
         path.write_bytes(content)
-        with pytest.raises(BadData, match=word):
+        with pytest.raises(BadDataError, match=word):
             read_any(path)
     assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="no checkpoint file"):
@@ -274,7 +274,7 @@ def test_the_command_shows_what_it_found_before_it_refuses(
 ) -> None:
     path = tmp_path / "other.pth"
     torch.save({"stage\x1b[2J.conv.weight": torch.ones(2, 3), "stage2.bias": torch.ones(4)}, path)
-    with pytest.raises(BadData, match=r"none of the networks here .*stage\?\[2J\.conv, stage2\.bias"):
+    with pytest.raises(BadDataError, match=r"none of the networks here .*stage\?\[2J\.conv, stage2\.bias"):
         main(["inspect", str(path)])
     text = capsys.readouterr().out
     assert "not recognised" in text
@@ -283,6 +283,6 @@ def test_the_command_shows_what_it_found_before_it_refuses(
 
     del tiny.cls_head
     save_mmaction2(path, tiny, {})
-    with pytest.raises(BadData, match="looks like TSM, but 2 of its keys"):
+    with pytest.raises(BadDataError, match="looks like TSM, but 2 of its keys"):
         main(["inspect", str(path)])
     assert "cls_head.fc_cls.weight: expected [1, 64], found none" in capsys.readouterr().out

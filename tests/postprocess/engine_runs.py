@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from postprocess.score import score
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 WriteRun = Callable[..., Path]
 WriteInfo = Callable[[Mapping[int, int]], Path]
@@ -28,7 +28,7 @@ def modelzoo(values: np.ndarray, batch: int) -> dict[str, np.ndarray]:
 
 
 def refusal(summary: Path, info: Path, **options: object) -> str:
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(BadDataError) as caught:
         score(result_path=summary, info_path=info, **options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     return str(caught.value)

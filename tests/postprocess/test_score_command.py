@@ -10,7 +10,7 @@ import pytest
 from engine_runs import CLASSES, WriteInfo, WriteRun, one_a_file
 
 from postprocess.score import main, score
-from vidom.errors import JudgementFailed, UsageError
+from vidom.errors import CheckFailedError, UsageError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "postprocess" / "score.py"
 
@@ -34,7 +34,7 @@ def test_thresholds(
     )
     assert main([*arguments, *met]) is None
     capsys.readouterr()
-    with pytest.raises(JudgementFailed, match=r"top5 is 0\.7727, below 0\.78\.$"):
+    with pytest.raises(CheckFailedError, match=r"top5 is 0\.7727, below 0\.78\.$"):
         main([*arguments, *missed])
     assert capsys.readouterr().out == "\ntop1_acc\t0.5909\n\ntop5_acc\t0.7727\n"
     with pytest.raises(UsageError, match=r"Did you mean top1\?$"):

@@ -15,7 +15,7 @@ from infer.inference import infer
 from postprocess.score import main as score
 from preprocess.layout_310 import lay_out
 from preprocess.pack import pack
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import Recipe, load_recipe
 
@@ -102,5 +102,5 @@ def test_stores_that_the_guide_does_not_know_are_refused(recipe: Recipe, packs: 
 
 def test_a_list_without_its_packs_is_bad_data(recipe: Recipe, packs: Path):
     (packs / "val" / "big_640x361.pkl").unlink()
-    with pytest.raises(BadData, match=r"big_640x361\.pkl"):
+    with pytest.raises(BadDataError, match=r"big_640x361\.pkl"):
         packed(recipe, packs)

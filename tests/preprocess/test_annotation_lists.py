@@ -10,7 +10,7 @@ from preprocess.datasets.annotations import Annotation, read_annotations
 from preprocess.sources.frames import RawFrames
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.samples import open_source
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def listed(tmp_path: Path):
 
 
 def message_of(path: Path, **options) -> str:
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(BadDataError) as caught:
         read_annotations(path, **options)
     assert str(path) in str(caught.value)
     return str(caught.value)

@@ -14,7 +14,7 @@ from small_videos import cut, write_video, write_without_frames
 
 from preprocess.audit import audit, main
 from preprocess.sources.frame_folders import frame_numbers
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 
 def write_frames(folder: Path, numbers: list[int], *, size: tuple[int, int] = (32, 24)) -> Path:
@@ -225,8 +225,8 @@ def test_what_cannot_be_audited_is_refused(tmp_path: Path, frames: tuple[Path, P
         audit(ann_file=ann, data_root=root / "absent")
     with pytest.raises(UsageError, match="at least 1"):
         audit(ann_file=ann, data_root=root, min_frames=0)
-    with pytest.raises(BadData, match="does not exist"):
+    with pytest.raises(BadDataError, match="does not exist"):
         audit(ann_file=tmp_path / "absent.txt", data_root=root)
     (tmp_path / "empty.txt").touch()
-    with pytest.raises(BadData, match="is empty"):
+    with pytest.raises(BadDataError, match="is empty"):
         audit(ann_file=tmp_path / "empty.txt", data_root=root)

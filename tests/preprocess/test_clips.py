@@ -22,7 +22,7 @@ from preprocess.tensors.crops import short_side_size
 from preprocess.tensors.pipelines import frame_positions
 from preprocess.tensors.pixels import Image, resize
 from preprocess.tensors.samples import make_sample
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.crop_boxes import three_crop
 from vidom.formats.views import ViewPlan
 
@@ -228,7 +228,7 @@ def test_streaming_holds_one_view_at_a_time() -> None:
 
 
 def test_a_video_without_frames_is_refused() -> None:
-    with pytest.raises(BadData, match="has 0 frames"):
+    with pytest.raises(BadDataError, match="has 0 frames"):
         read_clips(RawFrames(Path("empty"), 0), TINY)
 
 
@@ -236,5 +236,5 @@ def test_frames_of_differing_sizes_are_refused(tmp_path: Path) -> None:
     for number, folder in enumerate(["small_100x76", "small_100x76", "odd_341x257"], start=1):
         frame = COMMITTED / "synth" / folder / "img_00001.jpg"
         (tmp_path / f"img_{number:05}.jpg").write_bytes(frame.read_bytes())
-    with pytest.raises(BadData, match="Frame 3 of .* measures 341x257, the frames before it 100x76"):
+    with pytest.raises(BadDataError, match="Frame 3 of .* measures 341x257, the frames before it 100x76"):
         read_clips(RawFrames(tmp_path, 3), TINY)

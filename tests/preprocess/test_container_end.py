@@ -10,7 +10,7 @@ from small_videos import write_video
 
 from preprocess.sources.container_end import missing_bytes
 from preprocess.sources.video import VideoFile
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 
 def index_first(path: Path) -> Path:
@@ -35,7 +35,7 @@ def test_a_cut_at_any_place_is_noticed(tmp_path: Path, name: str) -> None:
     shorter = tmp_path / "cut"
     for length in range(0, len(whole) - 2, max(1, len(whole) // 60)):
         shorter.write_bytes(whole[:length])
-        with pytest.raises(BadData, match=r"cut"):
+        with pytest.raises(BadDataError, match=r"cut"):
             list(VideoFile(shorter).pictures())
 
 

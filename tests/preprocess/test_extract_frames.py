@@ -15,7 +15,7 @@ from small_videos import cut, opencv_frames, tree, write_video, write_without_fr
 
 from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings, extract_frames, new_size
 from preprocess.sources.decoding import decode
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 
 def job(video: Path, **options) -> ExtractionJob:
@@ -132,7 +132,7 @@ def test_a_gap_in_time_does_not_fill_the_disk(tmp_path: Path) -> None:
             frame.pts = pts
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with pytest.raises(BadData, match="gap of"):
+    with pytest.raises(BadDataError, match="gap of"):
         list(decode(path, decoder="pyav", fps=12))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from preprocess.sources.frames import RawFrames, decode_jpeg
 from preprocess.tensors.samples import make_sample
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.views import ViewPlan
 
 PLAN = ViewPlan(num_segments=2, short_side=32, crop="center", crop_size=32, mean=(0, 0, 0), std=(1, 1, 1))
@@ -69,12 +69,12 @@ def test_numbers_follow_the_first_index_and_the_template(folder: Path, picture: 
 
 
 def test_a_missing_frame_is_named(folder: Path) -> None:
-    with pytest.raises(BadData, match=r"img_00007\.jpg does not exist, though 8 frames"):
+    with pytest.raises(BadDataError, match=r"img_00007\.jpg does not exist, though 8 frames"):
         make_sample(RawFrames(folder, 8), PLAN)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="frame folder .*absent does not exist"):
+    with pytest.raises(BadDataError, match="frame folder .*absent does not exist"):
         make_sample(RawFrames(tmp_path / "absent", 8), PLAN)
 
 
@@ -83,7 +83,7 @@ def test_a_truncated_frame_is_named(folder: Path, kept: float) -> None:
     path = folder / "img_00002.jpg"
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(BadData, match=r"img_00002\.jpg cannot be decoded"):
+    with pytest.raises(BadDataError, match=r"img_00002\.jpg cannot be decoded"):
         list(RawFrames(folder, 4).read([0, 1]))
 
 
@@ -92,7 +92,7 @@ def test_a_truncated_frame_is_named(folder: Path, kept: float) -> None:
 )
 def test_what_is_no_jpeg_is_named(folder: Path, content: bytes) -> None:
     (folder / "img_00001.jpg").write_bytes(content)
-    with pytest.raises(BadData, match=r"img_00001\.jpg is not a JPEG file"):
+    with pytest.raises(BadDataError, match=r"img_00001\.jpg is not a JPEG file"):
         list(RawFrames(folder, 4).read([0]))
 
 
@@ -101,24 +101,24 @@ def test_a_giant_is_refused_before_it_is_decoded(folder: Path) -> None:
     header = content.index(b"\xff\xc0")
     content[header + 5 : header + 9] = struct.pack(">HH", 65500, 65500)
     (folder / "img_00001.jpg").write_bytes(content)
-    with pytest.raises(BadData, match=r"img_00001\.jpg measure 65500x65500"):
+    with pytest.raises(BadDataError, match=r"img_00001\.jpg measure 65500x65500"):
         list(RawFrames(folder, 4).read([0]))
 
 
 def test_a_sliver_that_resizing_would_blow_up_is_refused(tmp_path: Path) -> None:
     (tmp_path / "img_00001.jpg").write_bytes(jpeg(np.zeros((2, 9000, 3), np.uint8)))
-    with pytest.raises(BadData, match="resized, measure 144000x32"):
+    with pytest.raises(BadDataError, match="resized, measure 144000x32"):
         make_sample(RawFrames(tmp_path, 1), PLAN)
 
 
 def test_frames_of_two_sizes_are_refused(folder: Path) -> None:
     (folder / "img_00004.jpg").write_bytes(jpeg(np.zeros((40, 48, 3), np.uint8)))
-    with pytest.raises(BadData, match="Frame 4 of .* measures 48x40, the frames before it 48x32"):
+    with pytest.raises(BadDataError, match="Frame 4 of .* measures 48x40, the frames before it 48x32"):
         make_sample(RawFrames(folder, 4), PLAN)
 
 
 def test_a_video_of_no_frames_is_refused(folder: Path) -> None:
-    with pytest.raises(BadData, match="has 0 frames"):
+    with pytest.raises(BadDataError, match="has 0 frames"):
         make_sample(RawFrames(folder, 0), PLAN)
 
 

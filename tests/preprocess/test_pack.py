@@ -13,7 +13,7 @@ import pytest
 
 import preprocess.pack as pack_module
 from preprocess.pack import main, pack
-from vidom.errors import BadData, Lacking, UsageError
+from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import load_recipe
 
@@ -107,7 +107,7 @@ def test_a_bad_video_stops_or_is_skipped_and_is_tried_again(data: tuple[Path, Pa
     frames = len(list((data[0] / CLIPS[0]).iterdir()))
     ann.write_text(f"no_such {frames} 0\n" + ann.read_text())
     recipe, output = load_recipe("tsm_k400"), tmp_path / "s"
-    with pytest.raises(BadData, match=r"Sample 0 of the list \(no_such\).*on_bad skip"):
+    with pytest.raises(BadDataError, match=r"Sample 0 of the list \(no_such\).*on_bad skip"):
         pack(recipe=recipe, data_root=root, ann_file=ann, output_dir=output)
     store = pack(recipe=recipe, data_root=root, ann_file=ann, output_dir=output, on_bad="skip")
     assert [skip.id for skip in store.skipped] == ["no_such"]
@@ -129,7 +129,7 @@ def test_a_store_that_cannot_fit_is_refused_before_the_first_write(
 ):
     recipe = load_recipe("tsm_sthv2")
     monkeypatch.setattr(pack_module, "free_bytes", lambda _: 80_000_000)
-    with pytest.raises(Lacking, match=r"needs 151\.0 MB.*--limit 2 .*--dtype uint8"):
+    with pytest.raises(UnavailableError, match=r"needs 151\.0 MB.*--limit 2 .*--dtype uint8"):
         pack(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s")
     assert not list((tmp_path / "s" / "clips").iterdir())
     assert (
@@ -153,7 +153,7 @@ def test_a_file_cut_short_is_found_and_repaired_by_the_same_command(data: tuple[
     before = content(output)
     with (output / "clips" / "000001.bin").open("r+b") as stream:
         stream.truncate(1000)
-    with pytest.raises(BadData, match=r"000001\.bin.*has 1000"):
+    with pytest.raises(BadDataError, match=r"000001\.bin.*has 1000"):
         ClipStore.open(output).check_sizes()
     pack(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=output)
     assert content(output) == before

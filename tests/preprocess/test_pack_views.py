@@ -21,7 +21,7 @@ from infer.batches.inputs import natural_key
 from preprocess.pack import pack
 from preprocess.sources.frames import RawFrames
 from preprocess.tensors.clips import read_clips
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import load_recipe
 
@@ -140,7 +140,7 @@ def test_a_lost_view_is_made_again_and_nothing_else(
     store = packed(recipe, annotations, tmp_path / "s", per_view=True)
     before = contents(store.folder)
     (store.folder / "clips" / "000002v04.bin").unlink()
-    with pytest.raises(BadData, match=r"000002v04\.bin.*is missing"):
+    with pytest.raises(BadDataError, match=r"000002v04\.bin.*is missing"):
         store.check_sizes()
     capsys.readouterr()
     packed(recipe, annotations, tmp_path / "s", per_view=True)
@@ -171,7 +171,7 @@ def test_a_manifest_that_lacks_a_view_is_damaged(recipes: dict[str, Path], annot
 
     def refused(**changed: object) -> None:
         (tmp_path / "s" / "manifest.json").write_text(json.dumps({**whole, **changed}))
-        with pytest.raises(BadData, match="is damaged"):
+        with pytest.raises(BadDataError, match="is damaged"):
             ClipStore.open(tmp_path / "s")
 
     refused(files=whole["files"][1:])

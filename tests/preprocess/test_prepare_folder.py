@@ -10,7 +10,7 @@ from small_videos import tree, write_video
 from preprocess.datasets.annotations import read_annotations
 from preprocess.pack import pack
 from preprocess.prepare import prepare
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe
 
 
@@ -90,7 +90,7 @@ def frames_in(folder: Path, numbers: list[int]) -> None:
 def test_folders_with_gaps_stop_or_are_listed(tmp_path: Path, numbers: list[int]) -> None:
     frames_in(tmp_path / "val" / "a" / "good", [1, 2])
     frames_in(tmp_path / "val" / "a" / "bad", numbers)
-    with pytest.raises(BadData, match=r"a/bad has \d frames"):
+    with pytest.raises(BadDataError, match=r"a/bad has \d frames"):
         prepare(dataset="folder", src=tmp_path, out=tmp_path / "out")
     (split,) = prepare(dataset="folder", src=tmp_path, out=tmp_path / "out", on_bad="skip")
     assert split.summary == "val: 1 of 2 videos (0 missing, 1 unreadable)"
@@ -108,7 +108,7 @@ def test_the_class_list_fixes_the_order(tmp_path: Path) -> None:
 
 def test_what_would_be_ambiguous_is_refused(tmp_path: Path) -> None:
     def message_of(case: str) -> str:
-        with pytest.raises(BadData) as caught:
+        with pytest.raises(BadDataError) as caught:
             prepare(dataset="folder", src=tmp_path / case, out=tmp_path / "out")
         return str(caught.value)
 
@@ -140,7 +140,7 @@ def test_what_is_no_such_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no class folders"):
         prepare(dataset="folder", src=tmp_path, out=tmp_path / "out")
     (tmp_path / "train" / "a").mkdir()
-    with pytest.raises(BadData, match="None of the annotated videos"):
+    with pytest.raises(BadDataError, match="None of the annotated videos"):
         prepare(dataset="folder", src=tmp_path, out=tmp_path / "out")
     with pytest.raises(UsageError, match="none of the folders"):
         prepare(dataset="folder", src=tmp_path / "absent", out=tmp_path / "out")

@@ -16,7 +16,7 @@ from preprocess.datasets.pack_lists import read_pack_annotations
 from preprocess.pack import pack
 from preprocess.prepare import main, prepare
 from preprocess.sources.frame_pack import read_frame_pack
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe, recipe_folder
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
@@ -129,7 +129,7 @@ def test_what_vanished_or_broke_is_counted_and_listed(
 
 
 def test_the_holes_can_be_forbidden(miniature: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="1 of the 6 videos of val .*v__vanished"):
+    with pytest.raises(BadDataError, match="1 of the 6 videos of val .*v__vanished"):
         prepare(dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5, on_bad="fail")
 
 
@@ -174,7 +174,7 @@ def test_a_clip_in_two_classes_cannot_be_packed(miniature: Path, tmp_path: Path)
     write_csv(miniature, "val", [("zumba", "v0000000000"), ("air drumming", "v0000000000")])
     root = miniature / "videos_val"
     shutil.copy(root / "air drumming" / "v0000000000_000003_000013.mp4", root / "zumba")
-    with pytest.raises(BadData, match="in two classes"):
+    with pytest.raises(BadDataError, match="in two classes"):
         prepare(dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5, packs=True)
 
 
@@ -221,7 +221,7 @@ def test_validation_alone_needs_a_class_list(miniature: Path, tmp_path: Path) ->
 )
 def test_rows_that_are_none_are_refused(miniature: Path, tmp_path: Path, text: str, message: str) -> None:
     (miniature / "annotations" / "kinetics_val.csv").write_text(text)
-    with pytest.raises(BadData, match=message):
+    with pytest.raises(BadDataError, match=message):
         prepare(dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5)
 
 

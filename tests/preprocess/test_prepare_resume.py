@@ -17,7 +17,7 @@ import preprocess.datasets.extraction_run as extraction_run
 from preprocess.datasets.extraction_run import extract_all
 from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings
 from preprocess.prepare import prepare
-from vidom.errors import BadData, Lacking, UsageError
+from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.parallel.workers import each_finished
 
 VIDEOS = 24
@@ -134,7 +134,7 @@ def test_unreadable_videos_are_skipped_told_and_tried_again(
     out = tmp_path / "out"
     whole = (source / "val" / "a" / "0.mp4").read_bytes()
     cut(source / "val" / "a" / "0.mp4")
-    with pytest.raises(BadData, match="What was extracted so far is kept"):
+    with pytest.raises(BadDataError, match="What was extracted so far is kept"):
         extract(source, out, workers=workers)
     results = extract(source, out, workers=workers, on_bad="skip")
     assert [result.id for result in results.values() if result.reason] == ["0"]
@@ -163,7 +163,7 @@ def test_a_small_disk_is_told_after_a_few_videos(
 ) -> None:
     out = tmp_path / "out"
     monkeypatch.setattr(extraction_run, "free_bytes", lambda _: 1_000_000)
-    with pytest.raises(Lacking, match=r"need about \S+ MB more, judging by 3 of the videos"):
+    with pytest.raises(UnavailableError, match=r"need about \S+ MB more, judging by 3 of the videos"):
         extract(source, out)
     made = len(list((out / "frames").iterdir()))
     assert made == 3
@@ -200,7 +200,7 @@ def test_every_job_is_done_once() -> None:
 
 
 def test_a_killed_worker_is_told() -> None:
-    with pytest.raises(Lacking, match="worker"):
+    with pytest.raises(UnavailableError, match="worker"):
         list(each_finished(fail_at_three, range(9), workers=2))
 
 

@@ -15,7 +15,7 @@ from preprocess.datasets.annotations import read_annotations
 from preprocess.datasets.flips import flip_pairs
 from preprocess.pack import pack
 from preprocess.prepare import main, prepare
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe
 
 # What `wc -l` of the original frame folders gave when the reference lists were written.
@@ -77,14 +77,14 @@ def test_the_lists_are_those_of_the_original_tool(shared: Path, tmp_path: Path) 
 
 def test_a_missing_video_stops_unless_it_may_be_skipped(miniature: Path, tmp_path: Path) -> None:
     (miniature / "videos" / "9.webm").unlink()
-    with pytest.raises(BadData, match=r"1 of the 3 videos of train .*: 9\. .*--on_bad skip"):
+    with pytest.raises(BadDataError, match=r"1 of the 3 videos of train .*: 9\. .*--on_bad skip"):
         prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_unreadable_video_stops_or_is_listed(miniature: Path, tmp_path: Path) -> None:
     cut(miniature / "videos" / "100.webm")
-    with pytest.raises(BadData, match=r"100\.webm is cut short.*--on_bad skip"):
+    with pytest.raises(BadDataError, match=r"100\.webm is cut short.*--on_bad skip"):
         prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3)
     train, _ = prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3, on_bad="skip")
     assert train.summary == "train: 2 of 3 videos (0 missing, 1 unreadable)"
@@ -148,7 +148,7 @@ def test_a_missing_part_is_named(miniature: Path, tmp_path: Path) -> None:
     split_archive(miniature, miniature)
     shutil.rmtree(miniature / "videos")
     (miniature / "20bn-something-something-v2-01").unlink()
-    with pytest.raises(BadData, match=r"part\(s\) 01 are missing"):
+    with pytest.raises(BadDataError, match=r"part\(s\) 01 are missing"):
         prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3)
 
 
@@ -174,7 +174,7 @@ def test_the_class_count_is_held_against_the_checkpoint(miniature: Path, tmp_pat
 def test_annotations_that_are_none_are_refused(tmp_path: Path, train, labels, message: str) -> None:
     write_annotations(tmp_path, train=train, validation=[], labels=labels)
     write_video(tmp_path / "videos" / "7.webm", frames=2)
-    with pytest.raises(BadData, match=message):
+    with pytest.raises(BadDataError, match=message):
         prepare(dataset="sthv2", src=tmp_path, out=tmp_path / "out", num_classes=2)
 
 

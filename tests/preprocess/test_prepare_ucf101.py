@@ -11,7 +11,7 @@ from small_videos import tree, write_video
 
 from preprocess.pack import pack
 from preprocess.prepare import main, prepare
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe
 
 FRAMES = {
@@ -93,7 +93,7 @@ def test_the_published_66_classes_are_65_and_refused(quirky: Path, tmp_path: Pat
         ["Knitting/v_Knitting_g08_c01"],
         ["HammerThrow/v_HammerThrow_g01_c01"],
     )
-    with pytest.raises(BadData, match=r"has 1 name.*66th class.*--class_list"):
+    with pytest.raises(BadDataError, match=r"has 1 name.*66th class.*--class_list"):
         prepare(dataset="ucf101_66", src=quirky, out=tmp_path / "out")
     names = tmp_path / "names.txt"
     names.write_text("\n".join(published))
@@ -120,10 +120,10 @@ def test_the_class_list_is_the_users(quirky: Path, tmp_path: Path) -> None:
         "Hammering/v_Hammering_g08_c01 9 1\nHandstandPushups/v_HandStandPushups_g08_c01 9 0\n"
     )
     names.write_text("HandStandPushups\nHammering\n")
-    with pytest.raises(BadData, match="1 name.* HandStandPushups. Names are spelled as there"):
+    with pytest.raises(BadDataError, match="1 name.* HandStandPushups. Names are spelled as there"):
         prepare(**options, out=tmp_path / "other")
     names.write_text("Hammering\nHammering\n")
-    with pytest.raises(BadData, match="twice"):
+    with pytest.raises(BadDataError, match="twice"):
         prepare(**options, out=tmp_path / "other")
 
 
@@ -152,7 +152,7 @@ def test_lists_that_contradict_themselves_are_refused(
     quirky: Path, tmp_path: Path, file: str, text: str, message: str
 ) -> None:
     (quirky / "ucfTrainTestlist" / file).write_text(text)
-    with pytest.raises(BadData, match=message):
+    with pytest.raises(BadDataError, match=message):
         prepare(dataset="ucf101", src=quirky, out=tmp_path / "out", num_classes=3)
 
 

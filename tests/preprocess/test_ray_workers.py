@@ -15,7 +15,7 @@ from ray_nodes import descendants, kill_a_worker, title
 from small_videos import tree, write_video
 
 from preprocess.pack import pack
-from vidom.errors import BadData, Lacking, UsageError
+from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.recipe import load_recipe
 from vidom.parallel.ray_cluster import RayNode, open_ray_cluster
 from vidom.parallel.ray_workers import each_finished_on_ray
@@ -49,7 +49,10 @@ def test_without_the_option_ray_is_not_imported():
 
 def test_where_ray_is_absent_it_is_said_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(Lacking, match="make extras"), open_ray_cluster("local", cores=1, shared=tmp_path):
+    with (
+        pytest.raises(UnavailableError, match="make extras"),
+        open_ray_cluster("local", cores=1, shared=tmp_path),
+    ):
         pass
 
 
@@ -63,7 +66,7 @@ def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path):
 def test_a_cluster_that_does_not_answer_is_told_at_once(tmp_path: Path):
     pytest.importorskip("ray", reason="needs ray: make extras")
     with (
-        pytest.raises(Lacking, match=r"No Ray cluster answers at 127\.0\.0\.1:9 "),
+        pytest.raises(UnavailableError, match=r"No Ray cluster answers at 127\.0\.0\.1:9 "),
         open_ray_cluster("127.0.0.1:9", cores=1, shared=tmp_path),
     ):
         pass
@@ -80,12 +83,14 @@ def test_every_job_is_done_and_errors_arrive_as_themselves(
         found = list(each_finished_on_ray(ray_jobs.square_after_one_death, jobs, cluster=cluster))
         assert sorted(found) == [number**2 for number in range(70)]
         assert (tmp_path / "died").exists()
-        with pytest.raises(BadData, match=r"^The video 3 holds no frames\.$"):
+        with pytest.raises(BadDataError, match=r"^The video 3 holds no frames\.$"):
             list(each_finished_on_ray(ray_jobs.fail_at_three, range(9), cluster=cluster))
-        with pytest.raises(Lacking, match=r"A block of 1 jobs, the first of them 7, was begun 3 times"):
+        with pytest.raises(
+            UnavailableError, match=r"A block of 1 jobs, the first of them 7, was begun 3 times"
+        ):
             list(each_finished_on_ray(ray_jobs.die, [7], cluster=cluster))
         (tmp_path / ".ray-witness").write_text("that of another folder")
-        with pytest.raises(Lacking, match="must share the file system"):
+        with pytest.raises(UnavailableError, match="must share the file system"):
             list(each_finished_on_ray(ray_jobs.square, [1, 2], cluster=cluster))
     assert [path.name for path in tmp_path.iterdir()] == ["died"]
     assert "Traceback" not in capfd.readouterr().err

@@ -21,7 +21,7 @@ from preprocess.sources.frame_pack import FramePack, PackedFrames, read_frame_pa
 from preprocess.tensors.pillow_pixels import decode_with_pillow, four_by_three
 from preprocess.tensors.samples import PreparedSample, make_sample
 from preprocess.tensors.sampling_mindspore import segment_runs, segment_runs_train
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.crop_boxes import rounded_center_crop
 from vidom.formats.recipe import load_recipe
 
@@ -135,7 +135,7 @@ def test_packs_are_what_pickle_reads(
 
 
 def test_a_pack_without_frames_says_why_it_may_be_so(stored: Callable[[bytes], Path]) -> None:
-    with pytest.raises(BadData, match="ffmpeg failed"):
+    with pytest.raises(BadDataError, match="ffmpeg failed"):
         read_frame_pack(stored(pickle.dumps(("./clip", 3, []), protocol=2)))
 
 
@@ -185,7 +185,7 @@ def test_hostile_packs_are_bad_data_and_run_nothing(
 ) -> None:
     path = stored(HOSTILE[name])
     monkeypatch.chdir(path.parent)
-    with pytest.raises(BadData, match=r"video\.pkl"):
+    with pytest.raises(BadDataError, match=r"video\.pkl"):
         read_frame_pack(path)
     assert list(path.parent.iterdir()) == [path]
 
@@ -199,7 +199,7 @@ def test_damaged_packs_are_read_or_refused(truths: Path, stored: Callable[[bytes
             content[generator.randrange(len(content))] = generator.randrange(256)
         try:
             read_frame_pack(stored(bytes(content)))
-        except BadData:
+        except BadDataError:
             refused += 1
     assert 100 < refused < 500
 
@@ -208,7 +208,7 @@ def test_damaged_packs_are_read_or_refused(truths: Path, stored: Callable[[bytes
     "content", [b"", b"no JPEG", jpeg()[:200], jpeg()[:-30], jpeg()[:2] + bytes(300), b"\x89PNG\r\n\x1a\n"]
 )
 def test_damaged_frames_are_bad_data(content: bytes) -> None:
-    with pytest.raises(BadData, match="frame 3 of it"):
+    with pytest.raises(BadDataError, match="frame 3 of it"):
         decode_with_pillow(content, name="3 of it")
 
 
@@ -221,7 +221,7 @@ def test_lists_name_packs_whose_labels_are_read(truths: Path, tmp_path: Path) ->
         (COMMITTED[0], f"val/{COMMITTED[0]}.pkl", 15),
         (COMMITTED[1], f"val/{COMMITTED[1]}.pkl", 5),
     ]
-    with pytest.raises(BadData, match="label 15"):
+    with pytest.raises(BadDataError, match="label 15"):
         read_pack_annotations(ann_file, data_root=tmp_path, folder="val", num_classes=15)
 
 
@@ -248,5 +248,5 @@ def test_the_originals_own_list_is_read(shared: Path) -> None:
 def test_other_lists_are_refused(tmp_path: Path, document: Any) -> None:
     ann_file = tmp_path / "val.json"
     ann_file.write_text(json.dumps(document))
-    with pytest.raises(BadData, match=r"val\.json"):
+    with pytest.raises(BadDataError, match=r"val\.json"):
         pack_names(ann_file)

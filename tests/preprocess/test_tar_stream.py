@@ -12,7 +12,7 @@ import pytest
 
 from preprocess.datasets.archives import archive_parts, unpack_videos
 from preprocess.datasets.tar_stream import tar_members
-from vidom.errors import BadData, Lacking
+from vidom.errors import BadDataError, UnavailableError
 
 
 def write_parts(folder: Path, content: bytes, *, parts: int = 2) -> tuple[Path, ...]:
@@ -72,7 +72,7 @@ def test_hostile_members_are_refused(
     source, target = tmp_path / "source", tmp_path / "deep" / "target"
     source.mkdir()
     parts = write_parts(source, archive(member("0.webm"), hostile, format=tarfile.USTAR_FORMAT))
-    with pytest.raises(BadData, match=message):
+    with pytest.raises(BadDataError, match=message):
         unpack_videos(parts, target, wanted={"0", "1"}, suffix=".webm")
     assert [path.name for path in tmp_path.rglob("*.webm")] == ["0.webm"]
     assert (target / "0.webm").read_bytes() == b"video"
@@ -102,26 +102,26 @@ def header(name: bytes, size: int, kind: bytes) -> bytes:
 def test_a_name_of_gigabytes_is_never_read(tmp_path: Path, kind: bytes) -> None:
     # The whole stream is 64 KiB of file; what it claims is checked before it is read.
     content = gzip.compress(header(b"n", 7 << 30, kind) + bytes(10_000), 0) + gzip.compress(bytes(60_000), 0)
-    with pytest.raises(BadData, match="unpack to more than"):
+    with pytest.raises(BadDataError, match="unpack to more than"):
         contents(write_parts(tmp_path, content))
     content = gzip.compress(header(b"n", 2 << 20, kind), 0) + b"".join(
         gzip.compress(struct.pack(">Q", number) * 1000, 0) for number in range(60)
     )
-    with pytest.raises(BadData, match="attribute of 2097152 bytes"):
+    with pytest.raises(BadDataError, match="attribute of 2097152 bytes"):
         contents(write_parts(tmp_path, content))
 
 
 def test_a_bomb_is_refused(tmp_path: Path) -> None:
     content = gzip.compress(header(b"0.webm", 1 << 30, b"0") + bytes(5_000_000))
     parts = write_parts(tmp_path, content)
-    with pytest.raises(BadData, match="unpack to more than"):
+    with pytest.raises(BadDataError, match="unpack to more than"):
         contents(parts)
 
 
 def test_a_single_giant_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("preprocess.datasets.archives._MAX_VIDEO", 4)
     parts = write_parts(tmp_path, archive(member("0.webm", b"12345")))
-    with pytest.raises(BadData, match="has 5 bytes, more than 4"):
+    with pytest.raises(BadDataError, match="has 5 bytes, more than 4"):
         unpack_videos(parts, tmp_path / "out", wanted={"0"}, suffix=".webm")
 
 
@@ -130,13 +130,13 @@ def test_an_archive_cut_short_is_told(tmp_path: Path, share: float) -> None:
     noise = bytes((number * 7919) % 251 for number in range(30_000))
     content = archive(*(member(f"{number}.webm", noise) for number in range(4)))
     parts = write_parts(tmp_path, content[: int(len(content) * share)])
-    with pytest.raises(BadData, match="ends too early"):
+    with pytest.raises(BadDataError, match="ends too early"):
         contents(parts)
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 no tar", gzip.compress(b"no tar at all " * 100)])
 def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(BadData, match=r"no tar\.gz"):
+    with pytest.raises(BadDataError, match=r"no tar\.gz"):
         contents(write_parts(tmp_path, content))
 
 
@@ -147,7 +147,7 @@ def test_flipped_bits_never_do_harm(tmp_path: Path) -> None:
         damaged[at] ^= 0x55
         try:
             found = contents(write_parts(tmp_path, bytes(damaged)))
-        except BadData:
+        except BadDataError:
             continue
         assert set(found) <= {"0.webm", "1.webm"}
 
@@ -167,5 +167,5 @@ def test_a_killed_unpacking_goes_on(tmp_path: Path) -> None:
 def test_a_small_disk_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("preprocess.datasets.archives.free_bytes", lambda _: 10)
     parts = write_parts(tmp_path, archive(member("0.webm")))
-    with pytest.raises(Lacking, match="needs .* only 10 B are free"):
+    with pytest.raises(UnavailableError, match="needs .* only 10 B are free"):
         unpack_videos(parts, tmp_path / "out", wanted={"0"}, suffix=".webm")

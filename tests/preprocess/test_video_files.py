@@ -13,7 +13,7 @@ import pytest
 
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.samples import make_sample
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.views import ViewPlan
 
 PLAN = ViewPlan(
@@ -122,7 +122,7 @@ def test_a_video_too_long_to_keep_is_decoded_again(tmp_path: Path, monkeypatch: 
 
 
 def message_of(path: Path) -> str:
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(BadDataError) as caught:
         make_sample(VideoFile(path), PLAN)
     assert str(path) in str(caught.value)
     return str(caught.value)

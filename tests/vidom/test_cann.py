@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vidom.errors import Lacking, OutsideToolFailed
+from vidom.errors import ExternalToolError, UnavailableError
 from vidom.system.ais_bench_probe import probe_ais_bench
 from vidom.system.cann import Cann, atc_remedy, find_atc, find_cann, require_atc
 
@@ -125,7 +125,7 @@ def test_without_atc_the_remedy_is_the_line_that_brings_it(tmp_path: Path) -> No
     program(home / "bin" / "atc", "exit 0")
     assert atc_remedy(runtime_only) == f"source {script}"
     assert "hiascend.com" in atc_remedy(None)
-    with pytest.raises(Lacking, match=r"not on PATH. To have it: source"):
+    with pytest.raises(UnavailableError, match=r"not on PATH. To have it: source"):
         require_atc(environ={"PATH": "", "ASCEND_HOME_PATH": str(home)})
 
 
@@ -218,11 +218,11 @@ def test_each_trap_of_ais_bench_has_its_line(
 )
 def test_an_interpreter_that_does_not_answer_has_failed(tmp_path: Path, body: str, told: str) -> None:
     interpreter = program(tmp_path / "python", body)
-    with pytest.raises(OutsideToolFailed) as failure:
+    with pytest.raises(ExternalToolError) as failure:
         probe_ais_bench(environ={"AIS_PYTHON": str(interpreter), "PATH": os.environ["PATH"]}, seconds=1)
     assert told in str(failure.value)
 
 
 def test_an_interpreter_that_is_not_there_is_lacking(tmp_path: Path) -> None:
-    with pytest.raises(Lacking, match="AIS_PYTHON"):
+    with pytest.raises(UnavailableError, match="AIS_PYTHON"):
         probe_ais_bench(environ={"AIS_PYTHON": str(tmp_path / "python9"), "PATH": ""})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, ClipStore, Sample, Skipped, StoreHeader, read_info
 from vidom.formats.clip_store_writer import ClipStoreWriter
@@ -152,15 +152,15 @@ def test_files_that_are_not_as_packed_are_found(tmp_path: Path):
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"!")
     store.check_sizes()
-    with pytest.raises(BadData, match=r"000002\.bin does not have the checksum"):
+    with pytest.raises(BadDataError, match=r"000002\.bin does not have the checksum"):
         store.check_content(store.files[2])
     path.write_bytes(content[:-1])
     for check in (store.check_sizes, lambda: store.read(store.files[2])):
-        with pytest.raises(BadData, match=r"000002\.bin should have 12 bytes and has 11"):
+        with pytest.raises(BadDataError, match=r"000002\.bin should have 12 bytes and has 11"):
             check()
     path.unlink()
     for check in (store.check_sizes, lambda: store.read(store.files[2])):
-        with pytest.raises(BadData, match=r"000002\.bin should have 12 bytes and is missing"):
+        with pytest.raises(BadDataError, match=r"000002\.bin should have 12 bytes and is missing"):
             check()
 
 
@@ -217,7 +217,7 @@ def test_damaged_manifests_are_bad_data(damage: Callable[[Any], None], tmp_path:
     document = json.loads((tmp_path / "manifest.json").read_text())
     damage(document)
     (tmp_path / "manifest.json").write_text(json.dumps(document))
-    with pytest.raises(BadData, match=r"[Pp]ack (it|the store) again"):
+    with pytest.raises(BadDataError, match=r"[Pp]ack (it|the store) again"):
         ClipStore.open(tmp_path)
 
 
@@ -226,9 +226,9 @@ def test_a_manifest_that_is_no_document_is_bad_data(tmp_path: Path):
     whole = (tmp_path / "manifest.json").read_text()
     for content in (whole[: len(whole) // 2], "[]", "null", '"text"', ""):
         (tmp_path / "manifest.json").write_text(content)
-        with pytest.raises(BadData, match="manifest"):
+        with pytest.raises(BadDataError, match="manifest"):
             ClipStore.open(tmp_path)
-    with pytest.raises(BadData, match="does not exist"):
+    with pytest.raises(BadDataError, match="does not exist"):
         ClipStore.open(tmp_path / "elsewhere")
 
 
@@ -240,7 +240,7 @@ def test_a_name_that_leaves_the_store_is_refused(name: str, tmp_path: Path):
     (tmp_path / "manifest.json").write_text(json.dumps(document))
     store = ClipStore.open(tmp_path)
     for access in (store.check_sizes, lambda: store.read(store.files[0])):
-        with pytest.raises(BadData, match="not a plain file name"):
+        with pytest.raises(BadDataError, match="not a plain file name"):
             access()
 
 
@@ -262,5 +262,5 @@ def test_labels_are_read_by_index_not_by_position(tmp_path: Path):
 )
 def test_label_lists_that_are_none_are_bad_data(text: str, words: str, tmp_path: Path):
     (tmp_path / "a.info").write_text(text)
-    with pytest.raises(BadData, match=words):
+    with pytest.raises(BadDataError, match=words):
         read_info(tmp_path / "a.info")

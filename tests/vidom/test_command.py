@@ -11,11 +11,11 @@ from vidom.command import Parser
 PROGRAM = """
 import sys
 from vidom.command import Parser, run
-from vidom.errors import BadData, JudgementFailed
+from vidom.errors import BadDataError, CheckFailedError
 def main(argv=None):
     kind = sys.argv[1]
-    if kind == "bad": raise BadData("the file x is wrong\\n" + "  a table row" * 9 + ", always")
-    if kind == "judged": raise JudgementFailed("too low")
+    if kind == "bad": raise BadDataError("the file x is wrong\\n" + "  a table row" * 9 + ", always")
+    if kind == "judged": raise CheckFailedError("too low")
     if kind == "interrupt": raise KeyboardInterrupt
     if kind == "full": open("/dev/full", "w").write("x" * 100000)
     if kind == "bug": raise RuntimeError("ours")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import (
     append_line,
     atomic_path,
@@ -52,17 +52,17 @@ def test_a_journal_torn_in_its_last_line_gives_the_whole_ones(tmp_path: Path):
 
 def test_json_that_is_absent_cut_short_or_hostile_is_bad_data(tmp_path: Path):
     path = tmp_path / "a.json"
-    with pytest.raises(BadData, match="does not exist"):
+    with pytest.raises(BadDataError, match="does not exist"):
         read_json(path)
     write_json(path, {"a": [1, 2]})
     assert read_json(path) == {"a": [1, 2]}
     path.write_text('{"a": [1')
-    with pytest.raises(BadData, match="cut short"):
+    with pytest.raises(BadDataError, match="cut short"):
         read_json(path)
     path.write_text("[" * 200_000)
-    with pytest.raises(BadData, match="not valid JSON"):
+    with pytest.raises(BadDataError, match="not valid JSON"):
         read_json(path)
-    with pytest.raises(BadData, match="more than the 10"):
+    with pytest.raises(BadDataError, match="more than the 10"):
         read_json(path, max_bytes=10)
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, float("nan"))
@@ -73,7 +73,7 @@ def test_lines_lose_their_ends_only(tmp_path: Path):
     path.write_bytes("ä b \r\n\nc\n\n".encode())
     assert read_lines(path) == ("ä b ", "", "c")
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadData, match="UTF-8"):
+    with pytest.raises(BadDataError, match="UTF-8"):
         read_lines(path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.mindspore_310 import (
     Accuracy,
     accuracy_line,
@@ -58,7 +58,7 @@ def test_the_last_accuracy_of_a_log_counts() -> None:
     "text", ["", "acc=69.29%", "top1_correct=3, tot=2", "top1_correct=0, tot=0", "top1_correct=" + "9" * 5000]
 )
 def test_logs_without_a_possible_accuracy_are_refused(text: str) -> None:
-    with pytest.raises(BadData):
+    with pytest.raises(BadDataError):
         read_accuracy(text)
 
 
@@ -87,7 +87,7 @@ def test_labels_in_one_dimension_are_read(tmp_path: Path) -> None:
 )
 def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "label_ids.npy", array)
-    with pytest.raises(BadData, match="another header"):
+    with pytest.raises(BadDataError, match="another header"):
         read_label_ids(tmp_path / "label_ids.npy")
 
 
@@ -110,10 +110,10 @@ def with_header(header: bytes) -> bytes:
 )
 def test_damaged_labels_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "label_ids.npy").write_bytes(content)
-    with pytest.raises(BadData, match=r"label_ids\.npy"):
+    with pytest.raises(BadDataError, match=r"label_ids\.npy"):
         read_label_ids(tmp_path / "label_ids.npy")
 
 
 def test_absent_labels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="do not exist"):
+    with pytest.raises(BadDataError, match="do not exist"):
         read_label_ids(tmp_path / "label_ids.npy")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError
+from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError
 from vidom.system.npu import common_soc_version, list_cards, parse_npu_smi
 
 # Read off the tables by eye: id, chip, device, name, health, memory, HBM, W, °C, soc_version.
@@ -87,7 +87,7 @@ def test_a_table_cut_anywhere_gives_a_prefix_of_its_cards_or_is_refused(tables: 
     for end in range(0, len(text), 7):
         try:
             part = parse_npu_smi(text[:end])
-        except BadData:
+        except BadDataError:
             continue
         assert part == whole[: len(part)]
 
@@ -137,13 +137,13 @@ def test_a_machine_without_cards_has_none() -> None:
     ],
 )
 def test_what_is_no_whole_table_is_refused(text: str) -> None:
-    with pytest.raises(BadData, match="npu-smi"):
+    with pytest.raises(BadDataError, match="npu-smi"):
         parse_npu_smi(text)
 
 
 @given(st.lists(st.text(alphabet="| 0319PNAame/OK.+=\n", max_size=60)).map("".join))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    with contextlib.suppress(BadData):
+    with contextlib.suppress(BadDataError):
         parse_npu_smi("| NPU     Name   | Health |\n" + text)
 
 
@@ -159,7 +159,7 @@ def test_cards_of_one_kind_share_a_soc_version_and_mixed_ones_do_not(tables: Pat
     assert common_soc_version(duo) == "Ascend310P3"
     with pytest.raises(UsageError, match="Ascend310B1, Ascend310P3"):
         common_soc_version((*duo, *parse_npu_smi((tables / "real_310B1_23.0.rc3.txt").read_text())))
-    with pytest.raises(Lacking, match="--soc_version"):
+    with pytest.raises(UnavailableError, match="--soc_version"):
         common_soc_version(())
 
 
@@ -173,7 +173,7 @@ def test_no_npu_smi_is_lacking_and_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Lacking, match="driver"):
+    with pytest.raises(UnavailableError, match="driver"):
         list_cards()
 
 
@@ -193,14 +193,14 @@ def test_no_npu_smi_is_lacking_and_says_what_to_install(
 )
 def test_an_npu_smi_that_does_not_answer_properly_has_failed(stand_in: Write, body: str, told: str) -> None:
     stand_in(body)
-    with pytest.raises(OutsideToolFailed) as failure:
+    with pytest.raises(ExternalToolError) as failure:
         list_cards(seconds=10)
     assert told in str(failure.value)
 
 
 def test_a_hanging_npu_smi_is_killed_with_its_children(stand_in: Write, tmp_path: Path) -> None:
     stand_in(f"sleep 600 &\necho $! > {tmp_path}/child\nwait")
-    with pytest.raises(OutsideToolFailed, match="had not ended after 0.5 s and was killed"):
+    with pytest.raises(ExternalToolError, match="had not ended after 0.5 s and was killed"):
         list_cards(seconds=0.5)
     child = int((tmp_path / "child").read_text())
     for _ in range(100):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.formats.engine_outputs import encode_output, read_output
 from vidom.formats.output_groups import read_outputs
 
@@ -86,8 +86,8 @@ def test_one_that_is_not_like_the_others_is_read_or_refused_as_if_alone(
     paths = written(tmp_path, contents, suffix)
     try:
         truths = [read_output(path, classes=CLASSES) for path in paths]
-    except BadData as refusal:
-        with pytest.raises(BadData) as found:
+    except BadDataError as refusal:
+        with pytest.raises(BadDataError) as found:
             read_outputs(paths, classes=CLASSES)
         assert str(found.value) == str(refusal)
     else:
@@ -116,7 +116,7 @@ def test_large_mixed_and_absent_files_are_read_alone(tmp_path: Path) -> None:
     text.write_bytes(b"1 2 \n")
     sizes = [rows.size for rows in read_outputs([*paths, text])]
     assert sizes == [20_000, 20_000, 2]
-    with pytest.raises(BadData, match="does not exist"):
+    with pytest.raises(BadDataError, match="does not exist"):
         read_outputs([text, tmp_path / "gone.txt"])
-    with pytest.raises(BadData, match="must end in"):
+    with pytest.raises(BadDataError, match="must end in"):
         read_outputs([os.devnull])

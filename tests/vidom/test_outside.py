@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vidom.errors import OutsideToolFailed
+from vidom.errors import ExternalToolError
 from vidom.system.external_query import Answer, ask
 
 
@@ -18,12 +18,12 @@ def test_a_program_that_fills_both_streams_does_not_block() -> None:
 def test_a_file_that_is_no_program_is_an_outside_failure(tmp_path: Path) -> None:
     (tmp_path / "tool").write_bytes(b"\x00\x01")
     (tmp_path / "tool").chmod(0o755)
-    with pytest.raises(OutsideToolFailed, match="could not be started"):
+    with pytest.raises(ExternalToolError, match="could not be started"):
         ask([str(tmp_path / "tool")], seconds=5)
 
 
 def test_a_child_that_keeps_the_streams_open_does_not_outlast_the_limit() -> None:
-    with pytest.raises(OutsideToolFailed, match="had not ended after 0.5 s"):
+    with pytest.raises(ExternalToolError, match="had not ended after 0.5 s"):
         ask(["/bin/sh", "-c", "sleep 600 & exit 0"], seconds=0.5)
 
 

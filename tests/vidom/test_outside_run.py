@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vidom.errors import OutsideToolFailed
+from vidom.errors import ExternalToolError
 from vidom.system.external_run import Ended, Job, Stream, run_streamed
 
 
@@ -88,5 +88,5 @@ def test_an_exception_of_the_listener_stops_the_job():
 
 
 def test_what_cannot_be_started_is_told_and_its_siblings_are_stopped(tmp_path: Path):
-    with pytest.raises(OutsideToolFailed, match="no-such-program` could not be started"):
+    with pytest.raises(ExternalToolError, match="no-such-program` could not be started"):
         run(python("import time; time.sleep(60)"), Job([str(tmp_path / "no-such-program")]))

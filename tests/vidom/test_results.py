@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import write_bytes
 from vidom.formats.engine_outputs import (
     ResultFile,
@@ -103,33 +103,33 @@ def test_text_with_exponents_and_six_digits_is_read(tmp_path: Path):
 )
 def test_damaged_outputs_are_bad_data(name: str, content: bytes, words: str, tmp_path: Path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadData, match=rf"{name}.*{words}"):
+    with pytest.raises(BadDataError, match=rf"{name}.*{words}"):
         read_output(tmp_path / name, classes=3)
 
 
 def test_hostile_outputs_are_bad_data(tmp_path: Path):
     path = tmp_path / "a.npy"
     np.save(path, np.array([{"a": 1}], dtype=object))
-    with pytest.raises(BadData, match="can not be read"):
+    with pytest.raises(BadDataError, match="can not be read"):
         read_output(path)
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         head, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 3)}
     )
     path.write_bytes(head.getvalue())
-    with pytest.raises(BadData, match="can not be read"):
+    with pytest.raises(BadDataError, match="can not be read"):
         read_output(path)
-    with pytest.raises(BadData, match="does not exist"):
+    with pytest.raises(BadDataError, match="does not exist"):
         read_output(tmp_path / "gone.npy")
     with (tmp_path / "huge.bin").open("wb") as stream:
         os.truncate(stream.fileno(), (1 << 28) + 4)
-    with pytest.raises(BadData, match="more than the"):
+    with pytest.raises(BadDataError, match="more than the"):
         read_output(tmp_path / "huge.bin", classes=1)
 
 
 def test_a_bin_output_needs_the_class_count(tmp_path: Path):
     (tmp_path / "a.bin").write_bytes(bytes(12))
-    with pytest.raises(BadData, match="class count must be given"):
+    with pytest.raises(BadDataError, match="class count must be given"):
         read_output(tmp_path / "a.bin")
 
 
@@ -188,7 +188,7 @@ def test_ais_bench_s_summaries_are_read(fixtures: Path):
 )
 def test_damaged_summaries_are_bad_data(content: str, tmp_path: Path):
     (tmp_path / "s.json").write_text(content)
-    with pytest.raises(BadData, match=r"s\.json"):
+    with pytest.raises(BadDataError, match=r"s\.json"):
         read_summary(tmp_path / "s.json")
-    with pytest.raises(BadData, match="does not exist"):
+    with pytest.raises(BadDataError, match="does not exist"):
         read_summary(tmp_path / "gone.json")

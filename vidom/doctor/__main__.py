@@ -19,7 +19,7 @@ from typing import Any
 from vidom.command import Parser, run
 from vidom.doctor.stages import STAGES, Findings, Outlook, judge
 from vidom.doctor.table import Row, rows_of, table
-from vidom.errors import Lacking, UserError
+from vidom.errors import UnavailableError, UserError
 from vidom.system.ais_bench_probe import AisBench, probe_ais_bench
 from vidom.system.cann import find_atc, find_cann
 from vidom.system.machine import look_at_machine
@@ -123,7 +123,7 @@ def _ais_bench(environ: Mapping[str, str] | None, seconds: float) -> tuple[AisBe
 
 
 def main(argv: Sequence[str] | None = None) -> int | None:
-    """Print the table or the JSON; raises Lacking when a stage of `--need` is impossible here."""
+    """Print the table or the JSON; raises UnavailableError when a stage of `--need` is impossible here."""
     parser = Parser(
         prog="python -m vidom.doctor",
         description="What hardware and tools are here, and which stages they allow.",
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     )
     lacking = [o for o in report.outlooks if o.stage.name in options.need and not o.possible]
     if lacking:
-        raise Lacking(
+        raise UnavailableError(
             "Not possible here: "
             + "; ".join(f"{o.stage.name}, which needs: {', then '.join(o.remedies)}" for o in lacking)
         )

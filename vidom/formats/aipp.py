@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:  # reading what a model says needs no pydantic
     from vidom.formats.views import ViewPlan
@@ -101,7 +101,7 @@ def aipp_of(plan: ViewPlan) -> Aipp:
 def read_aipp(metadata: Mapping[str, str], *, origin: object) -> Aipp | None:
     """Return what the metadata of the model `origin` say of AIPP, None when they say nothing.
 
-    Raises BadData when they are damaged.
+    Raises BadDataError when they are damaged.
     """
     if METADATA_KEY not in metadata:
         return None
@@ -110,7 +110,7 @@ def read_aipp(metadata: Mapping[str, str], *, origin: object) -> Aipp | None:
         found = Aipp(document["frames_per_sample"], _three(document["mean"]), _three(document["std"]))
         _check(found)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise BadData(
+        raise BadDataError(
             f"The metadata {METADATA_KEY} of {origin} are damaged ({str(error)[:200]}). Export the model again."
         ) from None
     return found

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import crc32_file, read_json, read_lines
 from vidom.formats.clip_store_records import ClipFile, Sample, Skipped, StoreHeader, load_record
 from vidom.formats.mindspore_310 import read_label_ids
@@ -59,7 +59,7 @@ class ClipStore:
     def open(cls, folder: Path | str) -> ClipStore:
         """Return the store in `folder` (or whose `clips` folder that is).
 
-        Raises BadData when the manifest is absent, of another version or damaged.
+        Raises BadDataError when the manifest is absent, of another version or damaged.
         """
         folder = Path(folder)
         if folder.name == "clips" and not (folder / "manifest.json").exists():
@@ -67,7 +67,7 @@ class ClipStore:
         document = read_json(folder / "manifest.json", what="clip store manifest")
         try:
             if document["version"] != SCHEMA_VERSION:
-                raise BadData(
+                raise BadDataError(
                     f"The clip store {folder} has manifest version {document['version']}, this vidom reads "
                     f"version {SCHEMA_VERSION}. Pack it again."
                 )
@@ -86,7 +86,7 @@ class ClipStore:
             store._check_consistency(len(samples))
             return store
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadData(
+            raise BadDataError(
                 f"The manifest of the clip store {folder} is damaged ({error!r}). Pack the store again."
             ) from None
 
@@ -107,15 +107,15 @@ class ClipStore:
             raise ValueError("the samples listed are not those that the files hold")
 
     def path(self, clip_file: ClipFile) -> Path:
-        """Return where the file lies; a name that would leave the store is refused with BadData."""
+        """Return where the file lies; a name that would leave the store is refused with BadDataError."""
         if Path(clip_file.name).name != clip_file.name:
-            raise BadData(
+            raise BadDataError(
                 f"The manifest of {self.folder} names {clip_file.name!r}, which is not a plain file name."
             )
         return self.folder / "clips" / clip_file.name
 
     def check_sizes(self) -> None:
-        """Every file has the size the manifest says, else BadData names the first that has not."""
+        """Every file has the size the manifest says, else BadDataError names the first that has not."""
         for clip_file in self.files:
             path = self.path(clip_file)
             found = path.stat().st_size if path.is_file() else None
@@ -123,9 +123,9 @@ class ClipStore:
                 raise self._wrong_size(clip_file, found)
 
     def check_content(self, clip_file: ClipFile) -> None:
-        """The file's bytes have the checksum of the manifest, else BadData."""
+        """The file's bytes have the checksum of the manifest, else BadDataError."""
         if crc32_file(self.path(clip_file)) != clip_file.crc32:
-            raise BadData(
+            raise BadDataError(
                 f"The clip file {self.path(clip_file)} does not have the checksum it was packed with. Delete it "
                 "and run the preprocess command again."
             )
@@ -133,7 +133,7 @@ class ClipStore:
     def read(self, clip_file: ClipFile) -> npt.NDArray[Any]:
         """Return the file's real rows, shape (samples, *sample shape), without its padding.
 
-        Raises BadData when it has another size than the manifest says.
+        Raises BadDataError when it has another size than the manifest says.
         """
         path = self.path(clip_file)
         found = path.stat().st_size if path.is_file() else None
@@ -142,8 +142,8 @@ class ClipStore:
         rows = np.fromfile(path, dtype=self.header.dtype).reshape(-1, *self.header.shape)
         return rows[: len(clip_file.samples)]
 
-    def _wrong_size(self, clip_file: ClipFile, found: int | None) -> BadData:
-        return BadData(
+    def _wrong_size(self, clip_file: ClipFile, found: int | None) -> BadDataError:
+        return BadDataError(
             f"The clip file {self.path(clip_file)} should have {clip_file.bytes} bytes and "
             + ("is missing" if found is None else f"has {found}")
             + ". It was cut short or changed after packing; run the preprocess command again to repair it."
@@ -155,7 +155,7 @@ def read_info(path: Path | str) -> dict[int, int]:
 
     A `.npy` file is read as the `label_ids.npy` of MindSpore's 310 flow, indices counted from 0.
 
-    Raises BadData naming the line when one is not two whole numbers or an index stands twice.
+    Raises BadDataError naming the line when one is not two whole numbers or an index stands twice.
     """
     if Path(path).suffix == ".npy":
         return dict(enumerate(read_label_ids(Path(path))))
@@ -163,9 +163,11 @@ def read_info(path: Path | str) -> dict[int, int]:
     for number, line in enumerate(read_lines(path, what="label list"), start=1):
         fields = line.split()
         if len(fields) != 2 or not all(_NUMBER.fullmatch(field) for field in fields):
-            raise BadData(f"Line {number} of {path} is {line!r}; expected `index label`, two whole numbers.")
+            raise BadDataError(
+                f"Line {number} of {path} is {line!r}; expected `index label`, two whole numbers."
+            )
         index, label = map(int, fields)
         if index in labels:
-            raise BadData(f"Line {number} of {path} gives sample {index} a second time.")
+            raise BadDataError(f"Line {number} of {path} gives sample {index} a second time.")
         labels[index] = label
     return labels

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import read_json, write_text
 
 __all__ = [
@@ -80,26 +80,26 @@ def read_output(path: Path | str, *, classes: int | None = None) -> Array:
     """Return an output file's rows as an array of shape (rows, classes).
 
     The format follows the file's suffix. A `.bin` carries no shape: it is read as float32 and needs
-    `classes`. Raises BadData when the file is absent, empty, ragged or not a whole number of rows.
+    `classes`. Raises BadDataError when the file is absent, empty, ragged or not a whole number of rows.
     """
     path = Path(path)
     try:
         size = path.stat().st_size
         if size > MAX_OUTPUT_BYTES:
-            raise BadData(
+            raise BadDataError(
                 f"The output file {path} has {size} bytes, more than the {MAX_OUTPUT_BYTES} that are read."
             )
         rows = _READERS[path.suffix.lower()](path, classes)
     except FileNotFoundError:
-        raise BadData(f"The output file {path} does not exist, although the summary names it.") from None
+        raise BadDataError(f"The output file {path} does not exist, although the summary names it.") from None
     except KeyError:
-        raise BadData(f"The output file {path} must end in .npy, .bin or .txt.") from None
+        raise BadDataError(f"The output file {path} must end in .npy, .bin or .txt.") from None
     except (ValueError, EOFError, MemoryError) as error:
-        raise BadData(
+        raise BadDataError(
             f"The output file {path} can not be read ({error}). It may have been cut short."
         ) from None
     if rows.size == 0:
-        raise BadData(f"The output file {path} is empty.")
+        raise BadDataError(f"The output file {path} is empty.")
     return rows
 
 
@@ -175,7 +175,7 @@ def write_summary(
 def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, Any]]:
     """Return the entries of a summary's `filesinfo` in input order, and the whole document.
 
-    Raises BadData when the summary is absent (the run did not finish), damaged or names no files.
+    Raises BadDataError when the summary is absent (the run did not finish), damaged or names no files.
     """
     document = read_json(path, what="result summary")
     try:
@@ -184,11 +184,11 @@ def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, An
             for key, entry in sorted(document["filesinfo"].items(), key=lambda item: int(item[0]))
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise BadData(
+        raise BadDataError(
             f"{path} is not a summary as ais_bench writes it: its `filesinfo` can not be read."
         ) from None
     if not entries:
-        raise BadData(
+        raise BadDataError(
             f"The summary {path} names no files. ais_bench leaves `filesinfo` empty in pipeline mode; run it "
             "without --pipeline."
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 from vidom.files import write_bytes
 
 __all__ = [
@@ -77,18 +77,18 @@ def read_accuracy(text: str) -> Accuracy:
     """Return the accuracy in an acc.log, of the guide's line or of what postprocess.py really prints.
 
     The latter is `success_num:  8.0` and `total_num:  12.0`, a line each. Of several the last counts. Raises
-    BadData when there is none, or one of more correct samples than samples.
+    BadDataError when there is none, or one of more correct samples than samples.
     """
     found = [match for form in (_LOGGED, _COUNTED) for match in form.finditer(text)]
     if not found:
-        raise BadData(
+        raise BadDataError(
             "The log holds no accuracy: expected a line with `top1_correct=..., tot=...`, or `success_num:` and "
             "`total_num:`. Give the acc.log of run_infer_310.sh."
         )
     last = max(found, key=lambda match: match.start())
     accuracy = Accuracy(correct=int(last[1]), total=int(last[2]))
     if not 0 <= accuracy.correct <= accuracy.total or not accuracy.total:
-        raise BadData(
+        raise BadDataError(
             f"The log tells {accuracy.correct} correct of {accuracy.total} samples, which cannot be."
         )
     return accuracy
@@ -104,11 +104,11 @@ def write_label_ids(path: Path, labels: Sequence[int]) -> None:
 def read_label_ids(path: Path) -> tuple[int, ...]:
     """Return the labels of `label_ids.npy` in the order of the samples.
 
-    Raises BadData when the file is absent, no NumPy file, cut short, or holds anything but int32 of [samples]
+    Raises BadDataError when the file is absent, no NumPy file, cut short, or holds anything but int32 of [samples]
     or [samples, 1].
     """
     if not path.is_file():
-        raise BadData(f"The labels {path} do not exist. Run the preprocessing of the 310 flow first.")
+        raise BadDataError(f"The labels {path} do not exist. Run the preprocessing of the 310 flow first.")
     with path.open("rb") as stream:
         header = _HEADER.match(stream.read(_HEADER_BYTES))
         samples = int(header[1]) if header else 0
@@ -116,7 +116,7 @@ def read_label_ids(path: Path) -> tuple[int, ...]:
         content = stream.read(4 * samples + 1)
     if not header or len(content) != 4 * samples:
         found = f"{samples} labels in {len(content)} bytes" if header else "another header"
-        raise BadData(
+        raise BadDataError(
             f"The labels {path} cannot be read: expected a NumPy file of int32 [samples, 1], as preprocess.py saves "
             f"it, but found {found}. It may be another file or have been cut short."
         )

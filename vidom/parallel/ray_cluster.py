@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vidom.command import Parser
-from vidom.errors import Lacking, UsageError
+from vidom.errors import UnavailableError, UsageError
 from vidom.files import write_text
 from vidom.parallel.ray_workplace import Guard, Workplace, program_digest
 from vidom.system.machine import look_at_machine
@@ -72,7 +72,7 @@ def open_ray_cluster(
     """Yield the cluster at `address`, or for "local" one of `cores` on this machine alone, which ends with the block.
 
     Every node must see the folder `shared`, which the work is written to, and those in `needs`, under the same
-    names, and run this program from the same sources; a worker that does not raises Lacking. Raises Lacking where
+    names, and run this program from the same sources; a worker that does not raises UnavailableError. Raises UnavailableError where
     Ray is not installed or no cluster answers, UsageError for an address that is none.
     """
     ray = _import_ray()
@@ -98,7 +98,7 @@ def _import_ray() -> Any:
         import ray
         import ray.data
     except ImportError:
-        raise Lacking(
+        raise UnavailableError(
             "--ray needs the optional package ray, which is not installed here. Type: make extras"
         ) from None
     return ray
@@ -168,7 +168,7 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
     except (OSError, OverflowError) as error:
-        raise Lacking(
+        raise UnavailableError(
             f"No Ray cluster answers at {address} ({error}). Start its head with: ray start --head --port={port}"
         ) from None
 
@@ -177,7 +177,7 @@ def _join(ray: Any, address: str) -> None:
     try:
         ray.init(address=address, **_QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise Lacking(
+        raise UnavailableError(
             f"The Ray cluster at {address} can not be joined: {str(error).strip().splitlines()[0]} The command must "
             "run on a node of the cluster (ray start --address=HOST:PORT), with its versions of Ray and Python, and "
             "with RAY_AUTH_MODE=token and its token where the cluster asks for one."

@@ -27,7 +27,7 @@ def each_finished_on_ray(
 
     `function` must be importable by name on every node, jobs and results picklable. A block whose worker is killed is
     done again, those of its jobs included that had been done, so `function` must bear being called twice; after three
-    beginnings Lacking is raised. A UserError or OSError of a job is raised here as itself.
+    beginnings UnavailableError is raised. A UserError or OSError of a job is raised here as itself.
     """
     size = max(1, min(_LARGEST_BLOCK, len(jobs) // (_BLOCKS_PER_CORE * max(1, cluster.cores))))
     blocks = [jobs[first : first + size] for first in range(0, len(jobs), size)]

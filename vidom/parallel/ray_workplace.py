@@ -16,7 +16,7 @@ from typing import Any
 
 import cv2
 
-from vidom.errors import Lacking
+from vidom.errors import UnavailableError
 from vidom.system.source_digest import sources_digest
 
 __all__ = ["Failure", "Guard", "Workplace", "program_digest"]
@@ -52,7 +52,7 @@ class Workplace:
     def enter(self) -> None:
         """This process works where the command does, decodes on one thread and ends with the command.
 
-        Raises Lacking when this node has other files or another program.
+        Raises UnavailableError when this node has other files or another program.
         """
         _enter(self)
 
@@ -73,12 +73,12 @@ class Guard:
         return cls(workplace, counting.remote())
 
     def begin(self, block: str, *, what: str) -> None:
-        """The worker is in its place. Raises Lacking for a block that killed its workers again and again."""
+        """The worker is in its place. Raises UnavailableError for a block that killed its workers again and again."""
         import ray
 
         self.workplace.enter()
         if ray.get(self.beginnings.count.remote(block)) > _MOST_BEGINNINGS:
-            raise Lacking(
+            raise UnavailableError(
                 f"{what} was begun {_MOST_BEGINNINGS} times, and each time the worker was killed, most likely for "
                 "want of memory. Let fewer workers share a node, or leave that part out; the same command continues "
                 "where this one stopped."
@@ -115,17 +115,17 @@ def _enter(workplace: Workplace) -> None:
     node = platform.node()
     for folder in (workplace.folder, *workplace.needs):
         if not folder.is_dir():
-            raise Lacking(
+            raise UnavailableError(
                 f"The node {node} has no folder {folder}. Every node of the Ray cluster must see the same files under "
                 "the same names; mount the shared file system there."
             )
     if _read(workplace.witness) != workplace.token:
-        raise Lacking(
+        raise UnavailableError(
             f"The node {node} does not see {workplace.witness.parent} as the command does: what it wrote there would "
             "be lost. Every node of the Ray cluster must share the file system that is written to."
         )
     if program_digest() != workplace.program:
-        raise Lacking(
+        raise UnavailableError(
             f"The node {node} has other sources of vidom, or other versions of what decodes and computes "
             f"({', '.join(_PACKAGES)}), than the command. Bring it to the same state: make setup"
         )

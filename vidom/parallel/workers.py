@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import cv2
 
-from vidom.errors import Lacking
+from vidom.errors import UnavailableError
 from vidom.parallel.ray_cluster import RayCluster
 from vidom.parallel.ray_workers import each_finished_on_ray
 
@@ -39,7 +39,7 @@ def each_finished(
     `function` must be importable by name, jobs and results picklable. With one worker everything happens in
     this process, in order. Workers end with this process, however it ends, so that a run that is started
     again finds nobody still writing. A worker is handed `at_once` jobs together: handing one over takes this
-    process half a millisecond, which counts where a job takes a few. Raises Lacking when a worker is killed, as for
+    process half a millisecond, which counts where a job takes a few. Raises UnavailableError when a worker is killed, as for
     want of memory.
     """
     if cluster is not None:
@@ -63,7 +63,7 @@ def each_finished(
                 for future in done:
                     yield from future.result()
         except BrokenProcessPool:
-            raise Lacking(
+            raise UnavailableError(
                 f"One of the {workers} workers was killed, most likely for want of memory. Run the same command "
                 "again with fewer --workers; it continues where it stopped."
             ) from None

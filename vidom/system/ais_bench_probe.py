@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vidom.errors import Lacking, OutsideToolFailed
+from vidom.errors import ExternalToolError, UnavailableError
 from vidom.system.external_query import ask
 
 __all__ = ["VARIABLE", "WHEELS", "AisBench", "ais_interpreter", "probe_ais_bench"]
@@ -100,7 +100,7 @@ def _leading(version: str) -> tuple[int, int]:
 def ais_interpreter(*, environ: Mapping[str, str] | None = None) -> str:
     """Return the interpreter that AIS_PYTHON names, or the current one where it names none.
 
-    Raises Lacking when AIS_PYTHON names nothing that can be run.
+    Raises UnavailableError when AIS_PYTHON names nothing that can be run.
     """
     environ = os.environ if environ is None else environ
     named = environ.get(VARIABLE, "")
@@ -108,7 +108,7 @@ def ais_interpreter(*, environ: Mapping[str, str] | None = None) -> str:
         return sys.executable
     found = shutil.which(named, path=environ.get("PATH", ""))
     if found is None:
-        raise Lacking(
+        raise UnavailableError(
             f"{VARIABLE}={named} is no program that can be run. Set it to the Python that has ais_bench, or "
             "unset it to use the current one."
         )
@@ -118,13 +118,13 @@ def ais_interpreter(*, environ: Mapping[str, str] | None = None) -> str:
 def probe_ais_bench(*, environ: Mapping[str, str] | None = None, seconds: float = 30.0) -> AisBench:
     """Return the versions that the interpreter of ais_bench reports of itself; no device is opened.
 
-    Raises Lacking when AIS_PYTHON names no program, OutsideToolFailed when it fails, has not answered after
+    Raises UnavailableError when AIS_PYTHON names no program, ExternalToolError when it fails, has not answered after
     `seconds` or answers something else.
     """
     interpreter = ais_interpreter(environ=environ)
     answer = ask([interpreter, "-c", _QUESTION], seconds=seconds, max_bytes=1 << 16, environ=environ)
     if answer.code:
-        raise OutsideToolFailed(
+        raise ExternalToolError(
             f"{interpreter}, asked for the versions of aclruntime and ais_bench, ended with code "
             f"{answer.code}: {answer.last_words() or 'it printed nothing'}. Set {VARIABLE} to a Python 3.7 to 3.10."
         )
@@ -140,7 +140,7 @@ def probe_ais_bench(*, environ: Mapping[str, str] | None = None, seconds: float 
             **versions,
         )
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise OutsideToolFailed(
+        raise ExternalToolError(
             f"{interpreter} answered {answer.output[:80]!r} instead of versions. Is {VARIABLE} a Python?"
         ) from None
 

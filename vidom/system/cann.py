@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidom.errors import Lacking
+from vidom.errors import UnavailableError
 
 __all__ = ["VARIABLES", "Cann", "atc_remedy", "find_atc", "find_cann", "require_atc"]
 
@@ -145,10 +145,10 @@ def atc_remedy(cann: Cann | None) -> str:
 
 
 def require_atc(*, environ: Mapping[str, str] | None = None) -> Path:
-    """Return the `atc` that this shell would run; raises Lacking, saying what to type, when there is none."""
+    """Return the `atc` that this shell would run; raises UnavailableError, saying what to type, when there is none."""
     found = find_atc(environ=environ)
     if found is None:
-        raise Lacking(
+        raise UnavailableError(
             "ATC, the compiler from ONNX to .om, is not on PATH. To have it: "
             f"{atc_remedy(find_cann(environ=environ))}."
         )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from vidom.errors import OutsideToolFailed
+from vidom.errors import ExternalToolError
 from vidom.system.process_group import kill_group, start_group
 
 __all__ = ["Answer", "ask"]
@@ -40,7 +40,7 @@ def ask(
 ) -> Answer:
     """The program has ended, or it and its children were killed; nothing of it is left running.
 
-    Its stdin is empty. Bytes that are not UTF-8 are replaced. Raises OutsideToolFailed when it cannot be
+    Its stdin is empty. Bytes that are not UTF-8 are replaced. Raises ExternalToolError when it cannot be
     started, has not ended after `seconds`, or prints more than `max_bytes` (stdout and stderr together).
     """
     shown = " ".join(command)
@@ -51,12 +51,12 @@ def ask(
             output, errors = _drain(process, deadline, max_bytes)
             code = process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
-            raise OutsideToolFailed(
+            raise ExternalToolError(
                 f"`{shown}` had not ended after {seconds:g} s and was killed. Type it by hand; if it hangs "
                 "there too, the driver or the device behind it does not answer."
             ) from None
         except BufferError:
-            raise OutsideToolFailed(
+            raise ExternalToolError(
                 f"`{shown}` printed more than {max_bytes} bytes where a short answer was expected, and was "
                 "killed. Type it by hand and look whether it is the program that its name says."
             ) from None

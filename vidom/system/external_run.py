@@ -60,7 +60,7 @@ def run_streamed(
 
     `tell` is given the job's number, the stream and what came: of stdout whole lines without their end, of stderr
     text as it comes, so that a progress bar moves. The first job that fails, `time_limit` seconds, an exception of
-    `tell` and an interruption stop all jobs. Raises OutsideToolFailed when a command cannot be started.
+    `tell` and an interruption stop all jobs. Raises ExternalToolError when a command cannot be started.
     """
     started = time.monotonic()
     with ExitStack() as stack, selectors.DefaultSelector() as selector:

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError
+from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError
 from vidom.system.external_query import ask
 
 __all__ = [
@@ -91,7 +91,7 @@ def parse_npu_smi(text: str) -> tuple[Card, ...]:
     """Return the chips in the order of the table that `npu-smi info` prints; none is an empty tuple.
 
     Reads the layouts of 310, 310P and 310B (Memory-Usage), of 910 (HBM-Usage beside it) and of A3, at any
-    column width, and stops at the list of processes. Raises BadData when there is no such table in `text`
+    column width, and stops at the list of processes. Raises BadDataError when there is no such table in `text`
     or a chip's second row is missing or unreadable.
     """
     cards: list[Card] = []
@@ -108,9 +108,9 @@ def parse_npu_smi(text: str) -> tuple[Card, ...]:
         elif within:
             first = _NAME_ROW.match(line)
             if first is None and _ANY_ROW.match(line):
-                raise BadData(f"npu-smi's table has a row that names no chip: {line[:120]!r}.")
+                raise BadDataError(f"npu-smi's table has a row that names no chip: {line[:120]!r}.")
     if not within or first is not None:
-        raise BadData(
+        raise BadDataError(
             "What npu-smi printed holds no whole table of NPUs: expected a head `| NPU  Name | Health | …` "
             f"and two rows for each chip, found {len(cards)} whole chips in {len(text)} characters beginning "
             f"{text[:60]!r}. Type `npu-smi info` by hand and look."
@@ -124,7 +124,7 @@ def _card(first: re.Match[str], line: str) -> Card:
     second = _CHIP_ROW.match(line)
     usages = _USAGE.findall(second.group(3)) if second else []
     if second is None or not usages:
-        raise BadData(
+        raise BadDataError(
             f"npu-smi's table breaks off at NPU {npu} ({name}): expected a row with chip, bus and memory, "
             f"found {line[:120]!r}."
         )
@@ -180,37 +180,37 @@ def normalise_soc_version(text: str) -> str:
 def list_cards(*, seconds: float = 20.0) -> tuple[Card, ...]:
     """Return what `npu-smi info` shows now; the program has ended or was killed after `seconds`.
 
-    Raises Lacking when npu-smi is not on PATH, OutsideToolFailed when it fails, hangs, prints more than a
+    Raises UnavailableError when npu-smi is not on PATH, ExternalToolError when it fails, hangs, prints more than a
     table can hold or something that is not its table.
     """
     program = shutil.which("npu-smi")
     if program is None:
-        raise Lacking(
+        raise UnavailableError(
             "npu-smi is not on PATH. It comes with the Ascend NPU driver: install driver and firmware from "
             "https://www.hiascend.com/hardware/firmware-drivers, or, in a container, mount the host's "
             "npu-smi and /usr/local/Ascend/driver; it often lies in /usr/local/sbin or /usr/local/bin."
         )
     answer = ask([program, "info"], seconds=seconds)
     if answer.code:
-        raise OutsideToolFailed(
+        raise ExternalToolError(
             f"`{program} info` ended with code {answer.code}: {answer.last_words() or 'it printed nothing'}. "
             "Check that the driver is loaded, that the device is not held by another container and that this "
             "user is in the group that owns /dev/davinci*."
         )
     try:
         return parse_npu_smi(answer.output)
-    except BadData as error:
-        raise OutsideToolFailed(str(error)) from None
+    except BadDataError as error:
+        raise ExternalToolError(str(error)) from None
 
 
 def common_soc_version(cards: Iterable[Card]) -> str:
     """Return the one soc_version that all `cards` share.
 
-    Raises Lacking when there is no card, UsageError when they differ or the name does not tell.
+    Raises UnavailableError when there is no card, UsageError when they differ or the name does not tell.
     """
     chosen = tuple(cards)
     if not chosen:
-        raise Lacking("npu-smi shows no NPU here; give --soc_version, for instance Ascend310P3.")
+        raise UnavailableError("npu-smi shows no NPU here; give --soc_version, for instance Ascend310P3.")
     for card in chosen:
         if card.soc_version is None:
             raise UsageError(card.remark)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vidom.errors import OutsideToolFailed
+from vidom.errors import ExternalToolError
 
 __all__ = ["kill_group", "start_group", "stop_group"]
 
@@ -24,7 +24,7 @@ def start_group(
     """Return the started process, leader of a group of its own, with pipes for stdout and stderr and an empty stdin.
 
     An interruption meanwhile is raised once the process has a name by which it can be stopped. Raises
-    OutsideToolFailed when the command cannot be started.
+    ExternalToolError when the command cannot be started.
     """
     try:
         with _uninterrupted():
@@ -38,7 +38,7 @@ def start_group(
                 start_new_session=True,
             )
     except OSError as error:
-        raise OutsideToolFailed(
+        raise ExternalToolError(
             f"`{' '.join(command)}` could not be started ({error.strerror or error}). Check that {command[0]} is a "
             "program for this processor and that its mode lets you run it."
         ) from None

@@ -19,7 +19,7 @@ from export.surgery.values import (
     rows_per_sample,
     static_dims,
 )
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 
 __all__ = ["set_batch"]
 
@@ -45,7 +45,7 @@ def set_batch(model: ir.Model, options: Options) -> bool:
 
     Not rewritten: anything else. Every value that depends on the data must come out with dimension 0
     multiplied and the others unchanged; where one does not, the batch is baked in there (a Slice, a Pad or a
-    Squeeze of the batch axis, a constant that differs between samples, a transposed batch), and BadData
+    Squeeze of the batch axis, a constant that differs between samples, a transposed batch), and BadDataError
     names that node. A symbolic batch is taken as one that also works as 1.
 
     Raises UsageError for a batch below 1 or an input with other unknown dimensions.
@@ -103,7 +103,7 @@ def _scaled(value: ir.Value, before: Mapping[str, ir.Value], *, old: int, new: i
     # At the batch that the graph has already, the frames may be in any order.
     if not dims or (new != old and dims[0] % old):
         found = "unknown" if known is None else known.shape
-        raise BadData(
+        raise BadDataError(
             f"Batch {new} cannot be written into this graph: the shape of {value.name}, computed by "
             f"{_title(value)}, is {found} at batch {old}, where dimension 0 should be a multiple of {old}. "
             f"Export the model at batch {new} instead."
@@ -144,7 +144,7 @@ def _retile(graph: ir.Graph, node: ir.Node, wanted: Mapping[str, Shape], *, old:
 def _refuse_moved_frames(pad: ir.Node, *, old: int, new: int) -> None:
     pads = integers(pad.inputs[1]) if len(pad.inputs) > 1 else None
     if pads and (pads[0] or pads[len(pads) // 2]):
-        raise BadData(
+        raise BadDataError(
             f"Batch {new} cannot be written into this graph: {_title(pad.outputs[0])} moves frames by a distance that "
             f"holds for batch {old} only, as surgery for that batch writes it. Operate on the exported graph instead."
         )
@@ -158,12 +158,12 @@ def _confirm(
     )
     try:
         after = resolved(model)
-    except BadData as error:
-        raise BadData(f"Batch {new} cannot be written into this graph. {error} {advice}") from None
+    except BadDataError as error:
+        raise BadDataError(f"Batch {new} cannot be written into this graph. {error} {advice}") from None
     for value in data:
         known = after.get(str(value.name))
         if known is not None and static_dims(known) != wanted[str(value.name)]:
-            raise BadData(
+            raise BadDataError(
                 f"Batch {new} cannot be written into this graph: {_title(value)} gives {known.shape} where "
                 f"{list(wanted[str(value.name)])} is expected. {advice}"
             )

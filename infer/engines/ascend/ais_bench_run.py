@@ -24,7 +24,7 @@ from infer.engines.ascend.om_input import OmPlan, plan_om_batches, recorded_samp
 from infer.engines.ascend.parts import Part, part_command, parts_of
 from infer.options import Options
 from vidom.command import log
-from vidom.errors import BadData, Lacking, OutsideToolFailed, UsageError, UserError
+from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError, UserError
 from vidom.files import write_json, write_text
 from vidom.system.ais_bench_probe import AisBench, probe_ais_bench
 from vidom.system.cann import find_cann
@@ -37,8 +37,8 @@ __all__ = ["run_ascend"]
 def run_ascend(options: Options, *, say: Callable[[str], None]) -> InferenceResult:
     """Every input file has its outputs in `{output}/{output_dirname}`; the summary lies beside that folder.
 
-    `say` takes the lines that ais_bench prints on stdout, and ours after them. Raises UsageError, BadData or Lacking
-    before ais_bench is started wherever that can be known, OutsideToolFailed when it fails or its results are not
+    `say` takes the lines that ais_bench prints on stdout, and ours after them. Raises UsageError, BadDataError or UnavailableError
+    before ais_bench is started wherever that can be known, ExternalToolError when it fails or its results are not
     whole; what it wrote until then is kept.
     """
     if options.threads or options.provider or options.precision:
@@ -48,7 +48,7 @@ def run_ascend(options: Options, *, say: Callable[[str], None]) -> InferenceResu
         )
     bench = _working_ais_bench()
     if not options.model.is_file():
-        raise BadData(
+        raise BadDataError(
             f"The model {options.model} does not exist. Build it first (make om), or check the path."
         )
     plan = None
@@ -76,7 +76,7 @@ def run_ascend(options: Options, *, say: Callable[[str], None]) -> InferenceResu
 def _working_ais_bench() -> AisBench:
     bench = probe_ais_bench()
     if bench.problems:
-        raise Lacking(
+        raise UnavailableError(
             f"The Python of ais_bench, {bench.interpreter}, can not run it. Type: {'; then '.join(bench.problems)}"
         )
     return bench
@@ -154,7 +154,7 @@ def _check_ended(ended: Sequence[Ended], parts: Sequence[Part]) -> None:
     if failed is None:
         return
     kept = " ".join(filter(None, map(left_behind, parts)))
-    raise OutsideToolFailed(
+    raise ExternalToolError(
         f"ais_bench on device {parts[failed].device} {ended_how(ended[failed])}. {explain(ended[failed].output)} {kept}"
     )
 
@@ -162,7 +162,7 @@ def _check_ended(ended: Sequence[Ended], parts: Sequence[Part]) -> None:
 def _check_throughput(logs: Sequence[AisLog], parts: Sequence[Part]) -> None:
     silent = [part.device for part, read in zip(parts, logs, strict=True) if read.throughput is None]
     if silent and parts[0].summary is None:
-        raise OutsideToolFailed(
+        raise ExternalToolError(
             f"ais_bench on device {silent[0]} ended with code 0 but printed no throughput, so nothing was measured. "
             "This version prints another summary than the one that is read here (0.0.2)."
         )

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vidom.errors import Lacking, UsageError
+from vidom.errors import UnavailableError, UsageError
 from vidom.files import free_bytes, human_bytes
 
 __all__ = ["check_output_folder", "check_paths", "check_room"]
@@ -91,12 +91,12 @@ def check_output_folder(output: str, dirname: str) -> str:
 def check_room(output: str, *, files: int, values: int | None) -> None:
     """The disk has room for the outputs of `files` input files with `values` numbers each, None if unknown.
 
-    A number takes up to ten characters as TXT. Raises Lacking otherwise.
+    A number takes up to ten characters as TXT. Raises UnavailableError otherwise.
     """
     each = -(-(10 * (values or 1) + 128) // _BLOCK) * _BLOCK
     needed, free = files * each, free_bytes(output)
     if free < needed:
-        raise Lacking(
+        raise UnavailableError(
             f"The disk of {output} has {human_bytes(free)} free, and the outputs of {files} files take up to "
             f"{human_bytes(needed)}; ais_bench would stop in the middle. Free some space, or give another --output."
         )

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from infer.engines.ascend.om_input import OmPlan
-from vidom.errors import BadData
+from vidom.errors import BadDataError
 
 __all__ = ["AisLog"]
 
@@ -42,7 +42,7 @@ class AisLog:
     throughput: float | None = None
 
     def read(self, line: str) -> None:
-        """Take one line of stdout. Raises BadData when it shows that files are packed which do not fit the model."""
+        """Take one line of stdout. Raises BadDataError when it shows that files are packed which do not fit the model."""
         if found := _BATCH.search(line):
             self.batch_size = int(found[1])
         if found := _PACKING.search(line):
@@ -61,14 +61,14 @@ class AisLog:
             return
         wanted = self.plan.spec.nbytes
         if self.plan.batch_known and tensor_bytes != wanted:
-            raise BadData(
+            raise BadDataError(
                 f"The model's input has {tensor_bytes} bytes, not the {wanted} of {self.plan.spec} that "
                 f"{self.plan.known_from} tells. ais_bench was stopped before its outputs were taken for results. "
                 "The .om is another than was believed, or --batchsize is not its batch."
             )
         batch, packed = self.batch_size or 0, self.files_per_batch or 0
         if batch and (packed > batch or batch % packed):
-            raise BadData(
+            raise BadDataError(
                 f"ais_bench packs {packed} files of {file_bytes} bytes into one batch of {batch} samples "
                 f"({tensor_bytes} bytes), so the files are of another dtype or shape than the model takes, and it "
                 "was stopped before its outputs were taken for results. Pack the clips for this model (its recipe, "

@@ -17,7 +17,7 @@ from typing import Any
 from infer.batches.inputs import PURE_NAME
 from infer.batches.run_folder import RunFolder
 from infer.engines.ascend.parts import Part
-from vidom.errors import BadData, OutsideToolFailed
+from vidom.errors import BadDataError, ExternalToolError
 from vidom.files import write_text
 from vidom.formats.engine_outputs import ResultFile, output_stem, read_summary, time_statistics
 
@@ -39,13 +39,13 @@ class PartResult:
 def read_part(part: Part) -> PartResult:
     """Return what the process wrote for its part, which is whole.
 
-    Raises OutsideToolFailed that names what is missing, and what lies there all the same.
+    Raises ExternalToolError that names what is missing, and what lies there all the same.
     """
     path = part.summary
     if path is None:
         raise ValueError("a part without an output folder has no results")
     if not path.is_file():
-        raise OutsideToolFailed(
+        raise ExternalToolError(
             f"ais_bench ended with code 0 but wrote no summary {path}, so its run is not whole. {left_behind(part)}"
         )
     try:
@@ -53,10 +53,10 @@ def read_part(part: Part) -> PartResult:
         result = PartResult(part, entries, document)
         fault = _fault(result)
         compute_times(document)
-    except (BadData, KeyError, TypeError, ValueError) as error:
+    except (BadDataError, KeyError, TypeError, ValueError) as error:
         fault = f"its summary {path} can not be used ({error})"
     if fault:
-        raise OutsideToolFailed(f"ais_bench ended with code 0, but {fault}. {left_behind(part)}")
+        raise ExternalToolError(f"ais_bench ended with code 0, but {fault}. {left_behind(part)}")
     return result
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from infer.batches.inputs import BatchPlan, InputArgument, first_input, plan_batches
 from infer.engines.tensor_specs import TensorSpec
-from vidom.errors import BadData, UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import read_json
 from vidom.formats.clip_store import ClipStore, StoreHeader
 
@@ -44,7 +44,7 @@ def plan_om_batches(
     Known is, in this order: the shape that `build.json` beside the model records; the clip store's tensors times
     `batch`; a single sample of the store; the first file, which all others must be as large as and `batch` of which
     make a batch. `dym_batch` is the batch chosen for a model that has several. The files of a model for AIPP hold
-    uint8 pixels, channels last. Raises BadData or UsageError as `plan_batches` does.
+    uint8 pixels, channels last. Raises BadDataError or UsageError as `plan_batches` does.
     """
     first = first_input(argument)
     store = _store_of(first)
@@ -81,7 +81,7 @@ def _recorded_spec(
     if shape is None or pictures is None:
         return None if shape is None else TensorSpec("input", shape, dtype)
     if not isinstance(pictures, int) or pictures < 1 or len(shape) != 4 or shape[0] % pictures:
-        raise BadData(
+        raise BadDataError(
             f"The build record of {model} counts {pictures!r} pictures a sample of an input {shape}. Build the .om "
             "again."
         )
@@ -132,6 +132,6 @@ def _as_file(first: Path, batch: int) -> TensorSpec:
         try:
             array = np.load(first, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise BadData(f"The input file {first} is not a readable .npy file ({error}).") from None
+            raise BadDataError(f"The input file {first} is not a readable .npy file ({error}).") from None
         return TensorSpec("input", (batch * len(array), *array.shape[1:]), array.dtype)
     return TensorSpec("input", (batch, first.stat().st_size), np.dtype(np.uint8))
