@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections import deque
@@ -10,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measuring.report import markdown_table
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import ExitCode
 from vidom.files import read_json, write_text
 
 __all__ = ["NAMES", "Outcome", "bench_all", "main"]
+
+_log = logging.getLogger(__name__)
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _LINES = 12
@@ -90,7 +93,7 @@ def bench_all(
 
 def _run(command: Command, output_dir: Path, words: Mapping[str, Sequence[str]]) -> str:
     """Return why there is no report, empty where there is one."""
-    log(f"{command.name} …")
+    _log.info(f"{command.name} …")
     argv = [sys.executable, "-m", f"benchmarks.{command.name}", "--output_dir", str(output_dir)]
     for option in command.takes:
         argv += [f"--{option}", *words[option]] if option in words else []

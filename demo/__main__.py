@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from infer.inference import infer
 from postprocess.metrics import Metrics
 from postprocess.score import score
 from preprocess.pack import pack
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import CheckFailedError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["DemoResult", "demo", "main"]
+
+_log = logging.getLogger(__name__)
 
 BATCHES = (1, 4, 8)
 LOOP = 50
@@ -68,7 +71,7 @@ def demo(*, output_dir: Path) -> DemoResult:
 
 
 def _say(step: int, what: str) -> None:
-    log(f"\n[{step}/5] {what}")
+    _log.info(f"\n[{step}/5] {what}")
 
 
 def _build(recipe: Recipe, checkpoint: Path, batch_size: int, folder: Path) -> Path:
@@ -77,7 +80,7 @@ def _build(recipe: Recipe, checkpoint: Path, batch_size: int, folder: Path) -> P
     to_onnx(recipe=recipe, checkpoint=str(checkpoint), output=naive, batch_size=batch_size)
     modify_onnx(model=naive, output=final, batch_size=batch_size, target="cpu")
     parities = verify(recipe=recipe, checkpoint=str(checkpoint), models=[naive, final])
-    log(render(parities))
+    _log.info(render(parities))
     if not all(parity.passed for parity in parities):
         raise CheckFailedError(
             f"{final} does not compute what {checkpoint} computes; see the lines marked FAILED."
@@ -93,7 +96,7 @@ def _accuracy(recipe: Recipe, checkpoint: Path, store: ClipStore, folder: Path) 
         output=folder,
         output_dirname="result",
         outfmt="NPY",
-        say=log,
+        say=_log.info,
     )
     scores = score(result_path=str(result.summary), info_path=store.folder / recipe.dataset.info_name)
     return scores.metrics
@@ -134,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
     result = demo(output_dir=options.output_dir)
-    log(f"\nDone in {result.seconds:.0f} s.\n")
+    _log.info(f"\nDone in {result.seconds:.0f} s.\n")
     print(table(result, options.output_dir))
     if result.tsm.top1.value < WANTED_TOP1:
         raise CheckFailedError(

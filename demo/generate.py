@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,12 +17,14 @@ from demo.drawing import draw_frames
 from demo.motion import GENERATOR_VERSION, MOTIONS, Scene, draw_scene, label_names
 from demo.ordered_map import each
 from demo.sthv2_folder import SPLITS, Layout, Split
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import UnavailableError, UsageError
 from vidom.files import atomic_path, read_json, write_json
 from vidom.system.machine import usable_cores
 
 __all__ = ["generate", "main", "scene_of", "write_video"]
+
+_log = logging.getLogger(__name__)
 
 FRAMES_PER_SECOND = 12
 # Constant quality, near-transparent at this size; one thread, so that the bytes depend on the encoder only.
@@ -64,7 +67,9 @@ def generate(
         for index in range(counts[split] * len(MOTIONS))
     ]
     missing = [job for job in jobs if not job.path.exists()]
-    log(f"{len(jobs)} clips of {len(MOTIONS)} classes in {output_dir}, {len(missing)} of them to be drawn.")
+    _log.info(
+        f"{len(jobs)} clips of {len(MOTIONS)} classes in {output_dir}, {len(missing)} of them to be drawn."
+    )
     for _ in each(_write_clip, missing, workers=workers or usable_cores(), label="generate"):
         pass
     _annotate(layout, counts, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ from demo.motion import GENERATOR_VERSION
 from demo.symmetries import scatter
 from networks.build import build_network
 from networks.checkpoints.checkpoint import PlainValue, save_mmaction2
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.formats.views import ViewPlan
 from vidom.progress import progress
 
 __all__ = ["Settings", "Trained", "fit", "main", "predict", "train"]
+
+_log = logging.getLogger(__name__)
 
 # Validation clips of the seed that `generate` takes by default are never seen here, not even to choose settings.
 _VALIDATION_SEED = 1
@@ -95,7 +98,7 @@ def _train_one(
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
     correct = predict(network, unseen, plan=recipe.views).argmax(1) == torch.from_numpy(unseen.labels)
     trained = Trained(output_dir / _FILES[shift], correct.double().mean().item())
-    log(f"{label}: top-1 {trained.top1:.4f} on {len(correct)} unseen clips, written to {trained.path}")
+    _log.info(f"{label}: top-1 {trained.top1:.4f} on {len(correct)} unseen clips, written to {trained.path}")
     meta: dict[str, PlainValue] = {
         "recipe": recipe.name,
         "shift": shift,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,11 +28,13 @@ from export.surgery.model_file import load_model
 from export.surgery.operator_counts import Census, census
 from export.surgery.values import batch_of
 from export.verification.equivalence import Difference, Equivalence, prove_equal
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import sha256_file, write_bytes
 
 __all__ = ["Modification", "main", "modify_onnx"]
+
+_log = logging.getLogger(__name__)
 
 AUTO_OPTIMIZER = "auto-optimizer"
 
@@ -79,10 +82,10 @@ def modify_onnx(
     original = load_model(model)
     made_from = order.made_from(model)
     if is_fresh(output, made_from):
-        log(f"{output} is up to date.")
+        _log.info(f"{output} is up to date.")
         return _recorded(read_record(output)["surgery"])
     subject, changed_by, facts = _operated(original, order, output)
-    log("Comparing both graphs in ONNX Runtime on random samples.")
+    _log.info("Comparing both graphs in ONNX Runtime on random samples.")
     equivalence = prove_equal(original, subject, average_clips=average_clips)
     done = Modification(census(original), census(subject), changed_by, equivalence)
     if equivalence.passed:
@@ -130,7 +133,7 @@ def _operated(
         (original, ()) if order.passes is not None and not order.passes else _by_passes(original, order)
     )
     log_file = output.with_name(f"{output.stem}.{AUTO_OPTIMIZER}.log")
-    log(f"{AUTO_OPTIMIZER} operates on the graph; what it prints goes to {log_file}.")
+    _log.info(f"{AUTO_OPTIMIZER} operates on the graph; what it prints goes to {log_file}.")
     operation = operate(
         subject,
         knowledges=order.knowledges,
@@ -139,7 +142,7 @@ def _operated(
         time_limit=order.time_limit,
     )
     if not operation.applied:
-        log(f"No knowledge fits the graph; {AUTO_OPTIMIZER} left it as it was.")
+        _log.info(f"No knowledge fits the graph; {AUTO_OPTIMIZER} left it as it was.")
     changed_by += tuple(f"{AUTO_OPTIMIZER}:{name}" for name in operation.applied)
     facts = {"applied": operation.applied, "versions": operation.versions}
     return operation.model, changed_by, {"auto_optimizer": facts}
@@ -155,7 +158,7 @@ def _by_passes(original: ir.Model, order: _Order) -> tuple[ir.Model, tuple[str, 
         target=order.target,
     )
     if batch_of(surgery.model) is None:
-        log("The batch is symbolic, which leaves shapes to run time; -bs N fixes it.")
+        _log.info("The batch is symbolic, which leaves shapes to run time; -bs N fixes it.")
     return surgery.model, tuple(step.name for step in surgery.steps if step.modified)
 
 
@@ -246,7 +249,7 @@ def _tell(done: Modification, output: Path) -> int:
     print(f"passes that changed something: {', '.join(done.changed_by) or 'none'}")
     print(done.equivalence.lines())
     if not done.equivalence.passed:
-        log(f"The rewritten graph gives other results; {output} was not written.")
+        _log.info(f"The rewritten graph gives other results; {output} was not written.")
     print("PASSED" if done.equivalence.passed else "FAILED", flush=True)
     return ExitCode.DONE if done.equivalence.passed else ExitCode.CHECK_FAILED
 

@@ -7,6 +7,7 @@ other engines pad the wrong axis. Seen in files of MindSpore 2.7 and 2.10 (`mind
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ import onnx
 import onnx_ir as ir
 
 from export.surgery.model_file import load_model, model_bytes
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import BadDataError, UsageError
 from vidom.files import write_bytes
 
 __all__ = ["RepairedConv", "main", "repair_mindspore_onnx", "repaired_pads"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     repaired = repair_mindspore_onnx(model=options.model, output=options.output)
     for conv in repaired:
-        log(f"{conv.node}: pads {list(conv.before)} -> {list(conv.after)}")
-    log(
+        _log.info(f"{conv.node}: pads {list(conv.before)} -> {list(conv.after)}")
+    _log.info(
         f"{len(repaired)} convolutions repaired."
         if repaired
         else "No pads were wrong; the file is as it was."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from export.atc.precision_option import PRECISION_MODES, PRECISION_MODES_V2
 from export.build_record import is_fresh, write_record
 from export.lint import Subject, lint, read_subject, summary
 from export.lint_onnx import batches
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import CheckFailedError, ExternalToolError, UnavailableError, UsageError
 from vidom.files import sha256_file, write_text
 from vidom.system.cann import find_cann, require_atc
 from vidom.system.npu import common_soc_version, list_cards, normalise_soc_version
 
 __all__ = ["main", "to_om"]
+
+_log = logging.getLogger(__name__)
 
 SCRIPT = "commands.sh"
 LOG = "atc.log"
@@ -66,7 +69,7 @@ def to_om(
     ).with_aipp()
     by_hand = order.command(order.om.parent)
     if order.aipp:
-        log(f"AIPP, by {order.options.insert_op_conf}, is experimental: none of it was run on an NPU.")
+        _log.info(f"AIPP, by {order.options.insert_op_conf}, is experimental: none of it was run on an NPU.")
     warnings = _lint(subject, model)
     script = _write_script(order)
     if dry_run:
@@ -90,8 +93,8 @@ def _lint(subject: Subject, model: Path) -> list[str]:
     """Log what the lint finds and return its warnings; its errors stop."""
     findings = lint(subject)
     for finding in findings:
-        log(f"{finding}")
-    log(f"lint: {summary(findings)}")
+        _log.info(f"{finding}")
+    _log.info(f"lint: {summary(findings)}")
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
         raise CheckFailedError(
@@ -105,7 +108,7 @@ def _write_script(order: Order) -> Path:
     script = order.om.with_name(SCRIPT)
     write_text(script, order.script())
     script.chmod(0o755)
-    log(
+    _log.info(
         f"{script} does the whole chain by hand on a machine with CANN and ais_bench; nothing of it was run here."
     )
     return script
@@ -130,14 +133,14 @@ def _compile(
         "frames_per_sample": order.aipp.frames_per_sample if order.aipp else None,
     }
     if is_fresh(order.om, made_from):
-        log(f"{order.om} is up to date.")
+        _log.info(f"{order.om} is up to date.")
         return order.om
     order.work.mkdir(parents=True, exist_ok=True)
     for leftover in (order.om, *built_models(order.work, order.om.stem)):
         leftover.unlink(missing_ok=True)
     log_file = order.om.with_name(LOG)
-    log(f"In {order.work}:\n{shown(command)}")
-    done = run_atc(command, folder=order.work, log_file=log_file, time_limit=time_limit, tell=log)
+    _log.info(f"In {order.work}:\n{shown(command)}")
+    done = run_atc(command, folder=order.work, log_file=log_file, time_limit=time_limit, tell=_log.info)
     built = judge(done, folder=order.work, name=order.om.stem, log_file=log_file)
     built.replace(order.om)
     write_record(
@@ -151,7 +154,7 @@ def _compile(
         lint_warnings=list(warnings),
         npu_used=_NO_NPU,
     )
-    log(
+    _log.info(
         f"Compiled for {order.soc_version} without an NPU; what it scores and how fast is still to be measured on one."
     )
     return order.om

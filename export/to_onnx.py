@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,13 +15,15 @@ from export.build_record import code_digest, is_fresh, write_record
 from export.deployable import INPUT_DTYPES, Deployable, InputDtype
 from export.tracing import set_batch, traced
 from networks.build import Provenance, load_network
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import UsageError
 from vidom.files import atomic_path
 from vidom.formats.aipp import aipp_of
 from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["OPSETS", "add_model_options", "add_per_view", "build_deployable", "main", "recipe_of", "to_onnx"]
+
+_log = logging.getLogger(__name__)
 
 # ATC reads opset 9 to 13 in every CANN release since 5.0.4; 12 has nothing that 11 and 13 lack here.
 OPSETS = (11, 13)
@@ -60,7 +63,7 @@ def to_onnx(
         "input_dtype": input_dtype,
     }
     if is_fresh(output, made_from):
-        log(f"{output} is up to date.")
+        _log.info(f"{output} is up to date.")
         return output
     with atomic_path(output) as temporary:
         model = traced(deployable, recipe, temporary, opset=opset, input_dtype=input_dtype)
@@ -107,7 +110,7 @@ def _check_aipp(recipe: Recipe, *, dynamic_batch: bool) -> None:
         )
     height, width = recipe.views.sample_shape[-2:]
     aipp_of(recipe.views).config(name=recipe.name, width=width, height=height)
-    log(
+    _log.info(
         "--input_dtype aipp is experimental: it follows the vendor's documents and was never run on an NPU. Only an "
         "NPU takes its uint8 files (pack with --dtype aipp); elsewhere the model takes normalised float32."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +20,15 @@ from export.deployable import Deployable, InputDtype
 from export.surgery import model_bytes, run_passes
 from export.to_onnx import add_model_options, add_per_view, build_deployable, recipe_of
 from export.verification.parity import Parity, Tolerance, compare, render
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import BadDataError, CheckFailedError
 from vidom.files import sha256_file
 from vidom.formats.aipp import read_aipp
 from vidom.formats.recipe import Recipe
 
 __all__ = ["main", "verify"]
+
+_log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array], tuple[Array, Array]]
@@ -129,12 +132,12 @@ def _runners(path: Path, recipe: Recipe) -> Iterator[tuple[int, Run]]:
     own = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value // (_pictures(model, path) or 1)
     sizes = sorted({1, 2, own} - {0})
     if own and _is_operated(path) and _origin(path) is None:
-        log(f"{path.name} is verified at batch {own} alone: what it was made of is not beside it.")
+        _log.info(f"{path.name} is verified at batch {own} alone: what it was made of is not beside it.")
         sizes = [own]
     sample_bytes = 4 * int(np.prod(recipe.input_shape(1)))
     fitting = [size for size in sizes if size == 1 or size * sample_bytes <= LARGEST_BATCH_BYTES]
     if left_out := sorted(set(sizes) - set(fitting)):
-        log(
+        _log.info(
             f"{path.name} is verified at batch {' and '.join(map(str, fitting))}; batch "
             f"{' and '.join(map(str, left_out))} would need too much memory here."
         )

@@ -13,6 +13,7 @@ also the one that packing, inference and scoring give.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from infer.precision_check import PrecisionCheck
 from postprocess.metrics import Metrics
 from postprocess.scored import Scored, accuracy_remarks, accuracy_text
 from preprocess.pack import StoreDtype
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import BadDataError, UsageError
 from vidom.files import human_bytes, parse_bytes, write_json
 from vidom.formats.clip_store import Skipped
@@ -42,6 +43,8 @@ from vidom.formats.recipe import Recipe, load_recipe
 from vidom.parallel.ray_cluster import add_ray_option
 
 __all__ = ["Evaluation", "conclude", "evaluate", "main"]
+
+_log = logging.getLogger(__name__)
 
 _WINDOW_BYTES = 2_000_000_000
 
@@ -103,8 +106,8 @@ def evaluate(
     other = None if compare is None else record_in(compare)
     plan = plan_evaluation(recipe=recipe, data_root=data_root, ann_file=ann_file, limit=limit, seed=seed)
     choice = choose_engine(model, engine)
-    log(f"engine {choice.engine}: {choice.reason}")
-    log(plan.remark)
+    _log.info(f"engine {choice.engine}: {choice.reason}")
+    _log.info(plan.remark)
     if choice.engine == "ascend":
         _refuse({"--threads": threads, "--provider": provider, "--precision": precision}, "ascend")
         known: StoreDtype = "aipp" if recorded_samples(choice.model) else "float32"
@@ -221,8 +224,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if found.comparison:
         print(found.comparison.text)
     for line in (*_lines(found), *accuracy_remarks(found.metrics), *found.remarks):
-        log(line)
-    log(f"metrics written to {found.metrics_path}")
+        _log.info(line)
+    _log.info(f"metrics written to {found.metrics_path}")
 
 
 def _lines(found: Evaluation) -> list[str]:

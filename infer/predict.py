@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from infer.engines.base import LOCAL_ENGINES, PRECISIONS, LocalEngine, Precision
 from infer.one_video import Scores, sample_scores
 from infer.precision_check import compare_rows
 from preprocess.sources.video import VideoFile
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["Prediction", "main", "predict"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def predict(
 
 def _tell_difference(wanted: Scores, found: Scores) -> None:
     flips, changes, largest = compare_rows(wanted[None], found[None])
-    log(
+    _log.info(
         f"bf16 against f32: the first class is {'another' if flips else 'the same'}, the five first are "
         f"{'others' if changes else 'the same'}, largest difference {largest:.2e}."
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from postprocess.metrics import Metrics
 from postprocess.outputs import find_outputs, metrics_path
 from postprocess.scored import accuracy_remarks, accuracy_text, check_labels, write_scored
 from postprocess.view_scores import sample_scores
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import CheckFailedError, UsageError
 from vidom.files import read_lines, write_text
 from vidom.formats.clip_store import ClipStore, read_info
@@ -25,6 +26,8 @@ from vidom.formats.mindspore_310 import Accuracy, accuracy_line
 from vidom.wording import some
 
 __all__ = ["Scores", "main", "score"]
+
+_log = logging.getLogger(__name__)
 
 THRESHOLDS = ("top1", "top5", "mean_class_accuracy")
 
@@ -177,8 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     metrics = scores.metrics
     print(accuracy_text(metrics))
     for remark in (*accuracy_remarks(metrics), *scores.remarks):
-        log(remark)
-    log(f"metrics written to {scores.metrics_path}")
+        _log.info(remark)
+    _log.info(f"metrics written to {scores.metrics_path}")
     if str(options["info_path"]).endswith(".npy"):
         line = accuracy_line(Accuracy(metrics.top1.correct, metrics.top1.n))
         write_text(scores.metrics_path.with_name("acc.log"), line + "\n")

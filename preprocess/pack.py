@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -11,7 +12,7 @@ from typing import Literal, get_args
 from preprocess.datasets.annotations import Annotation
 from preprocess.datasets.sample_list import decoder_name, list_digest, list_samples
 from preprocess.pack_groups import Group, pack_group
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.files import free_bytes, human_bytes
 from vidom.formats.aipp import aipp_of
@@ -24,6 +25,8 @@ from vidom.progress import progress
 from vidom.system.machine import usable_cores
 
 __all__ = ["StoreDtype", "main", "pack", "store_header"]
+
+_log = logging.getLogger(__name__)
 
 StoreDtype = Literal["float32", "uint8", "aipp"]
 OnBad = Literal["fail", "skip"]
@@ -138,7 +141,7 @@ def _announce(
     needed = files * header.file_bytes
     views = f"{header.views_per_sample} views of " if header.views_per_sample > 1 else ""
     shape = views + "x".join(map(str, header.shape))
-    log(
+    _log.info(
         f"{len(annotations)} samples of {shape} {header.dtype}, {human_bytes(header.sample_bytes)} each; "
         f"{files} files to write, {human_bytes(needed)}; {human_bytes(free)} free."
     )
@@ -202,9 +205,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = load_recipe(options.pop("recipe"), options.pop("set"))
     store = pack(recipe=recipe, **options)
     if store.skipped:
-        log(f"{len(store.skipped)} of {len(store.skipped) + len(store.samples)} videos were skipped:")
-        log(_listing(store.skipped))
-    log(f"{len(store.samples)} samples in {len(store.files)} files.")
+        _log.info(f"{len(store.skipped)} of {len(store.skipped) + len(store.samples)} videos were skipped:")
+        _log.info(_listing(store.skipped))
+    _log.info(f"{len(store.samples)} samples in {len(store.files)} files.")
     print(store.folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ from preprocess.datasets.sthv2 import locate_sthv2
 from preprocess.datasets.ucf101 import locate_ucf101, locate_ucf101_66
 from preprocess.sources.decoding import Decoder
 from preprocess.sources.frame_folders import frame_numbers
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import BadDataError, UsageError
 from vidom.parallel.ray_cluster import add_ray_option, open_ray_cluster
 from vidom.system.machine import usable_cores
 
 __all__ = ["DATA_SETS", "DataSetName", "main", "prepare"]
+
+_log = logging.getLogger(__name__)
 
 # A pack writes each byte of a frame as one or two; one and a half on average.
 _WITH_PACKS = 2.5
@@ -141,7 +144,9 @@ def _present(data: DataSet, src: Path, on_bad: OnBad) -> tuple[Split, ...]:
         if not split.entries:
             continue
         if len(missing) == len(split.entries):
-            log(f"{split.title}: none of its {len(missing):,} videos is in {split.video_root}; left out.")
+            _log.info(
+                f"{split.title}: none of its {len(missing):,} videos is in {split.video_root}; left out."
+            )
             continue
         if missing and on_bad == "fail":
             raise BadDataError(

@@ -9,8 +9,16 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from vidom.command import configure_logging
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VIDOM_SHARED", REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def plain_logging() -> None:
+    """Log lines go to stderr as they do in a command."""
+    configure_logging()
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
-"""The manners all commands share: both spellings of options, one-paragraph errors, exit codes."""
+"""Conventions shared by all commands: option spelling, logging, one-paragraph errors, exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import os
 import signal
 import sys
@@ -13,35 +14,41 @@ from typing import NoReturn
 
 from vidom.errors import ExitCode, UserError
 
-__all__ = ["Parser", "log", "run"]
+__all__ = ["Parser", "configure_logging", "run"]
+
+_COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31"}
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults where there are any; `(default: None)` tells nobody anything."""
+    """Shows defaults where there are any; `(default: None)` carries no information."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default in ("", [], False):
+        if action.default is None or action.default in ("", [], (), False, argparse.SUPPRESS):
             return action.help
         return super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that takes `--batch_size` and `--batch-size` alike and never guesses prefixes."""
+    """An argument parser for all commands.
+
+    Takes `--batch_size` and `--batch-size` alike, never guesses prefixes, and sets up logging from
+    `-v/--verbose` and `-q/--quiet`, which do not appear in the namespace.
+    """
 
     def __init__(self, *, description: str, prog: str | None = None) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            allow_abbrev=False,
-            formatter_class=_Help,
-        )
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=_Help)
+        self.add_argument("-v", "--verbose", action="store_true", help="log details too")
+        self.add_argument("-q", "--quiet", action="store_true", help="log warnings and errors only")
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse as argparse does after turning dashes inside long option names into underscores."""
         words = list(sys.argv[1:] if args is None else args)
-        return super().parse_known_args([self._underscored(word) for word in words], namespace)
+        parsed, rest = super().parse_known_args([self._underscored(word) for word in words], namespace)
+        verbose, quiet = parsed.__dict__.pop("verbose"), parsed.__dict__.pop("quiet")
+        configure_logging(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+        return parsed, rest
 
     def _underscored(self, word: str) -> str:
         if not word.startswith("--") or word in self._option_string_actions:
@@ -55,16 +62,42 @@ class Parser(argparse.ArgumentParser):
         self.exit(ExitCode.USAGE, f"{self.prog}: {message}\n")
 
 
-def log(message: str) -> None:
-    """Print `message` on stderr, where progress and remarks go; stdout carries results only."""
-    print(message, file=sys.stderr, flush=True)
+class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to the stderr of the moment, which notebooks and tests replace."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self):  # type: ignore[no-untyped-def]
+        return sys.stderr
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno == logging.INFO:
+            return text
+        return f"{_coloured(record.levelname.lower() + ':', record.levelno)} {text}"
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Send log records from `level` upwards to stderr, as plain lines; stdout carries results only.
+
+    May be called again to change the level. Other libraries are heard from WARNING upwards.
+    """
+    root = logging.getLogger()
+    if not any(isinstance(handler, _StderrHandler) for handler in root.handlers):
+        root.addHandler(_StderrHandler())
+    for package in ("vidom", "networks", "preprocess", "export", "infer", "postprocess", "train"):
+        logging.getLogger(package).setLevel(level)
+    for package in ("benchmarks", "demo", "__main__"):
+        logging.getLogger(package).setLevel(level)
 
 
 def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     """Call `main` with the command line and end the process with the exit code of its outcome.
 
     A UserError becomes one paragraph on stderr; so do a full disk, a file that may not be read or written
-    and an interruption. Anything else is our own fault and keeps its traceback.
+    and an interruption. Anything else is a fault of vidom and keeps its traceback.
     """
     # A scheduler's SIGTERM unwinds like Ctrl-C, so that temporary files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -72,18 +105,18 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
         code = main(None) or ExitCode.DONE
         sys.stdout.flush()
     except UserError as error:
-        code = _tell(str(error), error.exit_code)
+        code = _report(str(error), error.exit_code)
     except KeyboardInterrupt:
-        code = _tell("Interrupted; what was finished is kept.", ExitCode.INTERRUPTED)
+        code = _report("Interrupted; what was finished is kept.", ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`); nobody is left to be told.
+        # The reader of our output went away (`| head`); nobody is left to read it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.DONE
     except OSError as error:
-        told = _os_error(error)
-        if told is None:
+        reported = _os_error(error)
+        if reported is None:
             raise
-        code = _tell(*told)
+        code = _report(*reported)
     sys.exit(int(code))
 
 
@@ -92,7 +125,7 @@ def _os_error(error: OSError) -> tuple[str, ExitCode] | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"The disk is full: {where} could not be written. Free some space, or point the output at a "
-            "larger disk, and run the same command again; it continues where it stopped.",
+            "larger disk, and run the same command again; it resumes where it stopped.",
             ExitCode.UNAVAILABLE,
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -102,13 +135,21 @@ def _os_error(error: OSError) -> tuple[str, ExitCode] | None:
     return None
 
 
-def _tell(message: str, code: ExitCode) -> ExitCode:
+def _report(message: str, code: ExitCode) -> ExitCode:
     # Tables inside a message keep their lines; prose is wrapped to the width people read.
-    lines = (
+    first, *rest = (
         line
         if line.startswith("  ")
         else textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
         for line in f"error: {message}".split("\n")
     )
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    first = _coloured("error:", logging.ERROR) + first.removeprefix("error:")
+    print("\n".join((first, *rest)), file=sys.stderr, flush=True)
     return code
+
+
+def _coloured(text: str, level: int) -> str:
+    """Return `text` in the colour of its level on a terminal, unless NO_COLOR (no-color.org) is set."""
+    if os.environ.get("NO_COLOR") or not sys.stderr.isatty():
+        return text
+    return f"\x1b[{_COLOURS[level]}m{text}\x1b[0m"

@@ -5,6 +5,7 @@ For each batch size: export, surgery, for an NPU ATC, inference over the clip st
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from export.to_onnx import add_model_options, recipe_of
 from infer.engines.base import PRECISIONS, LocalEngine, Precision
 from infer.engines.choice import lacking_for_npu
 from infer.options import ENGINES, EngineName
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import UsageError
 from vidom.files import write_json, write_text
 from vidom.formats.clip_store import ClipStore
@@ -27,6 +28,8 @@ from vidom.formats.recipe import Recipe
 from vidom.system.cann import find_atc
 
 __all__ = ["BatchTable", "batch_table", "main"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def batch_table(
     )
     rows = []
     for number, batch_size in enumerate(batches, 1):
-        log(f"[{number}/{len(batches)}] batch {batch_size}, engine {order.engine}")
+        _log.info(f"[{number}/{len(batches)}] batch {batch_size}, engine {order.engine}")
         rows.append(measured_row(order, batch_size))
     text = markdown(order, rows)
     write_text(output_dir / "batch_table.md", text)
@@ -94,7 +97,9 @@ def _engine(asked: EngineName) -> LocalEngine | Literal["ascend"]:
     if asked != "auto":
         return asked
     lacking = lacking_for_npu() or ("" if find_atc() else "atc is not on PATH")
-    log(f"engine {'onnxruntime' if lacking else 'ascend'}: {lacking or 'NPU, ais_bench and atc are here'}")
+    _log.info(
+        f"engine {'onnxruntime' if lacking else 'ascend'}: {lacking or 'NPU, ais_bench and atc are here'}"
+    )
     return "onnxruntime" if lacking else "ascend"
 
 
@@ -132,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         loop=options.loop,
     )
     print(table.text, end="")
-    log(f"table, numbers and picture are {table.output_dir / 'batch_table'}.md, .json and .png")
+    _log.info(f"table, numbers and picture are {table.output_dir / 'batch_table'}.md, .json and .png")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,6 @@ from infer.engines.base import LocalEngine, Precision
 from infer.inference import infer
 from postprocess.metrics import Proportion
 from postprocess.score import score
-from vidom.command import log
 from vidom.errors import BadDataError, CheckFailedError
 from vidom.files import read_json, sha256_file, write_json
 from vidom.formats.recipe import Recipe
@@ -30,6 +30,8 @@ from vidom.system.machine import look_at_machine
 from vidom.system.requirements import installed_version
 
 __all__ = ["Order", "Row", "measured_row"]
+
+_log = logging.getLogger(__name__)
 
 ROWS = "rows.json"
 
@@ -96,7 +98,7 @@ def measured_row(order: Order, batch_size: int) -> Row:
     key = _key(order, naive)
     rows = _read_rows(order.output_dir)
     if key in rows:
-        log(f"batch {batch_size}: measured before, taken from {order.output_dir / ROWS}")
+        _log.info(f"batch {batch_size}: measured before, taken from {order.output_dir / ROWS}")
         return rows[key]
     row = _measure(order, batch_size, _built(order, naive, batch_size))
     write_json(order.output_dir / ROWS, {name: asdict(one) for name, one in {**rows, key: row}.items()})
@@ -197,7 +199,7 @@ def _infer(order: Order, model: Path, **options: Any) -> InferenceResult:
         provider=order.provider,
         precision=order.precision,
         device=order.device,
-        say=log,
+        say=_log.info,
         **options,
     )
 

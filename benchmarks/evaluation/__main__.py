@@ -6,6 +6,7 @@ seeded weights, of which the engine is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +19,15 @@ from benchmarks.measuring.memory import peak_rss
 from benchmarks.measuring.report import Bar, Report, Table, check_plotting, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.packing.variants import frame_folders
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import read_json
 from vidom.formats.recipe import load_recipe
 from vidom.system.machine import usable_cores
 
 __all__ = ["evaluation", "main"]
+
+_log = logging.getLogger(__name__)
 
 HEAVY = "tsm_sthv2"
 WANTED = 1.10
@@ -73,12 +76,12 @@ def evaluation(
     check_plotting()
     with TemporaryDirectory() as name:
         folder = Path(name)
-        log("data and models …")
+        _log.info("data and models …")
         demo = demo_case(folder)
         heavy = _heavy(demo, frames, folder)
-        log("sides …")
+        _log.info("sides …")
         measured = _measured(demo, heavy, folder, rounds=rounds, samples=samples, heavy_samples=heavy_samples)
-        log("growth …")
+        _log.info("growth …")
         growth = _growth(demo, folder, largest)
     report = _report(measured, growth)
     write_report(report, output_dir, plot=partial(_plot, measured=measured, growth=growth))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,13 @@ from benchmarks.inference.tables import report_of
 from benchmarks.inference.variants import subject_of
 from benchmarks.measuring.report import Report, check_plotting, write_report
 from benchmarks.measuring.settings import under_fair_settings
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 
 __all__ = ["inference", "main"]
+
+_log = logging.getLogger(__name__)
 
 RECIPES = ("tsm_sthv2", "tsm_k400", "i3d_k400", "pptsm_k400_uniform", "stnet_k400")
 BATCHES = {"tsm_sthv2": (1, 4)}
@@ -57,7 +60,7 @@ def inference(
     cases = []
     for name in recipes:
         for batch in batches or BATCHES.get(name, (1,)):
-            log(f"{name}, batch {batch}: building its graphs …")
+            _log.info(f"{name}, batch {batch}: building its graphs …")
             subject = subject_of(name, batch, output_dir / "models")
             cases.append(measured(subject, rounds=rounds, samples=samples))
     small = growth_recipe or load_recipe(*_GROWTH_RECIPE)

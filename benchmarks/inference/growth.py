@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from benchmarks.inference.variants import CHECKPOINT, built, openvino_precisions
 from benchmarks.measuring.memory import peak_rss_of
 from benchmarks.measuring.report import Table
 from infer.engines.base import Precision
-from vidom.command import log
 from vidom.formats.recipe import Recipe
 
 __all__ = ["Growth", "Point", "measured_growth"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def measured_growth(recipe: Recipe, batches: Sequence[int], folder: Path) -> Gro
             *(_Way(f"OpenVINO {one}, modified", "openvino", modified, one) for one in openvino_precisions()),
         ]
         for way in ways:
-            log(f"growth: {way.name}, batch {batch}")
+            _log.info(f"growth: {way.name}, batch {batch}")
             points.append(_point(way, recipe.input_shape(batch)))
     return Growth(recipe, tuple(points))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from export.surgery.model_file import load_model
 from export.surgery.operator_counts import census
 from export.tracing import INPUT_NAME
 from infer.precision_check import compare_rows
-from vidom.command import log
 from vidom.system.machine import usable_cores
 
 __all__ = ["Measured", "Row", "centred_logits", "measured"]
+
+_log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 
@@ -69,7 +71,7 @@ def measured(subject: Subject, *, rounds: int, samples: int) -> Measured:
     """
     ways = ways_of(subject)
     answers = {way: _answers(way, subject, samples) for way in ways}
-    log(f"{subject.name}: {len(ways)} ways in turn, {rounds} rounds …")
+    _log.info(f"{subject.name}: {len(ways)} ways in turn, {rounds} rounds …")
     batch = subject.sample(0)
     seconds = rotate_opened({way.name: _opener(way, subject, batch) for way in ways}, rounds=rounds)
     truth = centred_logits(answers[ways[0]][: subject.batch], softmax=subject.recipe.head.softmax)

@@ -5,6 +5,7 @@ Writing is left out: it depends on the disk, and is the same for all.
 
 from __future__ import annotations
 
+import logging
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -25,13 +26,15 @@ from preprocess.sources.frames import RawFrames
 from preprocess.tensors.pipelines import resized_frames
 from preprocess.tensors.pixels import Dtype
 from preprocess.tensors.samples import make_sample
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import CheckFailedError, ExitCode, UsageError
 from vidom.formats.recipe import load_recipe
 from vidom.formats.views import ViewPlan
 from vidom.parallel.workers import block_size, each_finished
 
 __all__ = ["made_in_turn", "main", "packing"]
+
+_log = logging.getLogger(__name__)
 
 
 def packing(
@@ -55,14 +58,14 @@ def packing(
     recipe = load_recipe(RECIPE)
     sources = frame_folders(frames, recipe.dataset.frame_template)
     _check_equal(sources, recipe.views)
-    log(f"{rounds} rounds …")
+    _log.info(f"{rounds} rounds …")
     plans = [_whole(source, recipe.views) for source in sources]
     seconds = rotate(ways(sources, recipe.views, plans), rounds=rounds)
     each = {name: found / len(sources) for name, found in seconds.items()}
     checksums = _checksums(sources[0], recipe.views, rounds)
-    log("workers …")
+    _log.info("workers …")
     rates = _rates(sources, recipe.views, parallel_samples, turns=min(rounds, 2))
-    log("growth …")
+    _log.info("growth …")
     growth = _growth(frames, samples)
     report = report_packing(each, checksums, rates, growth, sources)
     write_report(report, output_dir, plot=partial(plot_packing, each=each, growth=growth))

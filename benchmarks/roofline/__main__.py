@@ -6,6 +6,7 @@ arithmetic at the machine's peak, or its bytes at the memory's bandwidth, whiche
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,12 +23,14 @@ from benchmarks.roofline.plot import plot_roofline
 from benchmarks.roofline.tables import MeasuredRun, roofline_report
 from export.surgery.model_file import load_model
 from infer.engines.onnxruntime import OnnxRuntimeEngine
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.system.machine import look_at_machine, usable_cores
 
 __all__ = ["main", "roofline"]
+
+_log = logging.getLogger(__name__)
 
 
 def roofline(
@@ -43,14 +46,14 @@ def roofline(
         raise UsageError("--batch_size must be at least 1, and --array_gb more than nothing.")
     check_plotting()
     recipe = recipe.one_view() if recipe.network.arch == "i3d" else recipe
-    log(f"exporting {recipe.name} …")
+    _log.info(f"exporting {recipe.name} …")
     exported, model = built(recipe, batch_size, output_dir / "graphs" / f"{recipe.name}_bs{batch_size}")
     threads, sample = usable_cores(), sample_of(model)
     memory = look_at_machine(output_dir).memory_bytes
     ran = kernels(threads=threads, array_bytes=array_bytes, memory_bytes=memory)
     engine = OnnxRuntimeEngine(model, threads=threads)
     graph = partial(engine.execute, engine.upload(list(sample.values())))
-    log(f"{rounds} rounds …")
+    _log.info(f"{rounds} rounds …")
     seconds = rotate({model.name: graph, **{kernel.name: kernel.work for kernel in ran}}, rounds=rounds)
     measured = MeasuredRun(
         recipe=recipe,

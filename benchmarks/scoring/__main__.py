@@ -6,6 +6,7 @@ environment, Python 3.7 and numpy 1.21, whose `np.loadtxt` was not yet written i
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -25,12 +26,14 @@ from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.scoring import modelzoo_scorer
 from benchmarks.scoring.result_files import DrawnResults, draw_results
 from postprocess.score import score
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import CheckFailedError, ExitCode, ExternalToolError, UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS
 from vidom.formats.output_groups import read_outputs
 
 __all__ = ["main", "scoring"]
+
+_log = logging.getLogger(__name__)
 
 LOADTXT, BARE = "np.loadtxt on each file", "files read, nothing parsed"
 WANTED = 20.0
@@ -66,14 +69,14 @@ def scoring(
     check_plotting()
     output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output_dir) as folder, _old_scorer(modelzoo_python) as old:
-        log(f"drawing {samples} results in three formats …")
+        _log.info(f"drawing {samples} results in three formats …")
         drawn = draw_results(Path(folder), samples=samples, classes=classes)
         _check_equal(drawn)
-        log(f"{rounds} rounds …")
+        _log.info(f"{rounds} rounds …")
         reading = rotate(_reading_ways(drawn, old), rounds=rounds)
         sizes = sorted({*(size for size in (10, 100, 1000, 10_000) if size < samples), samples})
         times = {size: rotate(_scoring_ways(drawn, size, old), rounds=rounds) for size in sizes}
-        log("memory …")
+        _log.info("memory …")
         memory = {size: _peaks(drawn, size) for size in sizes}
     report = _report(drawn, reading, times, memory, rounds)
     write_report(report, output_dir, plot=partial(_plot, times=times, memory=memory))

@@ -6,6 +6,7 @@ machine that others use too.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from export.surgery.model_file import load_model
 from export.surgery.operator_counts import census
 from export.to_onnx import OPSETS, to_onnx
 from export.verify import verify
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import CheckFailedError
 from vidom.formats.recipe import load_recipe
 
 __all__ = ["main", "surgery"]
+
+_log = logging.getLogger(__name__)
 
 RECIPES = ("tsm_k400", "i3d_k400", "pptsm_k400_uniform", "stnet_k400")
 CHECKPOINT = "seeded:0"
@@ -58,7 +61,7 @@ def surgery(*, recipes: Sequence[str], output_dir: Path, rounds: int = 5, thread
 
 
 def _row(name: str, opset: int, folder: Path, rounds: int, threads: int) -> tuple[Cell, ...]:
-    log(f"{name}, opset {opset}")
+    _log.info(f"{name}, opset {opset}")
     recipe = load_recipe(name)
     recipe = recipe.one_view() if recipe.views.clips > 1 else recipe
     exported, modified = (folder / f"{name}_{opset}{suffix}.onnx" for suffix in ("", "_new"))

@@ -6,6 +6,7 @@ A small TSM is enough to compare: `python export/to_onnx.py --recipe tsm_sthv2 -
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from export.build_record import read_record
 from export.modify_onnx import modify_onnx
 from export.surgery.model_file import load_model
 from export.surgery.operator_counts import census
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 
 __all__ = ["main", "surgeons"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ def surgeons(*, model: Path, output_dir: Path, rounds: int = 20, threads: int = 
     operators = census(load_model(model))
     files, operated = [model, model], [Graph(name, operators) for name in ("as exported", CONTROL)]
     for surgery in SURGERIES:
-        log(f"{surgery.name} …")
+        _log.info(f"{surgery.name} …")
         graph, path = _operated(surgery, model, output_dir)
         files.append(path)
         operated.append(graph)
     runnable = [path if graph.passed else None for path, graph in zip(files, operated, strict=True)]
-    log(f"{rounds} rounds with and {rounds} without ONNX Runtime's own optimisation …")
+    _log.info(f"{rounds} rounds with and {rounds} without ONNX Runtime's own optimisation …")
     times = measured_times(runnable, sample_of(model), rounds=rounds, threads=threads)
     report = surgeons_report(model, operated, times, rounds=rounds, threads=threads)
     write_report(report, output_dir)

@@ -6,6 +6,7 @@ ONNX Runtime. What a pass is worth on an NPU this does not tell.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from export.surgery.model_file import load_model
 from export.surgery.operator_counts import census
 from export.surgery.pass_types import TARGETS
 from export.verification.equivalence import prove_equal
-from vidom.command import Parser, log, run
+from vidom.command import Parser, run
 from vidom.errors import ExitCode
 from vidom.files import write_bytes
 from vidom.formats.recipe import load_recipe
 
 __all__ = ["main", "passes"]
+
+_log = logging.getLogger(__name__)
 
 RECIPES = ("tsm_k400", "i3d_k400", "pptsm_k400_uniform", "stnet_k400")
 _COLUMNS = ("after the pass", "operators", "Slice", "Pad", "max logit difference, of the largest", "time")
@@ -61,7 +64,7 @@ def passes(*, recipes: Sequence[str], output_dir: Path, rounds: int = 5, threads
 def _rows(
     name: str, target: Target, folder: Path, rounds: int, threads: int
 ) -> tuple[list[tuple[Cell, ...]], float]:
-    log(f"{name}, for {target} …")
+    _log.info(f"{name}, for {target} …")
     recipe = load_recipe(name)
     recipe = recipe.one_view() if recipe.views.clips > 1 else recipe
     original = folder / f"{name}.onnx"

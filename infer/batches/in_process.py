@@ -6,6 +6,7 @@ ends with the same outputs. One batch at a time is in memory.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +29,13 @@ from infer.batches.running import Execution, output_names, run_batches, warm_up
 from infer.engines.base import Engine, LocalEngine, open_engine
 from infer.options import Options
 from infer.precision_check import PrecisionCheck, check_precision
-from vidom.command import log
 from vidom.errors import UsageError
 from vidom.files import sha256_file
 from vidom.formats.engine_outputs import OutputFormat, ResultFile, output_stem, write_summary
 
 __all__ = ["run_in_process"]
+
+_log = logging.getLogger(__name__)
 
 
 def run_in_process(
@@ -49,7 +51,7 @@ def run_in_process(
     say(f"[INFO] load model {options.model} success")
     say(f"[INFO] try get model batchsize:{engine.inputs[0].rows}")
     if options.debug:
-        log(session_text(engine))
+        _log.info(session_text(engine))
     plan, read = _plan(engine, options.input, options.pure_data_type)
     how = Execution(outfmt=options.outfmt, loop=options.loop, axis=options.output_batchsize_axis)
     made_with = _made_with(engine)
@@ -101,7 +103,7 @@ def _check_devices(options: Options) -> None:
             "process; several are for --engine ascend."
         )
     if options.devices != (0,):
-        log(f"--device {options.devices[0]} makes no difference: it numbers NPUs, and none is used.")
+        _log.info(f"--device {options.devices[0]} makes no difference: it numbers NPUs, and none is used.")
     if options.time_limit is not None:
         raise UsageError(
             "--time_limit stops ais_bench, for --engine ascend. A run in this process may be stopped at any time and, "
@@ -110,7 +112,7 @@ def _check_devices(options: Options) -> None:
 
 
 def _checked(engine: Engine, options: Options, plan: BatchPlan, read: ReadBatch) -> PrecisionCheck:
-    log("Computing samples in f32 too, to tell what bf16 changes.")
+    _log.info("Computing samples in f32 too, to tell what bf16 changes.")
     reference = open_engine(
         engine.path,
         engine="openvino",

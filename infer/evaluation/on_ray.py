@@ -6,6 +6,7 @@ of run continues the other's. They are the same bytes wherever the nodes' proces
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,6 @@ from infer.evaluation.plan import Computed, OnBad, Plan, Ran, unreadable
 from infer.evaluation.ray_stages import BatchEngine, EngineOptions, Identity, decode_batch, identify
 from infer.evaluation.sample_maker import SampleMaker, check_fit, sample_dtype
 from infer.evaluation.score_record import RowRecord
-from vidom.command import log
 from vidom.errors import UnavailableError
 from vidom.parallel.ray_cluster import LOCAL, RayNode, open_ray_cluster
 from vidom.parallel.ray_workers import answer_of, blocks_of, results_of
@@ -25,6 +25,8 @@ from vidom.progress import progress
 from vidom.system.machine import usable_cores
 
 __all__ = ["Shares", "collect", "run_on_ray", "shares_of"]
+
+_log = logging.getLogger(__name__)
 
 _MOST_THREADS = 4
 _CORES_PER_DECODER = 8
@@ -68,7 +70,7 @@ def run_on_ray(
         cores = workers + max(1, usable_cores() // threads) * threads
     with open_ray_cluster(address, cores=cores, shared=output_dir, needs=(plan.data_root,)) as cluster:
         shares = shares_of(cluster.nodes, on_gpus=_on_gpu(options), threads=threads, workers=workers)
-        log(
+        _log.info(
             f"{shares.decoders} decoding processes, {shares.engines} engines of {shares.threads} threads"
             + (" and a GPU each." if shares.gpus else ".")
         )

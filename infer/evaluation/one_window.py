@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,6 @@ from postprocess.matching import match_by_store
 from postprocess.outputs import find_outputs
 from preprocess.pack import StoreDtype
 from preprocess.pack_groups import Group, pack_group
-from vidom.command import log
 from vidom.errors import UnavailableError, UsageError
 from vidom.files import free_bytes, human_bytes
 from vidom.formats.clip_store import ClipStore, StoreHeader
@@ -28,6 +28,8 @@ from vidom.system.ais_bench_probe import probe_ais_bench
 from vidom.system.cann import find_cann
 
 __all__ = ["WindowedModel", "check_room", "run_window", "window_engine", "window_samples"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _infer(model: WindowedModel, folder: Path, classes: int) -> tuple[list[Row],
         batchsize=model.batch_size,
         engine="ascend",
         device=model.device,
-        say=log,
+        say=_log.info,
     )
     store = ClipStore.open(folder / "store")
     outputs = find_outputs(folder / "out_summary.json")

@@ -6,6 +6,7 @@ NPUs are Ray's resource `NPU`, which Ray counts by itself where it finds some; e
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,14 @@ from infer.evaluation.ray_stages import do_window
 from infer.evaluation.score_record import RowRecord
 from infer.evaluation.windowed import windows_to_do
 from preprocess.pack import store_header
-from vidom.command import log
 from vidom.errors import UnavailableError
 from vidom.parallel.ray_cluster import RayNode, open_ray_cluster
 from vidom.parallel.ray_workers import answer_of, blocks_of, results_of
 from vidom.system.machine import usable_cores
 
 __all__ = ["run_windows_on_ray"]
+
+_log = logging.getLogger(__name__)
 
 _ONE_NPU = {"NPU": 1}
 
@@ -55,7 +57,7 @@ def run_windows_on_ray(
         engine = answer_of(window_engine, model, cluster=cluster, num_cpus=workers, resources=_ONE_NPU)
         record = RowRecord(output_dir, plan.header(model.path, **engine))
         todo = windows_to_do(plan, samples, record.done)
-        log(f"{len(todo)} windows of up to {samples} samples on {npus} NPUs.")
+        _log.info(f"{len(todo)} windows of up to {samples} samples on {npus} NPUs.")
         common = {
             "plan": replace(plan, jobs=()),
             "model": model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from infer.evaluation.score_record import read_rows
 from infer.evaluation.stream import FilledBatch
 from infer.evaluation.streamed import batch_rows
 from infer.precision_check import DEFAULT_SAMPLES, PrecisionCheck, compare_rows
-from vidom.command import log
 
 __all__ = ["recheck"]
+
+_log = logging.getLogger(__name__)
 
 
 def recheck(plan: Plan, options: EngineOptions, record: Path) -> PrecisionCheck | None:
@@ -31,7 +33,7 @@ def recheck(plan: Plan, options: EngineOptions, record: Path) -> PrecisionCheck 
     rows = {row.index: row.scores for row in read_rows(record)}
     jobs = [job for job in plan.jobs if job.index in rows]
     count = min(DEFAULT_SAMPLES, len(jobs))
-    log(f"Computing {count} of {len(jobs)} samples in f32 too.")
+    _log.info(f"Computing {count} of {len(jobs)} samples in f32 too.")
     engine = replace(options, precision="f32").open()
     (spec,) = engine.inputs
     maker = SampleMaker(plan.recipe, plan.data_root, sample_dtype(spec))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +16,12 @@ from infer.evaluation.plan import OnBad, Plan, Ran, unreadable
 from infer.evaluation.sample_maker import SampleMaker, check_fit, sample_dtype
 from infer.evaluation.score_record import Row, RowRecord
 from infer.evaluation.stream import FilledBatch, TensorStream
-from vidom.command import log
 from vidom.files import human_bytes
 from vidom.progress import progress
 
 __all__ = ["batch_rows", "engine_header", "run_streamed"]
+
+_log = logging.getLogger(__name__)
 
 
 def run_streamed(plan: Plan, engine: Engine, output_dir: Path, *, workers: int, on_bad: OnBad) -> Ran:
@@ -43,7 +45,7 @@ def run_streamed(plan: Plan, engine: Engine, output_dir: Path, *, workers: int, 
         TensorStream(maker, spec.by_sample, workers=workers) as stream,
         closing(record),
     ):
-        log(f"{workers} decoding processes fill {human_bytes(stream.buffer_bytes)} of buffers.")
+        _log.info(f"{workers} decoding processes fill {human_bytes(stream.buffer_bytes)} of buffers.")
         for batch in stream.batches(todo):
             bad = _faults(batch)
             if bad and on_bad == "fail":

@@ -9,6 +9,7 @@ that has none. On disk is never more than one window and its outputs.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Container, Iterator
@@ -21,12 +22,13 @@ from infer.evaluation.one_window import WindowedModel, check_room, run_window, w
 from infer.evaluation.plan import OnBad, Plan, Ran
 from infer.evaluation.score_record import RowRecord
 from preprocess.pack import store_header
-from vidom.command import log
 from vidom.errors import ExternalToolError
 from vidom.files import human_bytes
 from vidom.progress import progress
 
 __all__ = ["run_windowed", "windows_to_do"]
+
+_log = logging.getLogger(__name__)
 
 _WINDOW = "window.part"
 
@@ -49,7 +51,7 @@ def run_windowed(
     todo = windows_to_do(plan, samples, record.done)
     if todo:
         check_room(output_dir, samples=max(map(len, todo)), header=header)
-        log(
+        _log.info(
             f"{len(todo)} windows of up to {samples} samples, {human_bytes(samples * header.sample_bytes)} each."
         )
     began, engine_seconds, peak = time.perf_counter(), 0.0, 0

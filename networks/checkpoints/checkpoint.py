@@ -7,6 +7,7 @@ keeps meta and state_dict and carries the first 8 digits of its SHA-256 in its n
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from networks.checkpoints.torch_file import TorchFile, read_torch_file
-from vidom.command import log
 from vidom.errors import BadDataError
 from vidom.files import atomic_path, sha256_file
 
@@ -32,6 +32,8 @@ __all__ = [
     "save_mmaction2",
     "shapes_of",
 ]
+
+_log = logging.getLogger(__name__)
 
 PlainValue = str | int | float | bool | None
 Shape = tuple[int, ...]
@@ -77,7 +79,7 @@ def read_mmaction2(path: Path | str) -> Checkpoint:
     sha256 = sha256_file(path)
     suffix = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
     if suffix and suffix[1] != sha256[:8]:
-        log(
+        _log.info(
             f"warning: the name of {path} says that its SHA-256 begins with {suffix[1]}, but it begins with "
             f"{sha256[:8]}: the file was changed after its publication or not downloaded whole."
         )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from preprocess.datasets.tar_stream import TarMember, tar_members
-from vidom.command import log
 from vidom.errors import BadDataError, UnavailableError
 from vidom.files import atomic_path, free_bytes, human_bytes, read_json, write_json
 from vidom.progress import progress
 
 __all__ = ["archive_parts", "unpack_videos"]
+
+_log = logging.getLogger(__name__)
 
 _MAX_VIDEO = 1 << 28
 _RECORD = "unpacked.json"
@@ -55,7 +57,9 @@ def unpack_videos(parts: Sequence[Path], folder: Path, *, wanted: set[str], suff
                 _write(member, folder / name.name)
             if not waiting:
                 break
-    log(f"{len(wanted) - len(waiting)} of {len(wanted)} videos are in the archive; they lie in {folder}.")
+    _log.info(
+        f"{len(wanted) - len(waiting)} of {len(wanted)} videos are in the archive; they lie in {folder}."
+    )
     write_json(folder / _RECORD, record)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -11,7 +12,6 @@ from typing import Any, Literal
 
 from preprocess.datasets.frame_extraction import Extracted, ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.sources.frame_folders import frame_numbers
-from vidom.command import log
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.files import append_line, free_bytes, human_bytes, read_json_lines, write_text
 from vidom.parallel.ray_cluster import RayCluster
@@ -19,6 +19,8 @@ from vidom.parallel.workers import each_finished
 from vidom.progress import progress
 
 __all__ = ["OnBad", "extract_all"]
+
+_log = logging.getLogger(__name__)
 
 OnBad = Literal["fail", "skip"]
 
@@ -49,7 +51,7 @@ def extract_all(
     header = settings.record()
     known = _finished(out / _JOURNAL, header, jobs)
     rest = [job for job in jobs if job.id not in known]
-    log(f"{len(jobs)} videos, {len(rest)} of them to be extracted with {header['decoder_version']}.")
+    _log.info(f"{len(jobs)} videos, {len(rest)} of them to be extracted with {header['decoder_version']}.")
     write_text(out / _JOURNAL, _lines([header, *map(asdict, known.values())]))
     with (
         (out / _JOURNAL).open("a", encoding="utf-8") as journal,
@@ -99,7 +101,7 @@ def _check_room(
         return
     needed = room_factor * to_come * sum(_folder_bytes(job.folder) for job in made) / measured
     free = free_bytes(out)
-    log(
+    _log.info(
         f"About {human_bytes(needed)} of frames to come, judging by {len(made)} videos; {human_bytes(free)} free."
     )
     if needed > free:

@@ -6,6 +6,7 @@ counts) is a property here and is never typed a second time.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import hashlib
 import json
@@ -21,6 +22,7 @@ from vidom.files import read_lines
 from vidom.formats.network_sections import NetworkSection
 from vidom.formats.recipe_faults import explain
 from vidom.formats.views import ViewPlan
+from vidom.options import group
 
 __all__ = [
     "AverageClips",
@@ -32,6 +34,7 @@ __all__ = [
     "load_recipe",
     "recipe_folder",
     "recipe_names",
+    "recipe_option",
 ]
 
 AverageClips = Literal["prob", "score"]
@@ -166,6 +169,27 @@ class Recipe(_Section):
     def digest(self) -> str:
         """A SHA-256 over all settings, the same for the same settings wherever they were written."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+class _RecipeGroup:
+    def add(self, parser: argparse.ArgumentParser) -> None:
+        known = "name in om_models/, or path of a .yaml file"
+        parser.add_argument("--recipe", required=True, default=argparse.SUPPRESS, help=known)
+        parser.add_argument(
+            "--set",
+            action="append",
+            default=argparse.SUPPRESS,
+            metavar="KEY=VALUE",
+            help="override a recipe entry, such as head.average_clips=prob; may be repeated",
+        )
+
+    def build(self, given: dict[str, Any]) -> Recipe:
+        return load_recipe(given.pop("recipe"), given.pop("set", ()))
+
+
+def recipe_option() -> Any:
+    """Return a dataclass field of type Recipe that is read from `--recipe` and any number of `--set`."""
+    return group(_RecipeGroup())
 
 
 def recipe_folder() -> Path:

@@ -6,6 +6,7 @@ Its summary `{dirname}_summary.json` stays byte for byte as it wrote it, and wha
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -23,7 +24,6 @@ from infer.engines.ascend.merged_outputs import left_behind, merge_parts, read_p
 from infer.engines.ascend.om_input import OmPlan, plan_om_batches, recorded_samples
 from infer.engines.ascend.parts import Part, part_command, parts_of
 from infer.options import Options
-from vidom.command import log
 from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError, UserError
 from vidom.files import write_json, write_text
 from vidom.system.ais_bench_probe import AisBench, probe_ais_bench
@@ -32,6 +32,8 @@ from vidom.system.external_run import Ended, Job, Stream, run_streamed
 from vidom.system.npu import common_soc_version, list_cards
 
 __all__ = ["run_ascend"]
+
+_log = logging.getLogger(__name__)
 
 
 def run_ascend(options: Options, *, say: Callable[[str], None]) -> InferenceResult:
@@ -95,7 +97,9 @@ def _told_samples(options: Options, plan: OmPlan | None) -> Options:
             "how many samples the model takes at once. Give --batchsize N."
         )
     if pictures:
-        log("The model's input is made by AIPP, which is experimental here: it was never run on an NPU.")
+        _log.info(
+            "The model's input is made by AIPP, which is experimental here: it was never run on an NPU."
+        )
     return replace(options, batchsize=samples)
 
 
@@ -108,7 +112,7 @@ def _prepared(options: Options, plan: OmPlan | None) -> tuple[Options, RunFolder
     places = RunFolder.of(options.output, dirname)
     places.refuse_foreign()
     if remark := check_output_folder(options.output, dirname):
-        log(remark)
+        _log.info(remark)
     check_room(
         options.output,
         files=len(plan.batches.entries) if plan else 1,
@@ -143,7 +147,7 @@ def _run(
             sys.stderr.flush()
 
     for command in commands:
-        log(shlex.join(command))
+        _log.info(shlex.join(command))
     jobs = [Job(command, part.log) for command, part in zip(commands, parts, strict=True)]
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return run_streamed(jobs, tell=tell, time_limit=time_limit, environ=environ)
