@@ -15,8 +15,8 @@ from torch.nn import functional
 from demo.examples import Examples, draw_examples
 from demo.motion import GENERATOR_VERSION
 from demo.symmetries import scatter
-from networks.build import build_network
 from networks.checkpoints.checkpoint import PlainValue, save_mmaction2
+from networks.loading import build_network
 from vidom.command import Parser, run
 from vidom.errors import UsageError
 from vidom.formats.recipe import Recipe, load_recipe

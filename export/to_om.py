@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.atc.build_order import Order, graph_inputs
 from export.atc.cann_versions import parse_cann
 from export.atc.command_line import INPUT_FORMATS, AtcOptions, shown
+from export.atc.compile_job import Order, graph_inputs
 from export.atc.compiler import built_models, judge, run_atc
 from export.atc.precision_option import PRECISION_MODES, PRECISION_MODES_V2
 from export.build_record import is_fresh, write_record

@@ -14,7 +14,7 @@ import onnx
 from export.build_record import code_digest, is_fresh, write_record
 from export.deployable import INPUT_DTYPES, Deployable, InputDtype
 from export.tracing import set_batch, traced
-from networks.build import Provenance, load_network
+from networks.loading import Provenance, load_network
 from vidom.command import Parser, run
 from vidom.errors import UsageError
 from vidom.files import atomic_path

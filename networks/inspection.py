@@ -10,7 +10,7 @@ from typing import Any
 
 from networks.checkpoints.any_file import read_any
 from networks.checkpoints.checkpoint import Difference, PlainValue, Shape, shapes_of
-from networks.recognise import Fit, Recognised, count_elements, fit, prefixes, recognise
+from networks.detect import Fit, Recognised, count_elements, fit, prefixes, recognise
 from vidom.files import human_bytes
 from vidom.formats.recipe import Recipe
 

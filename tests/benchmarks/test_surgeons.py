@@ -11,11 +11,11 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import pytest
-from surgeon_venv import surgeon_python
+from auto_optimizer_venv import surgeon_python
 
 # Graphs and the stand-in for auto-optimizer belong to the tests of the room that operates.
 sys.path.append(str(Path(__file__).parents[1] / "export"))
-from surgeon_standin import StandIn
+from stub_auto_optimizer import StandIn
 from surgery_graphs import shift_graph
 
 from benchmarks.measuring import graph_times

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from demo.examples import Examples, draw_examples
 from demo.motion import GENERATOR_VERSION
 from demo.train import predict
-from networks.build import load_network
 from networks.checkpoints.checkpoint import read_mmaction2
+from networks.loading import load_network
 from vidom.formats.recipe import load_recipe
 
 CHECKPOINTS = Path(__file__).parents[2] / "demo" / "checkpoints"

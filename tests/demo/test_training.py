@@ -13,8 +13,8 @@ from demo.generate import scene_of
 from demo.motion import MOTIONS, label_names
 from demo.symmetries import SYMMETRIES, scatter
 from demo.train import Settings, fit, main, predict, train
-from networks.build import build_network, load_network
 from networks.checkpoints.checkpoint import read_mmaction2
+from networks.loading import build_network, load_network
 from preprocess.tensors.samples import make_sample
 from vidom.errors import UsageError
 from vidom.formats.recipe import load_recipe

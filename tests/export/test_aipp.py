@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from atc_standin import StandIn
-from surgeon_venv import surgeon_python
+from auto_optimizer_venv import surgeon_python
+from stub_atc import StandIn
 
 from export.lint_onnx import lint_onnx
 from export.modify_onnx import main as modify_onnx

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from atc_standin import StandIn
 from lint_graphs import model_file
+from stub_atc import StandIn
 
 from export.to_om import main
 

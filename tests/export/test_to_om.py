@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from atc_standin import GRAPH, StandIn, arguments, build_folder
 from lint_graphs import model_file
+from stub_atc import GRAPH, StandIn, arguments, build_folder
 
 from export.to_om import main
 from vidom.errors import CheckFailedError, UnavailableError, UsageError

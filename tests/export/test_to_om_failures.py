@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from atc_standin import StandIn, alive, arguments, build_folder
 from atc_texts import TEXTS
+from stub_atc import StandIn, alive, arguments, build_folder
 
 from export.to_om import main
 from vidom.errors import ExternalToolError

@@ -12,7 +12,7 @@ import torch
 from paddle_fill import fill
 
 from export.deployable import Deployable
-from networks.build import build_network
+from networks.loading import build_network
 from preprocess.datasets.annotations import Annotation
 from preprocess.tensors.samples import make_sample, open_source
 from vidom.formats.recipe import load_recipe

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from networks.build import build_network, load_network
 from networks.checkpoints.checkpoint import save_mmaction2
+from networks.loading import build_network, load_network
 from networks.seeded import seeded_state_dict
 from vidom.errors import BadDataError, UsageError
 from vidom.files import sha256_file

@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 import torch
 
-from networks.build import build_network
 from networks.checkpoints.checkpoint import Difference, Shape, differences, shapes_of
+from networks.loading import build_network
 from vidom.errors import UsageError
 from vidom.formats.network_sections import I3dSection, PptsmSection, TsmSection
 from vidom.formats.recipe import Recipe
@@ -38,7 +38,7 @@ _HEADS = {"tsm": "cls_head.fc_cls", "i3d": "cls_head.fc_cls", "pptsm": "head.fc"
 class Recognised:
     """A network and the arguments that shapes tell of it; `differences` are empty where it is whole.
 
-    `arguments` suit `networks.build.build_network` after what the shapes do not tell is left at its default.
+    `arguments` suit `networks.loading.build_network` after what the shapes do not tell is left at its default.
     """
 
     arch: str

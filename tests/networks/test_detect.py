@@ -17,12 +17,12 @@ from mindspore_bytes import mindir, parameter
 from torch import nn
 
 from networks.__main__ import main
-from networks.build import build_network
 from networks.checkpoints.any_file import read_any
 from networks.checkpoints.checkpoint import Shape, save_mmaction2, shapes_of
 from networks.checkpoints.mindspore_weights import mindspore_key
+from networks.detect import count_elements, fit, recognise
 from networks.inspection import inspect_checkpoint
-from networks.recognise import count_elements, fit, recognise
+from networks.loading import build_network
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe
 

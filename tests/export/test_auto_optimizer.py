@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from surgeon_venv import REPOSITORY, make, surgeon_python
+from auto_optimizer_venv import REPOSITORY, make, surgeon_python
 from surgery_graphs import graph, noise, ops, run, shift_graph, skeleton
 
 from export.auto_optimizer.rules import KNOWLEDGES

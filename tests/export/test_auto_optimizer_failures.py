@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 import pytest
-from surgeon_standin import StandIn
+from stub_auto_optimizer import StandIn
 from surgery_graphs import shift_graph
 
 from export.build_record import read_record

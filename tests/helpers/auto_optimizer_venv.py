@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 OFFLINE = re.compile(
     r"connection broken by|NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|Network is unreachable|"
     r"Temporary failure in name resolution|Could not fetch URL"
