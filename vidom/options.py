@@ -65,8 +65,9 @@ def option(
         flags: further spellings, such as `-m`; a single word without dashes makes it positional instead.
         default: its value where it is not given; without one the option is required.
         metavar: what the help shows for its value.
-        parse: a function from the text to the value, which raises ValueError or argparse.ArgumentTypeError for a
-            wrong one; by default the field's type decides.
+        parse: a function from the text to the field's value (with `append`, to one item of it), which raises
+            ValueError or argparse.ArgumentTypeError for a wrong one; by default the field's type decides. A tuple
+            field with `parse` takes one word, such as a comma-separated list.
         append: the option may be repeated, each time with one value; the field is a tuple of them.
     """
     metadata = {_KEY: _Option(help, flags, metavar, parse, append)}
@@ -139,7 +140,7 @@ def _add_option(parser: argparse.ArgumentParser, field: Any, spec: _Option, hint
             words["choices"] = get_args(kind)
         if spec.append:
             words["action"] = "append"
-        elif several:
+        elif several and spec.parse is None:
             words["nargs"] = "+" if required or not _positional(spec) else "*"
     if _positional(spec):
         if not required and "nargs" not in words:

@@ -29,6 +29,9 @@ class Some:
     loop: int = option("repeats, 100 % of them", default=3)
     limit: int | None = option("at most so many", default=None)
     names: tuple[str, ...] = option("some names", default=())
+    batches: tuple[int, ...] = option(
+        "comma-separated", default=(), parse=lambda text: tuple(map(int, text.split(",")))
+    )
     entries: tuple[str, ...] = option("one entry each time", default=(), append=True)
     json: bool = option("print JSON", default=False)
     size: int = option("bytes", default=0, parse=lambda text: 1000 * int(text.removesuffix("kB")))
@@ -44,7 +47,8 @@ def test_what_is_not_given_keeps_the_default_of_its_field():
 
 
 def test_every_kind_of_field_is_read_by_its_type():
-    words = "-m a --left 1 --right 2 --engine npu --loop 4 --limit 9 --names x y --entries p --entries q --json --size 2kB"
+    words = "-m a --left 1 --right 2 --engine npu --loop 4 --limit 9 --names x y --batches 1,4 --entries p --entries q"
+    words += " --json --size 2kB"
     assert read(*words.split()) == Some(
         model=Path("a"),
         pair=(1, 2),
@@ -52,6 +56,7 @@ def test_every_kind_of_field_is_read_by_its_type():
         loop=4,
         limit=9,
         names=("x", "y"),
+        batches=(1, 4),
         entries=("p", "q"),
         json=True,
         size=2000,
