@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import secrets
@@ -15,13 +16,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from vidom.command import Parser
 from vidom.errors import UnavailableError, UsageError
 from vidom.files import write_text
+from vidom.options import group
 from vidom.parallel.ray_workplace import Guard, Workplace, program_digest
 from vidom.system.machine import look_at_machine
 
-__all__ = ["LOCAL", "RayCluster", "RayNode", "add_ray_option", "open_ray_cluster"]
+__all__ = ["LOCAL", "RayCluster", "RayNode", "add_ray_option", "open_ray_cluster", "ray_option"]
 
 LOCAL = "local"
 _WITNESS = ".ray-witness"
@@ -53,16 +54,31 @@ class RayCluster:
         return sum(node.cores for node in self.nodes)
 
 
-def add_ray_option(parser: Parser) -> None:
-    """The command takes `--ray [ADDRESS]`."""
-    parser.add_argument(
-        "--ray",
-        nargs="?",
-        const=LOCAL,
-        metavar="ADDRESS",
-        help="work in a Ray cluster: HOST:PORT of its head, or auto where this node has one; without an address, or "
-        "with local, one is started on this machine",
-    )
+class _RayGroup:
+    def add(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--ray",
+            nargs="?",
+            const=LOCAL,
+            default=argparse.SUPPRESS,
+            metavar="ADDRESS",
+            help="run in a Ray cluster: HOST:PORT of its head, or auto if this node has one; without an address, or "
+            "with local, a cluster is started on this machine",
+        )
+
+    def build(self, given: dict[str, Any]) -> str | None:
+        return given.pop("ray", None)
+
+
+def ray_option() -> Any:
+    """Return a dataclass field of type `str | None` that is read from `--ray [ADDRESS]`."""
+    return group(_RayGroup(), default=None)
+
+
+def add_ray_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--ray [ADDRESS]` to the parser of a command without an options dataclass."""
+    parser.set_defaults(ray=None)
+    _RayGroup().add(parser)
 
 
 @contextmanager
