@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin
 
 from vidom.command import Parser
 
-__all__ = ["OptionGroup", "add_options", "group", "option", "options_from", "read_options"]
+__all__ = ["OptionGroup", "add_options", "group", "nested", "option", "options_from", "read_options"]
 
 T = TypeVar("T")
 _KEY = "vidom.option"
@@ -81,6 +81,24 @@ def group(options: OptionGroup, *, default: Any = dataclasses.MISSING) -> Any:
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata={_KEY: options})
     return dataclasses.field(default=default, metadata={_KEY: options})
+
+
+class _Nested:
+    """The options of a dataclass as a group of another one."""
+
+    def __init__(self, cls: type[Any]) -> None:
+        self.cls = cls
+
+    def add(self, parser: argparse.ArgumentParser) -> None:
+        add_options(parser, self.cls)
+
+    def build(self, given: dict[str, Any]) -> Any:
+        return options_from(self.cls, given)
+
+
+def nested(cls: type[Any]) -> Any:
+    """Return a dataclass field of type `cls`, an options dataclass whose fields all have defaults, default `cls()`."""
+    return group(_Nested(cls), default=cls())
 
 
 def read_options(cls: type[T], argv: Sequence[str] | None, *, prog: str | None = None) -> T:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from vidom.options import add_options, group, option, options_from, read_options
+from vidom.options import add_options, group, nested, option, options_from, read_options
 
 
 class Pair:
@@ -36,6 +36,19 @@ class Some:
     json: bool = option("print JSON", default=False)
     size: int = option("bytes", default=0, parse=lambda text: 1000 * int(text.removesuffix("kB")))
     private: int = 5
+
+
+@dataclass(frozen=True)
+class Inner:
+    depth: int = option("levels", default=1)
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Nest."""
+
+    inner: Inner = nested(Inner)
+    width: int = option("columns", default=2)
 
 
 def read(*words: str) -> Some:
@@ -106,6 +119,11 @@ def test_options_of_several_classes_share_a_parser():
     assert options_from(Other, given) == Other(depth=1)
     assert options_from(Some, given, loop=given.pop("loop")).loop == 8
     assert not given
+
+
+def test_a_dataclass_of_options_can_be_a_field_of_another():
+    assert read_options(Outer, ["--width", "3", "--depth", "4"]) == Outer(Inner(4), 3)
+    assert read_options(Outer, []) == Outer() == Outer(Inner(1), 2)
 
 
 def test_options_do_not_change():
