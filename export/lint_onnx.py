@@ -3,69 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from export.atc.cann_versions import parse_cann
-from export.lint import RULES, Finding, lint, read_subject, summary
-from vidom.command import Parser, run
-from vidom.errors import ExitCode
+from export.atc.command_line import parse_batches
+from export.lint.rule import Finding
+from export.lint.run import RULES, lint, summary
+from export.lint.subject import read_subject
+from vidom.command import run
+from vidom.errors import ExitCode, UsageError
+from vidom.options import option, read_options
 
-__all__ = ["batches", "lint_onnx", "main"]
+__all__ = ["LintOptions", "lint_onnx", "main"]
 
 
-def lint_onnx(
-    *,
-    model: Path,
-    cann: str | None = None,
-    batch_size: int | None = None,
-    dynamic_batch_size: tuple[int, ...] = (),
-) -> tuple[Finding, ...]:
-    """Return what in `model` ATC would refuse, misread or run slowly, errors first.
+@dataclass(frozen=True, kw_only=True)
+class LintOptions:
+    """Check an ONNX graph against what ATC accepts on the 310P family.
 
-    `cann` is the release it is meant for, None for any; `batch_size` fixes a symbolic batch and
-    `dynamic_batch_size` declares it as profiles, as the same options of to_om do. Raises UsageError when there is no
-    such file, BadDataError when it is no valid ONNX model.
+    The rules come from documents and sources; no NPU is used.
     """
-    release = parse_cann(cann) if cann else None
-    return lint(read_subject(model, cann=release, batch_size=batch_size, profiles=dynamic_batch_size))
+
+    model: Path | None = option("the ONNX model", default=None)
+    cann: str | None = option("target CANN release, e.g. 8.0; without it, any release", default=None)
+    batch_size: int | None = option("batch size that to_om will set a symbolic batch to", "-bs", default=None)
+    dynamic_batch_size: tuple[int, ...] = option(
+        "profiles that to_om will declare, e.g. 1,4,8", parse=parse_batches, default=()
+    )
+    list: bool = option("list the rules with their sources and stop", default=False)
 
 
-def batches(text: str) -> tuple[int, ...]:
-    """Return the comma-separated numbers of `text`; a ValueError becomes argparse's complaint."""
-    return tuple(int(part) for part in text.split(","))
+def lint_onnx(options: LintOptions) -> tuple[Finding, ...]:
+    """Return what ATC would reject, misread or run slowly in the model, errors first.
+
+    Raises UsageError without a model or when there is no such file, BadDataError for an invalid ONNX model.
+    """
+    if options.model is None:
+        raise UsageError("--model (the ONNX file) is required, or --list.")
+    release = parse_cann(options.cann) if options.cann else None
+    subject = read_subject(
+        options.model, cann=release, batch_size=options.batch_size, profiles=options.dynamic_batch_size
+    )
+    return lint(subject)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print the findings and how many there are."""
-    parser = Parser(
-        description="Check an ONNX graph against what ATC takes on the 310P family. The rules come from documents "
-        "and sources; no NPU is used."
-    )
-    parser.add_argument("--model", type=Path, help="the ONNX model")
-    parser.add_argument("--cann", help="CANN release it is meant for, e.g. 8.0; without it, any release")
-    parser.add_argument("--batch_size", "-bs", type=int, help="what to_om will fix a symbolic batch to")
-    parser.add_argument(
-        "--dynamic_batch_size", type=batches, default=(), help="profiles that to_om will declare, e.g. 1,4,8"
-    )
-    parser.add_argument("--list", action="store_true", help="list the rules with their sources and stop")
-    options = parser.parse_args(argv)
+    """Print the findings and their number; return 1 where one of them is an error."""
+    options = read_options(LintOptions, argv, prog="lint_onnx.py")
     if options.list:
         width = max(len(rule.name) for rule in RULES)
         print("\n".join(f"{rule.name:<{width}}  {rule.severity:<7}  {rule.source}" for rule in RULES))
         return ExitCode.DONE
-    if options.model is None:
-        parser.error("--model (the ONNX file) is needed, or --list")
-    findings = lint_onnx(
-        model=options.model,
-        cann=options.cann,
-        batch_size=options.batch_size,
-        dynamic_batch_size=options.dynamic_batch_size,
-    )
+    findings = lint_onnx(options)
     for finding in findings:
         print(finding)
     print(summary(findings), flush=True)
-    refused = any(finding.severity == "error" for finding in findings)
-    return ExitCode.CHECK_FAILED if refused else ExitCode.DONE
+    failed = any(finding.severity == "error" for finding in findings)
+    return ExitCode.CHECK_FAILED if failed else ExitCode.DONE
 
 
 if __name__ == "__main__":

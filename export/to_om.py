@@ -4,93 +4,114 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from export.atc.cann_versions import parse_cann
-from export.atc.command_line import INPUT_FORMATS, AtcOptions, shown
-from export.atc.compile_job import Order, graph_inputs
+from export.atc.command_line import AtcOptions, shown
+from export.atc.compile_job import CompileJob, graph_inputs
 from export.atc.compiler import built_models, judge, run_atc
-from export.atc.precision_option import PRECISION_MODES, PRECISION_MODES_V2
 from export.build_record import is_fresh, write_record
-from export.lint import Subject, lint, read_subject, summary
-from export.lint_onnx import batches
-from vidom.command import Parser, run
+from export.lint.run import lint, summary
+from export.lint.subject import Subject, read_subject
+from vidom.command import run
 from vidom.errors import CheckFailedError, ExternalToolError, UnavailableError, UsageError
 from vidom.files import sha256_file, write_text
+from vidom.options import nested, option, read_options
 from vidom.system.cann import find_cann, require_atc
 from vidom.system.npu import common_soc_version, list_cards, normalise_soc_version
 
-__all__ = ["main", "to_om"]
+__all__ = ["ToOmOptions", "main", "to_om"]
 
 _log = logging.getLogger(__name__)
 
 SCRIPT = "commands.sh"
 LOG = "atc.log"
-_NO_NPU = "none: ATC compiles on the host, nothing was computed with the model"
+_NO_NPU = "none: ATC compiles on the host, the model was not run"
 
 
-def to_om(
-    *,
-    model: Path,
-    output: Path,
-    batch_size: int | None = None,
-    soc_version: str | None = None,
-    options: AtcOptions | None = None,
-    cann: str | None = None,
-    time_limit: float | None = None,
-    dry_run: bool = False,
-) -> Path:
-    """`output` is the model that ATC made of `model` for the chip; a dry run writes only `commands.sh` beside it.
+@dataclass(frozen=True, kw_only=True)
+class ToOmOptions:
+    """Compile an ONNX model to an Ascend .om with ATC. No NPU is needed."""
 
-    The graph is linted first. ATC runs in the folder `NAME.atc` beside the output; all it prints is in `atc.log`.
-    Whichever of its two names ATC gives the model, it is renamed to `output`, and `build.json` keeps the name it had.
-    What was built from the same things before is left alone. A model exported for AIPP gets its configuration beside it
-    and on the command line. Without `soc_version` the chip is the one that npu-smi
-    shows; `cann` names the release that the command is for, without it the one that is here. Returns the file written.
+    model: Path = option("the ONNX model, after surgery")
+    output: Path = option("the .om to write")
+    batch_size: int | None = option(
+        "the graph's batch size, checked; sets a symbolic one", "-bs", default=None
+    )
+    soc_version: str | None = option(
+        "target chip, 310P3 or Ascend310P3; without it, the one that npu-smi shows", default=None
+    )
+    atc: AtcOptions = nested(AtcOptions)
+    cann: str | None = option("target CANN release, e.g. 6.0; without it, the installed one", default=None)
+    time_limit: float | None = option(
+        "seconds after which ATC is stopped; without it, no limit", default=None
+    )
+    dry_run: bool = option("print the command and write commands.sh, but do not run ATC", default=False)
 
-    Raises UsageError for contradictions, CheckFailedError when the lint finds errors, UnavailableError without a chip to compile
-    for or without ATC (`commands.sh` is written then), ExternalToolError when ATC fails.
+    def __post_init__(self) -> None:
+        """Raise UsageError for a time limit that is not positive."""
+        if self.time_limit is not None and self.time_limit <= 0:
+            raise UsageError(
+                f"--time_limit must be positive (seconds until ATC is stopped), found {self.time_limit:g}."
+            )
+
+
+def to_om(options: ToOmOptions) -> Path:
+    """Lint the graph, compile it with ATC and return the path of the .om; a dry run writes and returns `commands.sh`.
+
+    ATC runs in the folder `NAME.atc` next to the output; its complete output is in `atc.log`. Whichever of its two
+    names ATC gives the model, it is renamed to `output`, and `build.json` records the original name. A model that is up
+    to date is not rebuilt. A model exported for AIPP gets its configuration next to it and on the command line.
+
+    Raises UsageError for contradictory options, CheckFailedError when lint reports errors, UnavailableError without a
+    target chip or without ATC (`commands.sh` is written before), ExternalToolError when ATC fails.
     """
-    if time_limit is not None and time_limit <= 0:
-        raise UsageError(f"--time_limit takes the seconds after which ATC is stopped, found {time_limit:g}.")
-    chosen = options or AtcOptions()
-    here = find_cann()
-    release = parse_cann(cann) if cann else here.release if here else None
-    subject = read_subject(model, cann=release, batch_size=batch_size, profiles=chosen.dynamic_batch_size)
-    order = Order(
-        model=model.parent.resolve() / model.name,
+    installed = find_cann()
+    release = parse_cann(options.cann) if options.cann else installed.release if installed else None
+    subject = read_subject(
+        options.model,
+        cann=release,
+        batch_size=options.batch_size,
+        profiles=options.atc.dynamic_batch_size,
+    )
+    output = options.output
+    job = CompileJob(
+        model=options.model.parent.resolve() / options.model.name,
         om=output.parent.resolve() / f"{output.name.removesuffix('.om')}.om",
         inputs=graph_inputs(subject),
-        batch_size=batch_size,
-        soc_version=normalise_soc_version(soc_version) if soc_version else _chip_here(),
-        options=chosen,
+        batch_size=options.batch_size,
+        soc_version=normalise_soc_version(options.soc_version) if options.soc_version else _detected_chip(),
+        options=options.atc,
         release=release,
         aipp=subject.aipp,
     ).with_aipp()
-    by_hand = order.command(order.om.parent)
-    if order.aipp:
-        _log.info(f"AIPP, by {order.options.insert_op_conf}, is experimental: none of it was run on an NPU.")
-    warnings = _lint(subject, model)
-    script = _write_script(order)
-    if dry_run:
-        print(shown(by_hand), flush=True)
+    manual_command = job.command(job.om.parent)
+    if job.aipp:
+        _log.info(
+            f"AIPP, configured by {job.options.insert_op_conf}, is experimental: it was never run on an NPU."
+        )
+    warnings = _lint(subject, options.model)
+    script = _write_script(job)
+    if options.dry_run:
+        print(shown(manual_command), flush=True)
         return script
-    version = here.version if here else None
-    return _compile(order, script, version=version, time_limit=time_limit, warnings=warnings)
+    version = installed.version if installed else None
+    return _compile(job, script, version=version, time_limit=options.time_limit, warnings=warnings)
 
 
-def _chip_here() -> str:
+def _detected_chip() -> str:
     try:
         return common_soc_version(list_cards())
     except (UnavailableError, ExternalToolError) as error:
         raise type(error)(
-            "--soc_version is needed, since no NPU here tells for which chip to compile. Give the target's, for "
-            f"instance --soc_version Ascend310P3 (make: SOC=Ascend310P3). {error}"
+            "--soc_version is required, since the target chip cannot be detected without an NPU. Set it, for instance "
+            f"--soc_version Ascend310P3 (make: SOC=Ascend310P3). {error}"
         ) from None
 
 
 def _lint(subject: Subject, model: Path) -> list[str]:
-    """Log what the lint finds and return its warnings; its errors stop."""
+    """Log the findings of lint and return its warnings; raise CheckFailedError for its errors."""
     findings = lint(subject)
     for finding in findings:
         _log.info(f"{finding}")
@@ -98,123 +119,75 @@ def _lint(subject: Subject, model: Path) -> list[str]:
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
         raise CheckFailedError(
-            f"The lint found {errors} error(s) in {model}, listed above, each of which ATC would refuse or misread, so "
-            "it was not started. Mend the graph as each line says; export/lint_onnx.py repeats the check."
+            f"Lint reports {errors} error(s) in {model}, listed above. ATC would reject or misread the graph, so it "
+            "was not started. Fix the graph as each line says; export/lint_onnx.py repeats the check."
         )
     return [str(finding) for finding in findings]
 
 
-def _write_script(order: Order) -> Path:
-    script = order.om.with_name(SCRIPT)
-    write_text(script, order.script())
+def _write_script(job: CompileJob) -> Path:
+    script = job.om.with_name(SCRIPT)
+    write_text(script, job.script())
     script.chmod(0o755)
     _log.info(
-        f"{script} does the whole chain by hand on a machine with CANN and ais_bench; nothing of it was run here."
+        f"{script} runs the complete pipeline on a machine with CANN and ais_bench; it was not run here."
     )
     return script
 
 
 def _compile(
-    order: Order, script: Path, *, version: str | None, time_limit: float | None, warnings: Sequence[str]
+    job: CompileJob, script: Path, *, version: str | None, time_limit: float | None, warnings: Sequence[str]
 ) -> Path:
     try:
         program = require_atc().absolute()
     except UnavailableError as error:
         raise UnavailableError(
-            f"{error} Or carry {script.parent} with {script.name} to a machine that has CANN and run it there. "
+            f"{error} Or copy {script.parent} with {script.name} to a machine that has CANN and run it there. "
             "Nothing was compiled."
         ) from None
-    command = order.command(order.work, program=str(program))
+    command = job.command(job.work_folder, program=str(program))
     made_from = {
-        "model_sha256": sha256_file(order.model),
-        "files_sha256": {option: sha256_file(file) for option, file in order.files.items()},
+        "model_sha256": sha256_file(job.model),
+        "files_sha256": {name: sha256_file(file) for name, file in job.files.items()},
         "command": command,
         "cann": version,
-        "frames_per_sample": order.aipp.frames_per_sample if order.aipp else None,
+        "frames_per_sample": job.aipp.frames_per_sample if job.aipp else None,
     }
-    if is_fresh(order.om, made_from):
-        _log.info(f"{order.om} is up to date.")
-        return order.om
-    order.work.mkdir(parents=True, exist_ok=True)
-    for leftover in (order.om, *built_models(order.work, order.om.stem)):
+    if is_fresh(job.om, made_from):
+        _log.info(f"{job.om} is up to date.")
+        return job.om
+    job.work_folder.mkdir(parents=True, exist_ok=True)
+    for leftover in (job.om, *built_models(job.work_folder, job.om.stem)):
         leftover.unlink(missing_ok=True)
-    log_file = order.om.with_name(LOG)
-    _log.info(f"In {order.work}:\n{shown(command)}")
-    done = run_atc(command, folder=order.work, log_file=log_file, time_limit=time_limit, tell=_log.info)
-    built = judge(done, folder=order.work, name=order.om.stem, log_file=log_file)
-    built.replace(order.om)
+    log_file = job.om.with_name(LOG)
+    _log.info(f"In {job.work_folder}:\n{shown(command)}")
+    ended = run_atc(
+        command, folder=job.work_folder, log_file=log_file, time_limit=time_limit, on_line=_log.info
+    )
+    built = judge(ended, folder=job.work_folder, name=job.om.stem, log_file=log_file)
+    built.replace(job.om)
     write_record(
-        order.om,
+        job.om,
         made_from,
         command_line=shown(command),
-        working_folder=order.work.name,
-        soc_version=order.soc_version,
+        working_folder=job.work_folder.name,
+        soc_version=job.soc_version,
         atc_named_it=built.name,
-        seconds=round(done.seconds, 1),
+        seconds=round(ended.seconds, 1),
         lint_warnings=list(warnings),
         npu_used=_NO_NPU,
     )
     _log.info(
-        f"Compiled for {order.soc_version} without an NPU; what it scores and how fast is still to be measured on one."
+        f"Compiled for {job.soc_version} without an NPU; accuracy and speed must still be measured on one."
     )
-    return order.om
+    return job.om
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command line and print the model's path, or for a dry run the ATC command."""
-    parser = Parser(description="Compile an ONNX model to an Ascend .om with ATC. No NPU is used for it.")
-    add = parser.add_argument
-    add("--model", type=Path, required=True, help="the ONNX model, after surgery")
-    add("--output", type=Path, required=True, help="the .om to write")
-    add("--batch_size", "-bs", type=int, help="the graph's batch, checked; fixes a free one")
-    add("--soc_version", help="chip to compile for, 310P3 or Ascend310P3; else the one npu-smi shows")
-    add("--input_format", choices=INPUT_FORMATS, default="ND", help="ATC's --input_format")
-    add(
-        "--precision_mode_v2",
-        choices=PRECISION_MODES_V2,
-        help="fp16 if no precision is given, CANN 7 and newer",
-    )
-    add(
-        "--precision_mode",
-        choices=PRECISION_MODES,
-        help="the same in older releases; force_fp16 if none is given",
-    )
-    add("--op_precision_mode", type=Path, help=".ini of precision by operator type or node name")
-    add("--keep_dtype", type=Path, help="file of operators that keep the graph's element type, one a line")
-    add(
-        "--dynamic_batch_size",
-        type=batches,
-        default=(),
-        help="batches to choose from at run time, e.g. 1,4,8",
-    )
-    add(
-        "--insert_op_conf", type=Path, help="AIPP configuration instead of the one that a model for AIPP gets"
-    )
-    add("--output_type", help="FP32, FP16, ... or node:0:FP16 for single outputs")
-    add("--cann", help="CANN release that the command is for, e.g. 6.0; else the one installed here")
-    add("--time_limit", type=float, help="seconds after which ATC is stopped; none if not given")
-    add("--dry_run", action="store_true", help="print the command, write commands.sh, start nothing")
-    given = parser.parse_args(argv)
-    written = to_om(
-        model=given.model,
-        output=given.output,
-        batch_size=given.batch_size,
-        soc_version=given.soc_version,
-        options=AtcOptions(
-            input_format=given.input_format,
-            precision_mode_v2=given.precision_mode_v2,
-            precision_mode=given.precision_mode,
-            op_precision_mode=given.op_precision_mode,
-            keep_dtype=given.keep_dtype,
-            dynamic_batch_size=given.dynamic_batch_size,
-            insert_op_conf=given.insert_op_conf,
-            output_type=given.output_type,
-        ),
-        cann=given.cann,
-        time_limit=given.time_limit,
-        dry_run=given.dry_run,
-    )
-    if not given.dry_run:
+    """Compile and print the path of the model, or for a dry run the ATC command."""
+    options = read_options(ToOmOptions, argv, prog="to_om.py")
+    written = to_om(options)
+    if not options.dry_run:
         print(written)
 
 

@@ -150,13 +150,15 @@ def _built(order: Order, naive: Path, batch_size: int) -> Path:
     if order.engine != "ascend":
         return final
     # Only where ATC compiles is this part of export needed.
-    from export.to_om import to_om
+    from export.to_om import ToOmOptions, to_om
 
     return to_om(
-        model=final,
-        output=final.with_suffix(".om"),
-        batch_size=batch_size,
-        soc_version=order.soc_version,
+        ToOmOptions(
+            model=final,
+            output=final.with_suffix(".om"),
+            batch_size=batch_size,
+            soc_version=order.soc_version,
+        )
     )
 
 

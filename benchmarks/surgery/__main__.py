@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.measuring.graph_times import measured_times, sample_of
 from benchmarks.measuring.report import Cell, Report, Table, write_report
 from benchmarks.measuring.settings import machine_state
-from export.lint_onnx import lint_onnx
+from export.lint_onnx import LintOptions, lint_onnx
 from export.modify_onnx import modify_onnx
 from export.surgery.model_file import load_model
 from export.surgery.operator_counts import census
@@ -83,7 +83,7 @@ def _row(name: str, opset: int, folder: Path, rounds: int, threads: int) -> tupl
         after.get("Slice", 0),
         ", ".join(map(str, sorted({parity.batch_size for parity in parities}))),
         max(parity.relative_logits for parity in parities),
-        sum(finding.severity == "error" for finding in lint_onnx(model=modified)),
+        sum(finding.severity == "error" for finding in lint_onnx(LintOptions(model=modified))),
         (fast or 0) / (slow or 1),
         (fast_written or 0) / (slow_written or 1),
     )

@@ -1,4 +1,4 @@
-"""What changes between CANN releases: the opsets that ATC reads and the name of its precision option."""
+"""Differences between CANN releases: the opsets that ATC reads and the name of its precision option."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Release = tuple[int, int]
 
 @dataclass(frozen=True)
 class OpsetRange:
-    """ATC reads the opsets `first` to `last`, says `source`."""
+    """The opsets `first` to `last`, which ATC reads according to `source`."""
 
     first: int
     last: int
@@ -24,14 +24,14 @@ class OpsetRange:
         return f"{self.first} to {self.last}"
 
 
-# From which release on which range holds, the newest first.
+# The first release of each range, newest first.
 _OPSETS: tuple[tuple[Release, OpsetRange], ...] = (
     ((9, 0), OpsetRange(11, 18, "CANN 9 ATC guide, operator specification")),
     ((8, 0), OpsetRange(9, 18, "CANN 8 lists opsets per operator; its ONNX plugins register up to 18")),
     ((7, 0), OpsetRange(9, 18, "CANN 7.0 ATC guide, ONNX operator specification")),
     ((0, 0), OpsetRange(9, 13, "CANN 5.0.4 and 6.0.1 ATC guides, ONNX operator specification")),
 )
-EVERY_RELEASE = OpsetRange(11, 13, "the opsets that all of CANN 5.0.4 to 9 read")
+EVERY_RELEASE = OpsetRange(11, 13, "the opsets that all releases from CANN 5.0.4 to 9 read")
 
 
 def parse_cann(text: str) -> Release:
@@ -42,23 +42,23 @@ def parse_cann(text: str) -> Release:
     found = re.match(r"\s*[vV]?(\d{1,3})\.(\d{1,3})(?:\D|$)", text)
     if found is None:
         raise UsageError(
-            f"{text!r} is no CANN version; two numbers are expected, as in 8.0 or 6.0.RC1. "
+            f"Invalid CANN version {text!r}; two numbers are expected, as in 8.0 or 6.0.RC1. "
             "`cat $ASCEND_TOOLKIT_HOME/version.cfg` shows the one installed."
         )
     return int(found[1]), int(found[2])
 
 
 def opset_range(cann: Release | None) -> OpsetRange:
-    """Return the opsets that ATC of `cann` reads; for None, those that every release reads."""
+    """Return the opsets that ATC of release `cann` reads; for None, those that every release reads."""
     if cann is None:
         return EVERY_RELEASE
     return next(span for since, span in _OPSETS if cann >= since)
 
 
 def knows_precision_mode_v2(cann: Release | None) -> bool:
-    """Whether ATC of `cann` is known to take `--precision_mode_v2`: not up to CANN 6, nor where the version is unknown.
+    """Return whether ATC of release `cann` supports `--precision_mode_v2`: from CANN 7 on, not for an unknown version.
 
-    The older `--precision_mode` is taken by every release up to 9, so it is the one to write for a machine
-    of which nothing is known. Source: ATC guides of CANN 6.0.1 and 9, `--precision_mode_v2`.
+    Every release up to 9 accepts the older `--precision_mode`, so that one suits a machine of unknown release.
+    Source: ATC guides of CANN 6.0.1 and 9, `--precision_mode_v2`.
     """
     return cann is not None and cann >= (7, 0)

@@ -1,7 +1,7 @@
-"""The ATC command line for an ONNX model: a pure function of the graph's inputs and what the user chose.
+"""The ATC command line for an ONNX model: a pure function of the graph's inputs and the user's options.
 
-Options, defaults and what excludes what are those of Huawei's ATC manual, checked against its sources
-(atc_flags.cc, CLI_options). No NPU and no ATC takes part here.
+Options, defaults and mutual exclusions are those of Huawei's ATC manual, checked against its sources (atc_flags.cc,
+CLI_options). Neither an NPU nor ATC is used here.
 """
 
 from __future__ import annotations
@@ -11,40 +11,35 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from export.atc.cann_versions import Release
-from export.atc.precision_option import precision_word
+from export.atc.precision_option import PrecisionMode, PrecisionModeV2, precision_word
 from vidom.errors import UsageError
+from vidom.options import option
 
-__all__ = ["INPUT_FORMATS", "AtcOptions", "GraphInput", "atc_command", "shown"]
+__all__ = ["AtcOptions", "GraphInput", "atc_command", "parse_batches", "shown"]
 
-InputFormat = Literal["ND", "NCHW", "NCDHW"]
-INPUT_FORMATS: tuple[InputFormat, ...] = get_args(InputFormat)
 _OUTPUT_TYPES = (
-    "FP32",
-    "FP16",
-    "UINT8",
-    "INT8",
-    "UINT16",
-    "INT16",
-    "UINT32",
-    "INT32",
-    "UINT64",
-    "INT64",
-    "DOUBLE",
+    *("FP32", "FP16", "DOUBLE", "INT8", "INT16", "INT32", "INT64"),
+    *("UINT8", "UINT16", "UINT32", "UINT64"),
 )
 _NODE_OUTPUT = re.compile(r"(?P<output>[^;:\s]+:\d{1,4}):(?P<type>\w+)")
-# The manual: letters, digits, underscore, hyphen, dot and Chinese characters, for paths a slash.
+# The manual: letters, digits, underscore, hyphen, dot, Chinese characters and, in paths, a slash.
 _PATH = re.compile(r"[A-Za-z0-9_./\-\u4e00-\u9fa5]+")
 _LARGEST_PROFILE = 2048
 
 
+def parse_batches(text: str) -> tuple[int, ...]:
+    """Return the comma-separated numbers of `text`; raises ValueError for anything else."""
+    return tuple(int(part) for part in text.split(","))
+
+
 @dataclass(frozen=True)
 class GraphInput:
-    """An input of the graph that is no weight; a free dimension is None.
+    """An input of the graph other than a weight; a symbolic dimension is None.
 
-    Dimension 0 is the batch times `rows_per_sample`, which is more than 1 for a model of AIPP's pictures.
+    Dimension 0 is the batch size times `rows_per_sample`, which is more than 1 for a model whose rows are AIPP images.
     """
 
     name: str
@@ -52,18 +47,28 @@ class GraphInput:
     rows_per_sample: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AtcOptions:
-    """What the user may choose; the precision is fp16 where neither name of it is given."""
+    """Options that are passed on to ATC; the precision is fp16 where neither option of it is given."""
 
-    input_format: InputFormat = "ND"
-    precision_mode_v2: str | None = None
-    precision_mode: str | None = None
-    op_precision_mode: Path | None = None
-    keep_dtype: Path | None = None
-    dynamic_batch_size: tuple[int, ...] = ()
-    insert_op_conf: Path | None = None
-    output_type: str | None = None
+    input_format: Literal["ND", "NCHW", "NCDHW"] = option("ATC's --input_format", default="ND")
+    precision_mode_v2: PrecisionModeV2 | None = option(
+        "precision, CANN 7 and newer; fp16 if no precision is given", default=None
+    )
+    precision_mode: PrecisionMode | None = option(
+        "precision in older releases; force_fp16 if no precision is given", default=None
+    )
+    op_precision_mode: Path | None = option(".ini of precisions by operator type or node name", default=None)
+    keep_dtype: Path | None = option(
+        "file of operators that keep the graph's element type, one per line", default=None
+    )
+    dynamic_batch_size: tuple[int, ...] = option(
+        "batch sizes to select from at run time, e.g. 1,4,8", default=(), parse=parse_batches
+    )
+    insert_op_conf: Path | None = option(
+        "AIPP configuration that replaces the one written for a model exported for AIPP", default=None
+    )
+    output_type: str | None = option("FP32, FP16, ... or node:0:FP16 for single outputs", default=None)
 
 
 def atc_command(
@@ -79,18 +84,29 @@ def atc_command(
 ) -> list[str]:
     """Return the words of the ATC command, without shell quoting, in the order of the published guide.
 
-    `output` is the name without `.om`; `soc_version` as `vidom.system.npu.normalise_soc_version` gives it; `cann`
-    the release that will run it, None where that is unknown. The precision is always written out, under the
-    older name `--precision_mode` where the release is unknown or no newer than 6. Raises UsageError, with the
-    reason, for options that exclude each other or that the graph or the chip does not allow.
+    The precision is always explicit, with the older option `--precision_mode` where the release is unknown or at
+    most 6.
+
+    Args:
+        model: path of the ONNX file, as ATC opens it.
+        output: name of the model without `.om`.
+        inputs: the inputs of the graph.
+        soc_version: the chip, as `vidom.system.npu.normalise_soc_version` returns it.
+        batch_size: the batch size that the graph must have, None to accept any.
+        options: further options of ATC.
+        cann: the release that will run the command, None where it is unknown.
+        program: the first word.
+
+    Raises:
+        UsageError: options exclude each other, or the graph or the chip does not allow them.
     """
-    chosen = options or AtcOptions()
-    _check_batch(inputs, batch_size, chosen)
-    _check_formats(inputs, chosen)
+    options = options or AtcOptions()
+    _check_batch(inputs, batch_size, options)
+    _check_formats(inputs, options)
     precision = precision_word(
-        precision_mode_v2=chosen.precision_mode_v2,
-        precision_mode=chosen.precision_mode,
-        keep_dtype=chosen.keep_dtype is not None,
+        precision_mode_v2=options.precision_mode_v2,
+        precision_mode=options.precision_mode,
+        keep_dtype=options.keep_dtype is not None,
         soc_version=soc_version,
         cann=cann,
     )
@@ -99,18 +115,18 @@ def atc_command(
         f"--model={_path('--model', model)}",
         "--framework=5",
         f"--output={_path('--output', output.removesuffix('.om'))}",
-        f"--input_format={chosen.input_format}",
+        f"--input_format={options.input_format}",
         f"--input_shape={_input_shape(inputs)}",
     ]
-    if chosen.dynamic_batch_size:
-        words.append(f"--dynamic_batch_size={','.join(map(str, chosen.dynamic_batch_size))}")
+    if options.dynamic_batch_size:
+        words.append(f"--dynamic_batch_size={','.join(map(str, options.dynamic_batch_size))}")
     words += ["--log=error", f"--soc_version={soc_version}", precision]
     for name in ("op_precision_mode", "keep_dtype", "insert_op_conf"):
-        file = getattr(chosen, name)
+        file = getattr(options, name)
         if file is not None:
             words.append(f"--{name}={_path(f'--{name}', str(file))}")
-    words += _output_type(chosen.output_type)
-    _check_blanks(words)
+    words += _output_type(options.output_type)
+    _check_whitespace(words)
     return words
 
 
@@ -123,8 +139,8 @@ def _input_shape(inputs: Sequence[GraphInput]) -> str:
     for entry in inputs:
         if re.search(r"[:;,\"'\s]", entry.name):
             raise UsageError(
-                f"The input {entry.name!r} of the graph cannot be named in --input_shape, where colon, comma, "
-                "semicolon, quotes and blanks separate. Rename it and export again."
+                f"The input name {entry.name!r} cannot be used in --input_shape, where colon, comma, semicolon, quotes "
+                "and whitespace are separators. Rename it and export again."
             )
     shapes = (",".join("-1" if size is None else str(size) for size in entry.dims) for entry in inputs)
     return ";".join(f"{entry.name}:{shape}" for entry, shape in zip(inputs, shapes, strict=True))
@@ -140,47 +156,47 @@ def _check_batch(inputs: Sequence[GraphInput], batch_size: int | None, options: 
     for entry in inputs:
         if None in entry.dims:
             raise UsageError(
-                f"The input {entry.name} has the shape {_dims(entry)}: its free dimensions must be fixed. Give "
-                "--batch_size for a free batch, or --dynamic_batch_size 1,4,8 for several; ATC says E10001 otherwise."
+                f"The input {entry.name} has the shape {_dims(entry)}: its symbolic dimensions must be fixed. Give "
+                "--batch_size for a symbolic batch, or --dynamic_batch_size 1,4,8 for several; ATC fails with E10001 "
+                "otherwise."
             )
         if batch_size is not None and entry.dims[:1] != (batch_size * entry.rows_per_sample,):
-            pictures = f", {entry.rows_per_sample} pictures a sample" if entry.rows_per_sample > 1 else ""
+            rows = f", {entry.rows_per_sample} images per sample" if entry.rows_per_sample > 1 else ""
             raise UsageError(
                 f"--batch_size {batch_size} contradicts the graph, whose input {entry.name} has the shape "
-                f"{_dims(entry)}{pictures}. Write the batch into it with export/modify_onnx.py -bs {batch_size}, or "
-                "leave --batch_size out."
+                f"{_dims(entry)}{rows}. Set it with export/modify_onnx.py -bs {batch_size}, or omit --batch_size."
             )
 
 
 def _check_profiles(inputs: Sequence[GraphInput], batch_size: int | None, profiles: Sequence[int]) -> None:
     if batch_size is not None:
         raise UsageError(
-            "--batch_size and --dynamic_batch_size exclude each other: one batch, or several to choose from."
+            "--batch_size and --dynamic_batch_size are mutually exclusive: one batch size, or several to select from."
         )
     if not 2 <= len(set(profiles)) == len(profiles) <= 100 or not all(
         1 <= size <= _LARGEST_PROFILE for size in profiles
     ):
         raise UsageError(
-            f"--dynamic_batch_size takes 2 to 100 different batches of 1 to {_LARGEST_PROFILE}, as in 1,4,8; found "
+            f"--dynamic_batch_size takes 2 to 100 distinct batch sizes of 1 to {_LARGEST_PROFILE}, as in 1,4,8; found "
             f"{','.join(map(str, profiles))}."
         )
     for entry in inputs:
         if entry.dims[:1] != (None,) or None in entry.dims[1:]:
             raise UsageError(
-                f"--dynamic_batch_size needs dimension 0, and only it, to be free (-1), but the input {entry.name} has "
-                f"the shape {_dims(entry)}. Export with --dynamic_batch and skip fixing the batch in surgery."
+                f"--dynamic_batch_size needs dimension 0, and only it, to be symbolic (-1), but the input {entry.name} "
+                f"has the shape {_dims(entry)}. Export with --dynamic_batch and do not fix the batch in surgery."
             )
 
 
 def _check_formats(inputs: Sequence[GraphInput], options: AtcOptions) -> None:
     ranks = {entry.name: len(entry.dims) for entry in inputs}
     if options.input_format == "NCDHW" and set(ranks.values()) != {5}:
-        raise UsageError(f"--input_format NCDHW means five dimensions; the inputs have {ranks}. Use ND.")
+        raise UsageError(f"--input_format NCDHW needs five dimensions; the inputs have {ranks}. Use ND.")
     if options.insert_op_conf is None:
         return
     if options.input_format != "NCHW":
         raise UsageError(
-            f"--insert_op_conf (AIPP) works on images and excludes --input_format {options.input_format}; give "
+            f"--insert_op_conf (AIPP) processes images and excludes --input_format {options.input_format}; use "
             "--input_format NCHW."
         )
     if set(ranks.values()) != {4}:
@@ -200,29 +216,29 @@ def _output_type(text: str | None) -> Iterator[str]:
     found = [part for part in parts if part is not None and part["type"] in _OUTPUT_TYPES]
     if len(found) != len(parts):
         raise UsageError(
-            f"--output_type {text!r} is neither one type for all outputs ({', '.join(_OUTPUT_TYPES)}) nor a list such "
-            "as node:0:FP16;node2:0:FP32."
+            f"Invalid --output_type {text!r}: expected one type for all outputs ({', '.join(_OUTPUT_TYPES)}) or a list "
+            "such as node:0:FP16;node2:0:FP32."
         )
     yield f"--output_type={text}"
-    # The manual asks for both options together when nodes are named.
+    # The manual requires both options together when nodes are named.
     yield f"--out_nodes={';'.join(part['output'] for part in found)}"
 
 
-def _path(option: str, path: str) -> str:
+def _path(name: str, path: str) -> str:
     if not _PATH.fullmatch(path):
         strange = "".join(sorted(set(_PATH.sub("", path))))
         raise UsageError(
-            f"{option} {path!r} has characters that ATC takes in no path ({strange!r}); letters, digits, _ - . and / "
-            "are taken. Rename or move the file."
+            f"{name} {path!r} has characters that ATC does not accept in paths ({strange!r}); letters, digits, "
+            "_ - . and / are accepted. Rename or move the file."
         )
     return path
 
 
-def _check_blanks(words: Sequence[str]) -> None:
+def _check_whitespace(words: Sequence[str]) -> None:
     for word in words:
         if re.search(r"\s", word):
             raise UsageError(
-                f"{word!r} holds a blank, at which ATC would cut the value off (E10001). Remove it."
+                f"{word!r} contains whitespace, which truncates the value in ATC (E10001). Remove it."
             )
 
 

@@ -1,4 +1,4 @@
-"""`commands.sh`: the whole chain from ONNX to accuracy and speed, to be read and run by hand."""
+"""`commands.sh`: the complete pipeline from ONNX to accuracy and speed, to be read and run manually."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["commands_script"]
 _SCRIPT = """\
 #!/usr/bin/env bash
 # {name}: from ONNX to .om, accuracy and speed on an Ascend NPU, step by step. Written by export/to_om.py on a
-# machine where none of it was run: no number is in here, and none was measured on an NPU.
-# Carry this folder, a clip store and a checkout of vidom to a machine with CANN and ais_bench; there:
+# machine where none of these commands was run: nothing in this file was measured on an NPU.
+# Copy this folder, a clip store and a checkout of vidom to a machine with CANN and ais_bench, and run there:
 #   STORE=/data/store VIDOM=~/vidom AIS_PYTHON=python3.10 bash commands.sh
 {experimental}set -euo pipefail
 cd "$(dirname "$0")"
 
-# The clip store that preprocess/pack.py wrote (clips/ and one .info file); absolute, or seen from this folder.
+# The clip store written by preprocess/pack.py (clips/ and one .info file); absolute, or relative to this folder.
 STORE="${{STORE:-store}}"
 # The checkout of vidom, for postprocess/score.py, and a Python with its packages.
 VIDOM="${{VIDOM:-{vidom}}}"
 PYTHON="${{PYTHON:-python3}}"
-# The Python that has ais_bench and aclruntime, whose wheels stop at 3.10.
+# The Python that has ais_bench and aclruntime, whose wheels exist up to Python 3.10.
 AIS_PYTHON="${{AIS_PYTHON:-python3}}"
 DEVICE="${{DEVICE:-0}}"
 
@@ -38,13 +38,13 @@ if ! command -v atc > /dev/null; then
   exit 3
 fi
 
-# 2. Compile. `npu-smi info` shows the name that --soc_version wants after "Ascend".
+# 2. Compile. --soc_version is "Ascend" and the name that `npu-smi info` shows.
 rm -f {om} {stem}_linux_*.om
 {atc}
-# With libraries of the host inside, ATC adds system and processor to the name.
+# ATC adds operating system and processor to the name of a model that contains host libraries.
 [ -f {om} ] || mv {stem}_linux_*.om {om}
 
-# 3. Infer every clip. ais_bench refuses files that the group may write, and keeps files of an earlier run.
+# 3. Inference on every clip. ais_bench rejects group-writable files, and keeps the files of an earlier run.
 umask 027
 rm -rf inference_result/out inference_result/out_summary.json
 mkdir -p inference_result
@@ -55,12 +55,12 @@ mkdir -p inference_result
 "$PYTHON" "$VIDOM/postprocess/score.py" --result_path=inference_result/out_summary.json \\
   --info_path="$(ls "$STORE"/*.info)"
 
-# 5. Speed: pure computation, without copies and reading.
+# 5. Speed: computation only, without copies and file reading.
 {loops}
 """
 _AIPP = """\
-# Experimental: the .om normalises uint8 pixels with AIPP. The store must be packed with --dtype aipp, and
-# --batchsize tells ais_bench the samples, since dimension 0 of the model counts frames.
+# Experimental: the .om normalises uint8 pixels with AIPP. The store must be packed with --dtype aipp, and --batchsize
+# gives ais_bench the number of samples, since dimension 0 of the model counts frames.
 """
 
 
@@ -74,9 +74,9 @@ def commands_script(
 ) -> str:
     """Return a bash script that runs the ATC `command`, then ais_bench, the scorer and the pure-performance loop.
 
-    `name` is the model's name without `.om`; `vidom` the way from the script's folder to the checkout; `profiles` the
-    batches declared, empty for a fixed one; `samples` the batch of a model whose pictures AIPP makes. The lines are
-    those of ModelZoo's published TSM guide; paths are relative to the script.
+    `name` is the model's name without `.om`; `vidom` the path from the script's folder to the checkout; `profiles` the
+    declared batch sizes, empty for a fixed one; `samples` the batch size of a model with AIPP. The lines are those of
+    ModelZoo's published TSM guide; paths are relative to the script.
     """
     om = shlex.quote(f"{name}.om")
     batches = [f" --dymBatch {size}" for size in profiles] or [f" --batchsize {samples}" if samples else ""]

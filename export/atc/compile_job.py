@@ -1,4 +1,4 @@
-"""One model to be compiled: what for, from which folder, by which command."""
+"""A model to compile with ATC: its chip and release, its command and its script."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from export.atc.cann_versions import Release
 from export.atc.command_line import AtcOptions, GraphInput, atc_command
 from export.atc.commands_script import commands_script
-from export.lint import Subject
+from export.lint.subject import Subject
 from vidom.errors import UsageError
 from vidom.files import write_text
 from vidom.formats.aipp import Aipp
 
-__all__ = ["Order", "graph_inputs"]
+__all__ = ["CompileJob", "graph_inputs"]
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be compiled, for which chip and release.
+class CompileJob:
+    """A model, the chip and the release it is compiled for, and the options of ATC.
 
-    A model with `aipp` takes pictures that AIPP makes of uint8 files; `with_aipp` adds what ATC must know of it.
+    A model with `aipp` takes images that AIPP makes of uint8 files; `with_aipp` adds the options that ATC needs for it.
     """
 
     model: Path
@@ -35,14 +35,14 @@ class Order:
 
     @property
     def samples(self) -> int | None:
-        """How many samples a model of pictures takes at once, which its dimension 0 does not tell; None for others."""
-        lead = self.inputs[0].dims[0] if self.inputs and self.inputs[0].dims else None
-        return lead // self.aipp.frames_per_sample if self.aipp and lead else None
+        """The batch size of a model with AIPP, whose dimension 0 counts frames; None for other models."""
+        rows = self.inputs[0].dims[0] if self.inputs and self.inputs[0].dims else None
+        return rows // self.aipp.frames_per_sample if self.aipp and rows else None
 
-    def with_aipp(self) -> Order:
-        """Return the order with AIPP's configuration, which is written beside the model, or without AIPP itself.
+    def with_aipp(self) -> CompileJob:
+        """Return the job with AIPP's configuration, which is written next to the model, or the job itself without AIPP.
 
-        A configuration that the user names is taken instead. Raises UsageError for pictures that AIPP does not take.
+        A configuration given by the user has priority. Raises UsageError for images that AIPP does not accept.
         """
         if self.aipp is None:
             return self
@@ -54,20 +54,20 @@ class Order:
         return replace(self, options=replace(self.options, input_format="NCHW", insert_op_conf=config))
 
     @property
-    def work(self) -> Path:
-        """The folder that ATC runs in, where its `fusion_result.json` and `kernel_meta` stay."""
+    def work_folder(self) -> Path:
+        """The working folder of ATC, where its `fusion_result.json` and `kernel_meta` stay."""
         return self.om.with_suffix(".atc")
 
     def command(self, folder: Path, *, program: str = "atc") -> list[str]:
-        """Return the ATC command as it is typed in `folder`, where it leaves the model.
+        """Return the ATC command for the working folder `folder`, where ATC writes the model.
 
-        Raises UsageError as `atc_command` does, and for an option that names no file.
+        Raises UsageError as `atc_command` does, and for an option that names a missing file.
         """
-        for option, file in self.files.items():
+        for name, file in self.files.items():
             if not file.is_file():
-                raise UsageError(f"There is no file {file}, which --{option} names.")
+                raise UsageError(f"There is no file {file}, which --{name} names.")
 
-        def seen(file: Path | None) -> Path | None:
+        def relative(file: Path | None) -> Path | None:
             return None if file is None else Path(os.path.relpath(file, folder))
 
         return atc_command(
@@ -78,9 +78,9 @@ class Order:
             batch_size=self.batch_size,
             options=replace(
                 self.options,
-                op_precision_mode=seen(self.options.op_precision_mode),
-                keep_dtype=seen(self.options.keep_dtype),
-                insert_op_conf=seen(self.options.insert_op_conf),
+                op_precision_mode=relative(self.options.op_precision_mode),
+                keep_dtype=relative(self.options.keep_dtype),
+                insert_op_conf=relative(self.options.insert_op_conf),
             ),
             cann=self.release,
             program=program,
@@ -96,7 +96,7 @@ class Order:
         return {name: file for name, file in named if file is not None}
 
     def script(self) -> str:
-        """Return `commands.sh` as it stands beside the model."""
+        """Return the text of `commands.sh`, which is stored next to the model."""
         folder = self.om.parent
         return commands_script(
             command=self.command(folder),
@@ -108,10 +108,13 @@ class Order:
 
 
 def graph_inputs(subject: Subject) -> tuple[GraphInput, ...]:
-    """Return the inputs of the graph that are no weights, in its order."""
-    found = ((str(value.name), subject.dims(value) or ()) for value in subject.inputs)
+    """Return the inputs of the graph other than weights, in the graph's order."""
     rows = subject.aipp.frames_per_sample if subject.aipp else 1
     return tuple(
-        GraphInput(name, tuple(size if isinstance(size, int) else None for size in dims), rows)
-        for name, dims in found
+        GraphInput(
+            str(value.name),
+            tuple(size if isinstance(size, int) else None for size in subject.dims(value) or ()),
+            rows,
+        )
+        for value in subject.inputs
     )

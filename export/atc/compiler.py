@@ -1,4 +1,4 @@
-"""ATC as an outside process: run in a folder of its own, its output kept whole, judged by what it left."""
+"""ATC as an external process: runs in its own folder, with its complete output logged and its result checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUCCESS = "ATC run success"
 
 @dataclass(frozen=True)
 class AtcRun:
-    """How an ATC process ended: exit code (negative: the signal), seconds, the end of what it printed."""
+    """The end of an ATC process: exit code (negative: the signal), seconds, the tail of its output."""
 
     code: int
     seconds: float
@@ -27,7 +27,7 @@ class AtcRun:
 
     @property
     def banner(self) -> bool:
-        """Whether it said that it succeeded."""
+        """Whether ATC reported success."""
         return SUCCESS in self.output
 
 
@@ -37,16 +37,16 @@ def run_atc(
     folder: Path,
     log_file: Path,
     time_limit: float | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    on_line: Callable[[str], None] = lambda line: None,
 ) -> AtcRun:
-    """The command has ended, run with `folder` as working folder, and `log_file` holds all that it printed.
+    """Run the command with `folder` as its working folder and log its complete output in `log_file`.
 
-    Each line is handed to `tell` as it comes. After `time_limit` seconds, and when this process is interrupted, the
-    command and all it started are stopped. Raises ExternalToolError when it cannot be started.
+    Each line is passed to `on_line` as it is printed. After `time_limit` seconds, and when this process is interrupted,
+    the command and all its child processes are stopped. Raises ExternalToolError when it cannot be started.
     """
     (ended,) = run_streamed(
         [Job(command, log_file, folder)],
-        tell=lambda _job, _stream, text: tell(text.rstrip()),
+        tell=lambda _job, _stream, text: on_line(text.rstrip()),
         time_limit=time_limit,
     )
     return AtcRun(ended.code, ended.seconds, ended.timed_out, ended.output)
@@ -65,32 +65,32 @@ def built_models(folder: Path, name: str) -> tuple[Path, ...]:
 def judge(run: AtcRun, *, folder: Path, name: str, log_file: Path) -> Path:
     """Return the model that `run` has built in `folder`.
 
-    It succeeded when it ended with code 0, said so, and the model is there; ATC's own wrappers show that one of these
-    alone says little. Raises ExternalToolError with a paragraph for each coded error and the names of what was left.
+    A build succeeds only if ATC exits 0, reports success and writes the model; ATC's own wrappers show that one of
+    these alone is not reliable. Raises ExternalToolError with a paragraph for each error code and the files left.
     """
     models = [path for path in built_models(folder, name) if path.stat().st_size]
     if run.code == 0 and run.banner and models and not run.timed_out:
         return models[0]
-    paragraphs = [_failure(run), *explain(run.output), _left(folder, log_file)]
+    paragraphs = [_failure(run), *explain(run.output), _leftovers(folder, log_file)]
     raise ExternalToolError("\n".join(paragraphs))
 
 
 def _failure(run: AtcRun) -> str:
     if run.timed_out:
-        return f"ATC had not ended after {run.seconds:.0f} s, the --time_limit, and was stopped with all it started."
+        return f"ATC reached the --time_limit after {run.seconds:.0f} s and was stopped with its child processes."
     if run.code < 0:
         return (
-            f"ATC was ended by signal {-run.code} after {run.seconds:.0f} s; signal 9 mostly means that the machine "
-            "had no memory left. TE_PARALLEL_COMPILER=1 and MAX_COMPILE_CORE_NUMBER=1 make it need less."
+            f"ATC was killed by signal {-run.code} after {run.seconds:.0f} s; signal 9 usually means that the machine "
+            "ran out of memory. TE_PARALLEL_COMPILER=1 and MAX_COMPILE_CORE_NUMBER=1 reduce its memory use."
         )
     if run.code:
-        return f"ATC failed with code {run.code} after {run.seconds:.0f} s."
+        return f"ATC failed with exit code {run.code} after {run.seconds:.0f} s."
     if not run.banner:
-        return f"ATC ended with code 0 but never said `{SUCCESS}`, so what it left is not trusted."
-    return f"ATC ended with code 0 and said `{SUCCESS}`, but the .om is not there, or empty."
+        return f"ATC exited with code 0 but did not report `{SUCCESS}`, so its output is not trusted."
+    return f"ATC exited with code 0 and reported `{SUCCESS}`, but the .om is missing or empty."
 
 
-def _left(folder: Path, log_file: Path) -> str:
+def _leftovers(folder: Path, log_file: Path) -> str:
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
     left = ", ".join(names[:12]) or "nothing"
-    return f"Its whole output is in {log_file}; left in {folder}: {left}. No NPU was used."
+    return f"Its complete output is in {log_file}; files left in {folder}: {left}. No NPU was used."

@@ -1,4 +1,4 @@
-"""What a lint rule is, what it looks at and what it says."""
+"""Lint rules and their findings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Fault:
-    """One sentence on what is wrong at `where`; `severity` is given where it is not that of the rule."""
+    """A problem at `where`, in one sentence; `severity` is given where it differs from the rule's."""
 
     where: str
     text: str
@@ -24,10 +24,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Rule:
-    """A named check of a graph against what ATC takes, with the source that says so.
+    """A named check of a graph against what ATC accepts, with its source.
 
-    `source` starts with how the fact is known: DOC (vendor document), SRC (vendor source), WILD (users'
-    reports). None of it was tried on an NPU.
+    `source` starts with the kind of evidence: DOC (vendor document), SRC (vendor source), WILD (users' reports).
+    No rule was tried on an NPU.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault together with the rule that found it."""
+    """A fault together with the rule that reports it."""
 
     rule: str
     severity: Severity

@@ -18,12 +18,12 @@ _PUBLISHED_RANK = 5
 
 
 def _static_inputs(subject: Subject) -> Iterator[Fault]:
-    """Every dimension of an input is a number, or is the batch and declared by profiles."""
+    """Require fixed input dimensions, except for a batch that is declared by profiles."""
     for value in subject.inputs:
         dims = subject.dims(value)
         if dims is None:
             yield Fault(
-                f"input {value.name}", "it states no shape, but ATC needs one; export with fixed shapes."
+                f"input {value.name}", "it has no shape, but ATC needs one; export with fixed shapes."
             )
             continue
         free = [axis for axis, size in enumerate(dims) if isinstance(size, str)]
@@ -38,7 +38,7 @@ def _static_inputs(subject: Subject) -> Iterator[Fault]:
 
 
 def _profiles_fit(subject: Subject) -> Iterator[Fault]:
-    """Where profiles are declared, the batch of some input is free."""
+    """Require an input with a free batch where profiles are declared."""
     if subject.profiles and not any(
         isinstance(size, str) for value in subject.inputs for size in (subject.dims(value) or ())[:1]
     ):
@@ -50,7 +50,7 @@ def _profiles_fit(subject: Subject) -> Iterator[Fault]:
 
 
 def _zero_dimensions(subject: Subject) -> Iterator[Fault]:
-    """No input and no computed value is empty."""
+    """Reject empty inputs and empty computed values."""
     for value in (*subject.inputs, *(value for node in subject.computed for value in node.outputs)):
         dims = subject.dims(value)
         if dims is not None and 0 in dims:
@@ -61,10 +61,10 @@ def _zero_dimensions(subject: Subject) -> Iterator[Fault]:
 
 
 def _inner_shapes(subject: Subject) -> Iterator[Fault]:
-    """Every inner shape follows from the shapes of the inputs."""
+    """Require every inner shape to follow from the shapes of the inputs."""
     free_batch = any(isinstance(size, str) for value in subject.inputs for size in subject.dims(value) or ())
     if free_batch and not subject.profiles:
-        return  # said by static-inputs already
+        return  # reported by static-inputs already
     for node in subject.computed:
         dims = subject.dims(node.outputs[0])
         if node.op_type in _SHAPE_WORK and not node.domain:
@@ -75,31 +75,29 @@ def _inner_shapes(subject: Subject) -> Iterator[Fault]:
             continue
         yield Fault(
             label(node),
-            f"a shape known before the run is expected, but {found}; export with a fixed batch and fold it.",
+            f"a static shape is expected, but {found}; export with a fixed batch and fold it.",
             "error" if subject.profiles else None,
         )
 
 
 def _unfolded(subject: Subject) -> Iterator[Fault]:
-    """No node computes a shape that is known already."""
+    """Warn about nodes that compute a shape which is already known."""
     if any(isinstance(size, str) for value in subject.inputs for size in subject.dims(value) or ()):
         return
     left = {node.outputs[0].name for node in subject.computed}
     counts = Counter(node.op_type for node in subject.of(*_SHAPE_WORK) if node.outputs[0].name not in left)
     if counts:
         found = ", ".join(f"{count} {operator}" for operator, count in sorted(counts.items()))
-        yield Fault(
-            "graph", f"{found} compute shapes that are known; run export/modify_onnx.py, which folds them."
-        )
+        yield Fault("graph", f"{found} compute known shapes; run export/modify_onnx.py, which folds them.")
 
 
 def _constant_of_shape(subject: Subject) -> Iterator[Fault]:
-    """ConstantOfShape fills with float32, float64, int32 or int64."""
-    taken = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT32, ir.DataType.INT64)
+    """Require ConstantOfShape to fill with float32, float64, int32 or int64."""
+    accepted = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT32, ir.DataType.INT64)
     for node in subject.of("ConstantOfShape"):
         value = node.attributes.get("value")
         dtype = ir.DataType.FLOAT if value is None else value.as_tensor().dtype
-        if dtype not in taken:
+        if dtype not in accepted:
             yield Fault(
                 label(node),
                 f"a fill of float or int32/int64 is expected, found {dtype}; fold it or cast after it.",
@@ -107,7 +105,7 @@ def _constant_of_shape(subject: Subject) -> Iterator[Fault]:
 
 
 def _input_types(subject: Subject) -> Iterator[Fault]:
-    """Every input is float32 or float16."""
+    """Require float32 or float16 inputs."""
     for value in subject.inputs:
         if value.dtype == ir.DataType.UINT8:
             text = (
@@ -117,7 +115,7 @@ def _input_types(subject: Subject) -> Iterator[Fault]:
         elif value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
             text = (
                 f"float32 or float16 is expected, found {value.dtype}; published models with such inputs exist, but "
-                "expect int64 to be narrowed to int32 and check the bytes that you feed."
+                "expect int64 to be narrowed to int32 and check the bytes of your input files."
             )
         else:
             continue
@@ -125,7 +123,7 @@ def _input_types(subject: Subject) -> Iterator[Fault]:
 
 
 def _input_rank(subject: Subject) -> Iterator[Fault]:
-    """No input has more dimensions than published conversions with --input_format=ND."""
+    """Warn about inputs of a higher rank than in published conversions with --input_format=ND."""
     for value in subject.inputs:
         rank = subject.rank(value)
         if rank is not None and rank > _PUBLISHED_RANK:
@@ -137,7 +135,7 @@ def _input_rank(subject: Subject) -> Iterator[Fault]:
 
 
 def _int64_arithmetic(subject: Subject) -> Iterator[Fault]:
-    """No arithmetic on int64 is left to the device, least of all on the indices of TopK."""
+    """Warn about int64 arithmetic on the device; on the indices of TopK it is an error."""
     from_topk: set[ir.Value] = set()
     for node in subject.computed:
         if node.op_type == "TopK" and len(node.outputs) > 1:
@@ -161,7 +159,7 @@ def _int64_arithmetic(subject: Subject) -> Iterator[Fault]:
 
 
 def _wide_types(subject: Subject) -> Iterator[Fault]:
-    """Nothing is computed in float64 or bfloat16."""
+    """Warn about float64 and reject bfloat16."""
     refused: tuple[tuple[ir.DataType, Severity, str], ...] = (
         (ir.DataType.DOUBLE, "warning", "no AI core computes float64; cast to float32"),
         (ir.DataType.BFLOAT16, "error", "the 310P has no bfloat16; export in float32"),
@@ -203,5 +201,5 @@ SHAPE_RULES = (
         "WILD E89999 `op dtype is not same, DT_INT64, DT_INT32`",
         _int64_arithmetic,
     ),
-    Rule("wide-type", "warning", "DOC --precision_mode_v2; surgeon's KnowledgeTypeCast", _wide_types),
+    Rule("wide-type", "warning", "DOC --precision_mode_v2; auto-optimizer's KnowledgeTypeCast", _wide_types),
 )

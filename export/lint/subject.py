@@ -1,4 +1,4 @@
-"""The graph under lint, with everything the rules ask of it."""
+"""The graph under lint, with the facts that the rules use."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _STANDARD = ("", "ai.onnx")
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, the CANN release it is meant for (None: any) and the batches declared as profiles.
+    """A model, its target CANN release (None: any) and the batch sizes declared as profiles.
 
-    `imports` holds the opset entries as the file has them; reading the graph merges what is spelt twice.
+    `imports` holds the opset entries as stored in the file; parsing the graph merges duplicate spellings.
     """
 
     model: ir.Model
@@ -36,41 +36,41 @@ class Subject:
 
     @property
     def opset(self) -> int | None:
-        """The version of the standard operators, None when the file does not state one."""
+        """The version of the standard operators, None when the file has none."""
         return next((version for domain, version in self.imports if domain in _STANDARD), None)
 
     @property
     def aipp(self) -> Aipp | None:
-        """How AIPP must normalise what the model takes, None for a model that takes its input as it is."""
+        """The normalisation that AIPP must apply to the input, None for a model without AIPP."""
         return read_aipp(self.model.metadata_props, origin="the model")
 
     @property
     def inputs(self) -> tuple[ir.Value, ...]:
-        """The inputs that are not weights."""
+        """The inputs other than weights."""
         return tuple(value for value in self.model.graph.inputs if not value.is_initializer())
 
     @cached_property
     def nodes(self) -> tuple[ir.Node, ...]:
-        """Every node as the file has it, those of subgraphs included."""
+        """All nodes of the file, including those of subgraphs."""
         return tuple(ir.traversal.RecursiveGraphIterator(self.model.graph))
 
     @cached_property
     def known(self) -> Mapping[str, ir.Value]:
-        """Every value that is left after constants are folded, by name, with its type and shape."""
+        """All values that remain after constant folding, by name, with type and shape."""
         return resolved(self.model)
 
     @cached_property
     def computed(self) -> tuple[ir.Node, ...]:
-        """The nodes that are left after constants and static shapes are folded, as ATC folds them."""
+        """The nodes that remain after constants and static shapes are folded, as ATC folds them."""
         producers = (value.producer() for value in self.known.values())
         return tuple(dict.fromkeys(node for node in producers if node is not None))
 
     def of(self, *operators: str) -> Iterator[ir.Node]:
-        """Return the nodes of the file that are one of the standard `operators`."""
+        """Return the nodes of the file whose operator is one of the standard `operators`."""
         return (node for node in self.nodes if node.domain in _STANDARD and node.op_type in operators)
 
     def dims(self, value: ir.Value | None) -> Dims | None:
-        """Return the dimensions of `value`, symbolic ones as text; None when not even their number is known."""
+        """Return the dimensions of `value`, symbolic ones as text; None when the rank is unknown."""
         found = None if value is None else self.known.get(str(value.name), value)
         if found is None or found.shape is None:
             return None
@@ -83,16 +83,16 @@ class Subject:
 
 
 def label(node: ir.Node) -> str:
-    """Return how to find `node` in a viewer: its operator, and its name or what it computes."""
+    """Return how to find `node` in a viewer: its operator, and its name or that of its first output."""
     return f"{node.op_type} {node.name or node.outputs[0].name}"
 
 
 def read_subject(
     path: Path, *, cann: Release | None = None, batch_size: int | None = None, profiles: tuple[int, ...] = ()
 ) -> Subject:
-    """Return the model in `path` as subject of lint, a symbolic batch replaced by `batch_size` if given.
+    """Return the model in `path` as the subject of lint, with a symbolic batch set to `batch_size` if given.
 
-    Raises UsageError when there is no such file, BadDataError when it is no valid ONNX model.
+    Raises UsageError when there is no such file, BadDataError for an invalid ONNX model.
     """
     if not path.is_file():
         raise UsageError(f"There is no ONNX model {path}. Export one first with export/to_onnx.py.")

@@ -28,14 +28,14 @@ def _auto_pad(node: ir.Node) -> str:
 
 
 def _spatial(subject: Subject, node: ir.Node) -> int | None:
-    """Return in how many dimensions the window of `node` moves."""
+    """Return the number of spatial dimensions of `node`'s window, None when it is unknown."""
     kernel = _ints(node, "kernel_shape")
     rank = subject.rank(node.inputs[0])
     return len(kernel) if kernel else None if rank is None else rank - 2
 
 
 def _conv_rank(subject: Subject) -> Iterator[Fault]:
-    """A convolution moves in one, two or three dimensions."""
+    """Require convolutions of one, two or three dimensions."""
     for node in subject.of("Conv", "ConvTranspose"):
         dims = _spatial(subject, node)
         if dims is not None and dims > 3:
@@ -43,17 +43,17 @@ def _conv_rank(subject: Subject) -> Iterator[Fault]:
 
 
 def _conv_window(subject: Subject) -> Iterator[Fault]:
-    """A convolution states at least one of kernel_shape, pads, strides, dilations."""
+    """Require at least one of kernel_shape, pads, strides and dilations on a convolution."""
     for node in subject.of("Conv"):
         if not any(_ints(node, name) for name in ("kernel_shape", "pads", "strides", "dilations")):
             yield Fault(
                 label(node),
-                "kernel_shape, pads, strides or dilations is expected, found none of them; state kernel_shape.",
+                "kernel_shape, pads, strides or dilations is expected, found none of them; set kernel_shape.",
             )
 
 
 def _conv_padding(subject: Subject) -> Iterator[Fault]:
-    """Convolutions pad by numbers; a three-dimensional one may say VALID."""
+    """Require explicit pads on convolutions; three-dimensional ones may use VALID."""
     for node in subject.of("Conv", "ConvTranspose"):
         mode = _auto_pad(node)
         dims = _spatial(subject, node)
@@ -68,7 +68,7 @@ def _conv_padding(subject: Subject) -> Iterator[Fault]:
 
 
 def _pool_rank(subject: Subject) -> Iterator[Fault]:
-    """A pooling moves in one, two or three dimensions."""
+    """Require poolings of one, two or three dimensions."""
     for node in subject.of("MaxPool", "AveragePool"):
         dims = _spatial(subject, node)
         if dims is not None and dims > 3:
@@ -76,41 +76,41 @@ def _pool_rank(subject: Subject) -> Iterator[Fault]:
 
 
 def _pool_indices(subject: Subject) -> Iterator[Fault]:
-    """MaxPool gives values only, in the default storage order."""
+    """Require MaxPool to return values only, in the default storage order."""
     for node in subject.of("MaxPool"):
         order = node.attributes.get("storage_order")
         if len(node.outputs) > 1:
-            yield Fault(label(node), "one output is expected, found Indices as second; remove what uses it.")
+            yield Fault(label(node), "one output is expected, found Indices as the second; remove its users.")
         elif order is not None and order.as_int() != 0:
             yield Fault(label(node), "storage_order 0 is expected, found 1; remove the attribute.")
 
 
 def _pool_padding(subject: Subject) -> Iterator[Fault]:
-    """Poolings pad by numbers, or by a mode that ATC does not take for another."""
+    """Require explicit pads on poolings, or a mode that ATC does not misread."""
     for node in subject.of("MaxPool", "AveragePool"):
         mode, dims = _auto_pad(node), _spatial(subject, node)
         if mode == "SAME_LOWER":
-            why = "which pads at the wrong end, as SAME_UPPER does"
+            why = "which ATC pads at the wrong end, as SAME_UPPER does"
         elif mode == "SAME_UPPER" and node.op_type == "AveragePool" and dims == 3:
-            why = "which AvgPool3D never sees"
+            why = "which AvgPool3D ignores"
         else:
             continue
         yield Fault(label(node), f"explicit pads are expected, found auto_pad {mode}, {why}; {_EXPLICIT}.")
 
 
 def _pool_dilation(subject: Subject) -> Iterator[Fault]:
-    """The window of a two-dimensional MaxPool has no gaps."""
+    """Require a two-dimensional MaxPool without dilation."""
     for node in subject.of("MaxPool"):
         dilations = _ints(node, "dilations")
         if _spatial(subject, node) in (1, 2) and any(step != 1 for step in dilations):
             yield Fault(
                 label(node),
-                f"dilations of 1 are expected in 2-D, found {list(dilations)}, which MaxPoolV3 never sees; rewrite it.",
+                f"dilations of 1 are expected in 2-D, found {list(dilations)}, which MaxPoolV3 ignores; rewrite it.",
             )
 
 
 def _max_pool_size(subject: Subject) -> Iterator[Fault]:
-    """The window of a two-dimensional MaxPool stays within what the AI core takes."""
+    """Warn about two-dimensional MaxPool windows beyond the limits of the AI core."""
     for node in subject.of("MaxPool"):
         kernel, strides = _ints(node, "kernel_shape"), _ints(node, "strides")
         if _spatial(subject, node) != 2:
@@ -119,19 +119,19 @@ def _max_pool_size(subject: Subject) -> Iterator[Fault]:
             yield Fault(
                 label(node),
                 f"a window up to {_MAX_WINDOW} and strides up to {_MAX_STRIDE} are expected, found {list(kernel)} and "
-                f"{list(strides) or 1}: it falls to the AI CPU between two transposes; pool in two steps.",
+                f"{list(strides) or 1}: it runs on the AI CPU between two transposes; pool in two steps.",
             )
 
 
 def _average_pool_size(subject: Subject) -> Iterator[Fault]:
-    """The window of an AveragePool is small enough to be fast."""
+    """Warn about AveragePool windows that are too large to be fast."""
     for node in subject.of("AveragePool"):
         kernel = _ints(node, "kernel_shape")
         if prod(kernel) > _MAX_WINDOW:
             yield Fault(
                 label(node),
                 f"a window up to {_MAX_WINDOW} is expected, found {list(kernel)}, which is slow; use "
-                "GlobalAveragePool where it covers the whole plane, or pool in two steps.",
+                "GlobalAveragePool where it covers the complete plane, or pool in two steps.",
             )
 
 
@@ -157,6 +157,9 @@ WINDOW_RULES = (
         _max_pool_size,
     ),
     Rule(
-        "average-pool-size", "warning", "SRC surgeon's KnowledgeAvgPoolSplit, h*w >= 255", _average_pool_size
+        "average-pool-size",
+        "warning",
+        "SRC auto-optimizer's KnowledgeAvgPoolSplit, h*w >= 255",
+        _average_pool_size,
     ),
 )

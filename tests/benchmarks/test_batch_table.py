@@ -16,6 +16,7 @@ from benchmarks.batch_table.__main__ import batch_table, main
 from benchmarks.batch_table.plot import plot
 from benchmarks.batch_table.row import Order, Row
 from benchmarks.batch_table.table import document, markdown
+from export.to_om import ToOmOptions
 from export.to_onnx import build_deployable
 from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
@@ -224,12 +225,13 @@ def test_with_an_npu_the_model_is_compiled_and_run_by_ais_bench(
     clips = np.stack([np.fromfile(path, np.float32) for path in sorted((store / "clips").iterdir())])
     weights = np.random.default_rng(1).integers(-1, 2, size=(clips.shape[1], 7))
 
-    def stand_in(*, model: Path, output: Path, batch_size: int, soc_version: str) -> Path:
-        assert model.name == f"tiny_new_bs{batch_size}.onnx" and soc_version == "310P3"
-        output.write_text(json.dumps({"rows": batch_size, "weights": weights.tolist()}))
-        return output
+    def stub(options: ToOmOptions) -> Path:
+        assert options.model.name == "tiny_new_bs2.onnx"
+        assert (options.batch_size, options.soc_version) == (2, "310P3")
+        options.output.write_text(json.dumps({"rows": 2, "weights": weights.tolist()}))
+        return options.output
 
-    monkeypatch.setattr("export.to_om.to_om", stand_in)
+    monkeypatch.setattr("export.to_om.to_om", stub)
     (row,) = batch_table(
         recipe=load_recipe(str(tiny_recipe)),
         batches=[2],

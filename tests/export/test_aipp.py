@@ -12,7 +12,7 @@ import pytest
 from auto_optimizer_venv import surgeon_python
 from stub_atc import StandIn
 
-from export.lint_onnx import lint_onnx
+from export.lint_onnx import LintOptions, lint_onnx
 from export.modify_onnx import main as modify_onnx
 from export.surgery import model_bytes, run_passes
 from export.surgery.model_file import load_model
@@ -265,7 +265,7 @@ def test_atc_is_told_of_aipp_and_the_record_of_the_pictures(
     to_om(compile_words(tmp_path / "m.onnx", tmp_path / "bs2" / "m.om"))
     said = capsys.readouterr().err
     assert "lint: 0 errors, 0 warnings" in said
-    assert "experimental: none of it was run on an NPU" in said
+    assert "experimental: it was never run on an NPU" in said
     assert "--input_format=NCHW" in atc.words
     assert f"--input_shape=clips:{2 * FRAMES},3,32,32" in atc.words
     assert "--insert_op_conf=../m_aipp.cfg" in atc.words
@@ -292,7 +292,7 @@ def test_a_configuration_of_the_users_own_is_taken_instead(
 def test_the_batch_that_is_checked_counts_samples(
     exported: dict[str, Path], atc: StandIn, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"--batch_size 48 contradicts.*48,3,32,32, 24 pictures a sample"):
+    with pytest.raises(UsageError, match=r"--batch_size 48 contradicts.*48,3,32,32, 24 images per sample"):
         to_om(compile_words(exported["aipp"], tmp_path / "m.om", batch=48))
     assert not atc.called
 
@@ -300,7 +300,8 @@ def test_the_batch_that_is_checked_counts_samples(
 def test_other_models_are_compiled_and_linted_as_before(
     exported: dict[str, Path], atc: StandIn, tmp_path: Path
 ) -> None:
-    assert lint_onnx(model=exported["float32"], batch_size=2) == lint_onnx(model=exported["float32"])
+    model = exported["float32"]
+    assert lint_onnx(LintOptions(model=model, batch_size=2)) == lint_onnx(LintOptions(model=model))
     to_om(compile_words(exported["float32"], tmp_path / "bs2" / "m.om"))
     assert not [word for word in atc.words if "insert_op_conf" in word]
     assert "--batchsize" not in (tmp_path / "bs2" / "commands.sh").read_text()

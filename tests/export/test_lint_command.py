@@ -11,7 +11,8 @@ from lint_graphs import model_file
 from surgery_graphs import shift_graph, skeleton, torch_graph
 from torch import nn
 
-from export.lint import lint, read_subject
+from export.lint.run import lint
+from export.lint.subject import read_subject
 from export.lint_onnx import main
 from export.surgery import model_bytes, run_passes
 from networks.tsm import TSM

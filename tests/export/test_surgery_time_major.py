@@ -11,7 +11,8 @@ import pytest
 from shifted_networks import exported
 from surgery_graphs import ops, shift_graph
 
-from export.lint import lint, read_subject
+from export.lint.run import lint
+from export.lint.subject import read_subject
 from export.surgery import model_bytes, run_passes
 from export.surgery.pass_types import Target
 from export.surgery.shapes import resolved

@@ -153,7 +153,7 @@ def test_a_free_batch_is_fixed_or_profiled(atc: StandIn, build: Path) -> None:
     [
         (["--time_limit", "0"], "--time_limit"),
         (["--keep_dtype", "nowhere.cfg"], "no file nowhere.cfg"),
-        (["--precision_mode", "force_fp16", "--precision_mode_v2", "fp16"], "exclude each other"),
+        (["--precision_mode", "force_fp16", "--precision_mode_v2", "fp16"], "mutually exclusive"),
         (["--cann", "eight"], "CANN version"),
     ],
 )
@@ -180,7 +180,7 @@ def test_without_npu_smi_the_chip_is_asked_for(
     atc: StandIn, build: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(atc.folder))
-    with pytest.raises(UnavailableError, match="--soc_version is needed"):
+    with pytest.raises(UnavailableError, match="--soc_version is required"):
         main(arguments(build, chip=""))
 
 

@@ -45,7 +45,7 @@ def test_a_coded_failure_is_explained_and_what_is_left_is_named(
 ) -> None:
     atc.behave("refuse", [line, "        Possible Cause: x", "        TraceBack (most recent call last):"])
     said = failure(build)
-    assert "failed with code 255" in said
+    assert "failed with exit code 255" in said
     assert line.split(":", maxsplit=1)[0] in said
     assert word in said
     assert f"{build / 'atc.log'}" in said
@@ -58,10 +58,10 @@ def test_a_coded_failure_is_explained_and_what_is_left_is_named(
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [
-        ("no model", "is not there"),
+        ("no model", "is missing"),
         ("empty", "empty"),
-        ("no banner", "never said"),
-        ("code only", "failed with code 1"),
+        ("no banner", "did not report"),
+        ("code only", "failed with exit code 1"),
         ("killed", "signal 9"),
     ],
 )
@@ -74,7 +74,7 @@ def test_an_earlier_model_is_not_taken_for_this_one(atc: StandIn, build: Path) -
     main(arguments(build))
     (build / "tsm_bs8.atc" / "tsm_bs8_linux_aarch64.om").write_bytes(b"earlier")
     atc.behave("no model")
-    assert "not there" in failure(build, "--output_type", "FP16")
+    assert "is missing" in failure(build, "--output_type", "FP16")
 
 
 @pytest.mark.parametrize("behaviour", ["hang", "deaf"])

@@ -12,9 +12,12 @@ TEXTS = [
     ("E10001: Value [linux] for parameter [--host_env_os] is invalid. Reason: x.", "set_env.sh"),
     (
         "E10001: Value [high_performance ] for parameter [--op_select_implmode] is invalid. Reason: x.",
-        "blank",
+        "whitespace",
     ),
-    ("E10001: Value high_performance  for parameter --op_select_implmode is invalid. Reason: x.", "blank"),
+    (
+        "E10001: Value high_performance  for parameter --op_select_implmode is invalid. Reason: x.",
+        "whitespace",
+    ),
     ("E10001: The Auto Tune function has been deprecated. Please use the AOE tool", "AOE"),
     ("E10001: Value [9] for parameter [--framework] is invalid. Reason: x.", "atc --help"),
     (

@@ -10,7 +10,9 @@ import onnx
 from onnx import numpy_helper
 
 from export.atc.cann_versions import parse_cann
-from export.lint import Finding, lint, read_subject
+from export.lint.rule import Finding
+from export.lint.run import lint
+from export.lint.subject import read_subject
 
 Array = np.ndarray[Any, Any]
 
