@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import numpy as np
 
 from benchmarks.measuring.rotation import rotate
 from demo.dataset import draw_frames
 from export.modify_onnx import modify_onnx
 from export.to_onnx import to_onnx
-from infer.engines.base import open_engine
-from infer.evaluation.jobs import Job, batches_of
-from infer.evaluation.sample_maker import SampleMaker, sample_dtype
-from infer.evaluation.score_record import RowRecord
-from infer.evaluation.stream import TensorStream
-from infer.evaluation.streamed import batch_rows
+from infer.engines.options import OnnxRuntimeOptions
+from infer.evaluation.batches import BatchSource, sample_dtype
+from infer.evaluation.buffers import TensorStream
+from infer.evaluation.plan import plan_evaluation
+from infer.evaluation.record import RowRecord
 from preprocess.datasets.annotations import read_annotations
 from vidom.formats.recipe import Recipe, load_recipe
 
@@ -95,14 +91,16 @@ def repeated(case: Case, samples: int, folder: Path) -> Case:
 
 def sides(case: Case, what: str, *, workers: int, threads: int, rounds: int) -> Sides:
     """Return the sides of a case, in turn; the processes that decode are up before a clock runs."""
-    engine = open_engine(case.model, threads=threads, shares_cores=True)
-    (spec,) = engine.inputs
-    entries = read_annotations(case.ann_file)
-    jobs = [Job(index, entry) for index, entry in enumerate(entries)]
-    batches = list(batches_of(jobs, spec.rows))
-    tensor = np.zeros(spec.shape, spec.dtype)
-    with _up(case, spec.shape, workers, batches[0]) as (stream, maker):
-        maker.fill(jobs[0], tensor[0])
+    plan = plan_evaluation(recipe=case.recipe, data_root=case.data_root, ann_file=case.ann_file)
+    source = BatchSource.of(plan, model=case.model, options=OnnxRuntimeOptions(threads=threads))
+    model = source.open()
+    (spec,) = model.identity.inputs
+    batches = source.blocks(plan, model.identity)
+    maker = source.maker(sample_dtype(spec))
+    sample_batch = maker.batch(batches[0], spec.by_sample)
+    with TensorStream(maker, spec.by_sample, workers=workers) as stream:
+        for _ in stream.batches([batches[0]] * 4 * workers):
+            pass
 
         def decode() -> None:
             for _ in stream.batches(batches):
@@ -110,31 +108,19 @@ def sides(case: Case, what: str, *, workers: int, threads: int, rounds: int) -> 
 
         def compute() -> None:
             for _ in batches:
-                engine.run([tensor])
+                model.compute(sample_batch)
 
         def together() -> None:
             with TemporaryDirectory() as folder:
                 record = RowRecord(Path(folder), {})
                 for batch in stream.batches(batches):
-                    record.add(batch_rows(engine, batch))
+                    record.add(model.compute(batch).rows)
                 record.close()
 
         ways: dict[str, Callable[[], object]] = {"decode": decode, "engine": compute, "together": together}
         seconds = rotate(ways, rounds=rounds)
-    each = {name: 1e3 * found / len(jobs) for name, found in seconds.items()}
+    each = {name: 1e3 * found / len(plan.jobs) for name, found in seconds.items()}
     return Sides(what, workers, threads, each["decode"], each["engine"], each["together"])
-
-
-@contextmanager
-def _up(
-    case: Case, shape: tuple[int, ...], workers: int, batch: Sequence[Job]
-) -> Iterator[tuple[TensorStream, SampleMaker]]:
-    (spec,) = open_engine(case.model, threads=1).inputs
-    maker = SampleMaker(case.recipe, case.data_root, sample_dtype(spec))
-    with TensorStream(maker, shape, workers=workers) as stream:
-        for _ in stream.batches([batch] * 4 * workers):
-            pass
-        yield stream, maker
 
 
 def command(case: Case, output_dir: Path) -> list[str]:

@@ -1,40 +1,56 @@
-"""An evaluation in a Ray cluster, as a Ray Data job: tasks decode batches, actors with engines run them.
+"""Run an evaluation in a Ray cluster, as a streaming Ray Data job.
 
-The rows come back to this process, which appends them to the same record as a run on one machine does: either kind
-of run continues the other's. They are the same bytes wherever the nodes' processors are of one kind.
+For array engines, tasks decode batches and actors with engines run them. For file engines, a task computes a chunk on
+one node, which has an NPU: Ray's resource `NPU`, which Ray counts by itself where it detects some; otherwise start
+the node with `ray start --resources='{"NPU": 1}'`. Ray shows a worker only the NPU that it was assigned, which is
+device 0 there.
+
+The rows are returned to this process, which appends them to the same record as the executor on one machine does.
+They are the same bytes where all nodes have the same CPU model.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
-from infer.evaluation.jobs import Job, batches_of
-from infer.evaluation.plan import Computed, OnBad, Plan, Ran, unreadable
-from infer.evaluation.ray_stages import BatchEngine, EngineOptions, Identity, decode_batch, identify
-from infer.evaluation.sample_maker import SampleMaker, check_fit, sample_dtype
-from infer.evaluation.score_record import RowRecord
-from vidom.errors import UnavailableError
-from vidom.parallel.ray_cluster import LOCAL, RayNode, open_ray_cluster
+from infer.engines.options import OnnxRuntimeOptions, OpenVinoOptions
+from infer.evaluation.batches import BatchSource, sample_dtype
+from infer.evaluation.chunks import ChunkSource
+from infer.evaluation.execution import (
+    Block,
+    Identity,
+    OnBad,
+    RowSource,
+    RunSummary,
+    collect,
+    open_record,
+    unfinished,
+)
+from infer.evaluation.plan import Plan
+from infer.evaluation.ray_stages import BatchEngine, compute_chunk, decode_batch, identify
+from vidom.errors import UnavailableError, UsageError
+from vidom.parallel.ray_cluster import LOCAL, RayCluster, RayNode, open_ray_cluster
 from vidom.parallel.ray_workers import answer_of, blocks_of, results_of
 from vidom.parallel.ray_workplace import Guard
-from vidom.progress import progress
 from vidom.system.machine import usable_cores
 
-__all__ = ["Shares", "collect", "run_on_ray", "shares_of"]
+__all__ = ["Shares", "cores_per_npu", "run_on_ray", "shares_of"]
 
 _log = logging.getLogger(__name__)
 
 _MOST_THREADS = 4
 _CORES_PER_DECODER = 8
+_ONE_NPU = {"NPU": 1}
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Who gets which part of a cluster: `engines` of `threads` cores and `gpus` each, `decoders` of one core each."""
+    """The division of a cluster: `engines` of `threads` cores and `gpus` each, `decoders` of one core each."""
 
     engines: int
     threads: int
@@ -42,123 +58,179 @@ class Shares:
     gpus: int = 0
 
 
-@dataclass(frozen=True)
-class _Engines:
-    """The model as the engines of a cluster have it."""
+class _Pipeline(Protocol):
+    """The stages of a row source on a cluster; `claims` are the resources of one of its `engines`."""
 
-    options: EngineOptions
-    identity: Identity
-    shares: Shares
-    guard: Guard
+    engines: int
+    claims: dict[str, Any]
+
+    @property
+    def source(self) -> RowSource:
+        """The row source as the cluster opens it."""
+
+    @property
+    def text(self) -> str:
+        """The division of the cluster, a sentence."""
+
+    def stages(self, blocks: Sequence[Block], identity: Identity, guard: Guard) -> Any:
+        """Return a Ray data set whose column `results` holds the results of the blocks."""
 
 
 def run_on_ray(
-    plan: Plan, options: EngineOptions, output_dir: Path, *, address: str, workers: int | None, on_bad: OnBad
-) -> Ran:
-    """The record in `output_dir` has a row for each job that could be read.
+    plan: Plan, source: RowSource, output_dir: Path, *, address: str, workers: int | None, on_bad: OnBad
+) -> RunSummary:
+    """Compute the missing rows of the record in `output_dir` in the Ray cluster at `address`.
 
-    The model is opened on the nodes as `options` say; without threads in them, and without `workers`, a cluster that
-    is joined is shared out as `shares_of` does, and a local one has a thread and a decoder for each core. Batches are
-    made of the same jobs as on one machine. Raises what `open_ray_cluster` and the engine raise, UsageError when the
-    model does not fit or the folder holds another record, BadDataError at the first unreadable sample unless `on_bad` is
-    "skip".
+    A block whose worker is killed is computed again, with the same batch composition. Raises what `open_ray_cluster`
+    and `infer.evaluation.execution.run_locally` raise, UnavailableError where the cluster lacks an NPU or cores.
+
+    Args:
+        plan: the jobs.
+        source: the engine and what it needs; without threads a joined cluster is divided by `shares_of`, and a local
+            one has a thread and a decoder for each core.
+        output_dir: the folder of the record, which all nodes see.
+        address: `HOST:PORT`, `auto` or `local`.
+        workers: decoding processes of the cluster, or those that pack for one NPU; None for all cores.
+        on_bad: whether an unreadable sample ends the run.
     """
-    threads, cores = options.threads, 0
-    if address == LOCAL:
-        workers = workers or usable_cores()
-        threads = threads or usable_cores()
-        cores = workers + max(1, usable_cores() // threads) * threads
+    if isinstance(source, ChunkSource) and source.options.devices != (0,):
+        devices = ",".join(map(str, source.options.devices))
+        raise UsageError(
+            f"--device {devices} does not go with --ray: Ray assigns an NPU to each chunk. Leave it out."
+        )
+    cores = usable_cores()
+    if isinstance(source, BatchSource) and address == LOCAL:
+        workers, threads = workers or cores, source.options.threads or cores
+        source = replace(source, options=replace(source.options, threads=threads))
+        cores = workers + max(1, cores // threads) * threads
     with open_ray_cluster(address, cores=cores, shared=output_dir, needs=(plan.data_root,)) as cluster:
-        shares = shares_of(cluster.nodes, on_gpus=_on_gpu(options), threads=threads, workers=workers)
-        _log.info(
-            f"{shares.decoders} decoding processes, {shares.engines} engines of {shares.threads} threads"
-            + (" and a GPU each." if shares.gpus else ".")
+        pipeline = _pipeline(source, cluster, workers=workers, on_bad=on_bad)
+        _log.info(pipeline.text)
+        identity = answer_of(identify, pipeline.source, cluster=cluster, **pipeline.claims)
+        blocks = source.blocks(plan, identity)
+        with closing(open_record(plan, identity, output_dir)) as record:
+            todo = unfinished(blocks, record.done, atomic=source.atomic_blocks)
+            stages = pipeline.stages(todo, identity, cluster.guard) if todo else None
+            results = results_of(stages) if stages is not None else ()
+            return collect(plan, record, results, engines=pipeline.engines, on_bad=on_bad)
+
+
+def _pipeline(source: RowSource, cluster: RayCluster, *, workers: int | None, on_bad: OnBad) -> _Pipeline:
+    if isinstance(source, ChunkSource):
+        return _ChunkPipeline(source, cluster.nodes, cores_per_npu(cluster.nodes, workers), on_bad)
+    if isinstance(source, BatchSource):
+        on_gpus = _on_gpu(source.options)
+        shares = shares_of(cluster.nodes, on_gpus=on_gpus, threads=source.options.threads, workers=workers)
+        return _BatchPipeline(source, shares)
+    raise TypeError(source)
+
+
+class _BatchPipeline:
+    """Tasks that decode, and actors with engines."""
+
+    def __init__(self, source: BatchSource, shares: Shares) -> None:
+        self.source = replace(source, options=replace(source.options, threads=shares.threads))
+        self.engines = shares.engines
+        self.claims = {"num_cpus": shares.threads, "num_gpus": shares.gpus}
+        self._decoders = shares.decoders
+
+    @property
+    def text(self) -> str:
+        threads, gpu = self.claims["num_cpus"], " and a GPU each" if self.claims["num_gpus"] else ""
+        return f"{self._decoders} decoding processes, {self.engines} engines of {threads} threads{gpu}."
+
+    def stages(self, blocks: Sequence[Block], identity: Identity, guard: Guard) -> Any:
+        import ray.data
+
+        (spec,) = identity.inputs
+        decoded = blocks_of(blocks).map(
+            decode_batch,
+            fn_kwargs={
+                "maker": self.source.maker(sample_dtype(spec)),
+                "shape": spec.by_sample,
+                "guard": guard,
+            },
+            compute=ray.data.TaskPoolStrategy(size=self._decoders),
+            num_cpus=1,
+            # That of the tensor. Stages with different claims are also not fused into one process by Ray.
+            memory=spec.nbytes,
         )
-        options = replace(options, threads=shares.threads)
-        identity = answer_of(
-            identify, options, cluster=cluster, num_cpus=shares.threads, num_gpus=shares.gpus
+        return decoded.map_batches(
+            BatchEngine,
+            fn_constructor_args=(self.source, identity, guard),
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(size=min(self.engines, len(blocks))),
+            **self.claims,
         )
-        check_fit(options.model, identity.inputs, identity.outputs, plan.recipe)
-        record = RowRecord(output_dir, plan.header(options.model, **identity.header))
-        batches = batches_of(plan.jobs, identity.inputs[0].rows)
-        todo = [jobs for jobs in batches if not all(job.index in record.done for job in jobs)]
-        engines = _Engines(options, identity, shares, cluster.guard)
-        return collect(plan, record, _computed(todo, plan, engines), engines=shares.engines, on_bad=on_bad)
+
+
+class _ChunkPipeline:
+    """Tasks that compute a chunk each, as many at a time as there are NPUs."""
+
+    def __init__(self, source: ChunkSource, nodes: Sequence[RayNode], workers: int, on_bad: OnBad) -> None:
+        self.source = source
+        self.engines = sum(node.npus for node in nodes)
+        self.claims = {"num_cpus": workers, "resources": _ONE_NPU}
+        self._on_bad = on_bad
+
+    @property
+    def text(self) -> str:
+        return f"Chunks are packed by {self.claims['num_cpus']} processes for each of {self.engines} NPUs."
+
+    def stages(self, blocks: Sequence[Block], identity: Identity, guard: Guard) -> Any:
+        common = {
+            "source": self.source,
+            "identity": identity,
+            "workers": self.claims["num_cpus"],
+            "on_bad": self._on_bad,
+            "guard": guard,
+        }
+        return blocks_of(blocks).map(compute_chunk, fn_kwargs=common, **self.claims)
 
 
 def shares_of(nodes: Sequence[RayNode], *, on_gpus: bool, threads: int | None, workers: int | None) -> Shares:
-    """Return how a cluster is shared out, with an engine for each GPU where the engines run `on_gpus`.
+    """Return the division of a cluster among decoders and engines, one for each GPU where they run `on_gpus`.
 
-    An engine gets up to four cores of a node, or one beside its GPU. On CPUs one in eight of all cores decodes, and the
-    others go to engines as far as whole ones fit. Raises UnavailableError where an engine and a decoder do not fit.
+    An engine gets up to four cores of a node, or one in addition to its GPU. On CPUs one in eight of all cores
+    decodes; the others go to engines as far as complete ones fit. Raises UnavailableError where an engine and a decoder
+    do not fit.
     """
     cores = [node.cores for node in nodes if node.cores]
     total = sum(cores)
     threads = threads or (1 if on_gpus else min(_MOST_THREADS, max(1, min(cores, default=1) - 1)))
-    places = sum(min(node.cores // threads, node.gpus if on_gpus else node.cores) for node in nodes)
-    if not places or total < threads + 1:
-        found = ", ".join(f"{node.cores} cores and {node.gpus} GPUs" for node in nodes) or "nothing"
+    slots = sum(min(node.cores // threads, node.gpus if on_gpus else node.cores) for node in nodes)
+    if not slots or total < threads + 1:
+        existing = ", ".join(f"{node.cores} cores and {node.gpus} GPUs" for node in nodes) or "nothing"
+        gpu = " and a GPU" if on_gpus else ""
         raise UnavailableError(
-            f"The nodes of the Ray cluster have {found}. Needed are {threads} cores{' and a GPU' if on_gpus else ''} "
-            "of one node for an engine, and another core for decoding. Give fewer --threads, or add nodes with: "
-            "ray start --address=HOST:PORT"
+            f"The nodes of the Ray cluster have {existing}. An engine needs {threads} cores{gpu} of one node, and "
+            "decoding a further core. Give fewer --threads, or add nodes with: ray start --address=HOST:PORT"
         )
     spared = 1 if on_gpus else min(workers or -(-total // _CORES_PER_DECODER), total - threads)
-    engines = min(places, (total - spared) // threads)
+    engines = min(slots, (total - spared) // threads)
     return Shares(engines, threads, workers or total - engines * threads, gpus=int(on_gpus))
 
 
-def _on_gpu(options: EngineOptions) -> bool:
-    return options.provider is not None and not options.provider.lower().startswith("cpu")
+def cores_per_npu(nodes: Sequence[RayNode], workers: int | None) -> int:
+    """Return `workers`, or the number of cores for each NPU on the node where they are scarcest.
 
-
-def collect(
-    plan: Plan, record: RowRecord, results: Iterable[Computed], *, engines: int, on_bad: OnBad
-) -> Ran:
-    """The rows are in the record; the engine's time is that of `engines` which compute side by side.
-
-    Raises BadDataError at the first unreadable sample unless `on_bad` is "skip".
+    Raises UnavailableError where no node has an NPU and as many cores.
     """
-    resumed, faults, engine_seconds = len(record.done), dict[int, str](), 0.0
-    began = time.perf_counter()
-    with progress(total=len(plan.jobs), unit="sample", label="evaluate", done=resumed) as bar:
-        for computed in results:
-            if computed.bad and on_bad == "fail":
-                raise unreadable(*computed.bad[0])
-            faults |= {job.index: reason for job, reason in computed.bad}
-            engine_seconds += computed.seconds / engines
-            before = len(record.done)
-            record.add(computed.rows)
-            bar.update(len(record.done) - before + len(computed.bad))
-    record.close()
-    return Ran(faults, resumed, len(record.done) - resumed, time.perf_counter() - began, engine_seconds)
-
-
-def _computed(todo: Sequence[tuple[Job, ...]], plan: Plan, engines: _Engines) -> Iterator[Computed]:
-    """Yield what became of each batch, in the order in which they are done; a killed worker's is done again."""
-    import ray.data
-
-    if not todo:
-        return
-    (spec,) = engines.identity.inputs
-    shares, guard = engines.shares, engines.guard
-    maker = SampleMaker(plan.recipe, plan.data_root, sample_dtype(spec))
-    decoded = blocks_of(todo).map(
-        decode_batch,
-        fn_kwargs={"maker": maker, "shape": spec.by_sample, "guard": guard},
-        compute=ray.data.TaskPoolStrategy(size=shares.decoders),
-        num_cpus=1,
-        # The tensor's; and a stage that claims something else than the next is not merged with it into one process.
-        memory=spec.nbytes,
-    )
-    yield from results_of(
-        decoded.map_batches(
-            BatchEngine,
-            fn_constructor_args=(engines.options, engines.identity, guard),
-            batch_size=1,
-            batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=min(shares.engines, len(todo))),
-            num_cpus=shares.threads,
-            num_gpus=shares.gpus,
+    with_npus = [node for node in nodes if node.npus]
+    if not with_npus:
+        raise UnavailableError(
+            "The Ray cluster has no NPU. Ray counts those it detects on a node; where it does not, start the node "
+            "with: ray start --address=HOST:PORT --resources='{\"NPU\": 1}'"
         )
-    )
+    required = workers or max(1, min(node.cores // node.npus for node in with_npus))
+    if all(node.cores < required for node in with_npus):
+        raise UnavailableError(
+            f"--workers {required} processes cannot pack for an NPU: its node has only "
+            f"{max(node.cores for node in with_npus)} cores in the Ray cluster. Give fewer."
+        )
+    return required
+
+
+def _on_gpu(options: OnnxRuntimeOptions | OpenVinoOptions) -> bool:
+    return isinstance(options, OnnxRuntimeOptions) and not options.on_cpu

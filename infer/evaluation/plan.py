@@ -1,129 +1,153 @@
-"""What an evaluation is to do, settled before anything is computed."""
+"""Which samples of a list are evaluated, and what their rows of scores depend on; settled before anything is computed.
+
+A subset is stratified by class and the same wherever it is chosen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
 
-from infer.evaluation.jobs import Job, half_width, stratified
-from infer.evaluation.score_record import Row
+from postprocess.metrics import wilson_interval
+from preprocess.datasets.annotations import Annotation
 from preprocess.datasets.sample_list import decoder_name, list_digest, list_samples
-from vidom.errors import BadDataError
-from vidom.files import sha256_file
+from vidom.errors import UsageError
 from vidom.formats.recipe import Recipe
+from vidom.formats.views import ViewPlan
 
-__all__ = ["Computed", "OnBad", "Plan", "Ran", "plan_evaluation", "unreadable"]
+__all__ = ["Job", "Plan", "batches_of", "half_width", "plan_evaluation", "quotas", "stratified"]
 
-OnBad = Literal["fail", "skip"]
+
+@dataclass(frozen=True)
+class Job:
+    """One sample to evaluate; `index` is its position in the complete list, whatever subset is evaluated."""
+
+    index: int
+    annotation: Annotation
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of an evaluation, `total` samples being in the list that they were chosen from."""
+    """The jobs of an evaluation and the entries of the recipe that it needs.
 
-    recipe: Recipe
+    `total` samples are in the list; `limit` and `seed` are None unless a subset of them is evaluated.
+    `published_top1` is the recipe's published accuracy for its way of averaging clips, None without one.
+    """
+
+    recipe_name: str
+    recipe_sha256: str
+    views: ViewPlan
+    frame_template: str
+    class_names: tuple[str, ...]
+    published_top1: float | None
+    decoder: str
     data_root: Path
     jobs: tuple[Job, ...]
     total: int
     limit: int | None
     seed: int | None
 
-    def header(
-        self,
-        model: Path,
-        *,
-        engine: str,
-        engine_version: str,
-        batch_size: int | None,
-        facts: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """Return all that a row of scores depends on: the fingerprint that its record begins with.
-
-        `facts` are the engine's own. Where the files lie, and how many processes and threads there are, is no part.
-        """
-        return {
-            "recipe": self.recipe.name,
-            "recipe_sha256": self.recipe.digest,
-            "list_sha256": list_digest([job.annotation for job in self.jobs]),
-            "samples": len(self.jobs),
-            "limit": self.limit,
-            "seed": self.seed,
-            "decoder": decoder_name(self.jobs[0].annotation, self.recipe),
-            "model_sha256": sha256_file(model),
-            "engine": engine,
-            "engine_version": engine_version,
-            "batch_size": batch_size,
-            **facts,
-        }
+    @property
+    def list_sha256(self) -> str:
+        """The digest of the samples that are evaluated."""
+        return list_digest([job.annotation for job in self.jobs])
 
     @property
     def remark(self) -> str:
-        """How many samples are evaluated, and what interval that buys, a sentence."""
-        published = [
-            one for one in self.recipe.published if one.average_clips == self.recipe.head.average_clips
-        ]
-        accuracy = published[0].top1 if published else 0.5
-        told = "as published" if published else "the widest case"
-        drawn = f"all {self.total} samples of the list"
+        """How many samples are evaluated, and the confidence interval that results, a sentence."""
+        top1 = 0.5 if self.published_top1 is None else self.published_top1
+        source = "widest case" if self.published_top1 is None else "as published"
+        subset = f"all {self.total} samples of the list"
         if len(self.jobs) < self.total:
             classes = len({job.annotation.label for job in self.jobs})
-            drawn = f"{len(self.jobs)} of {self.total} samples, drawn by class ({classes} classes, seed {self.seed})"
-        points = 100 * half_width(len(self.jobs), accuracy)
-        return f"{drawn}: at a top-1 of {100 * accuracy:.2f} % ({told}) the 95 % interval is ±{points:.2f} points"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What came of a plan: the samples that could not be read, by index, with the reason, and what it took.
-
-    `seconds` are the wall time of this run, in which `computed` samples were run; `engine_seconds` of them the engine
-    took. `resumed` samples an earlier run had finished. `peak_disk_bytes` is what lay in temporary files at most.
-    """
-
-    faults: Mapping[int, str]
-    resumed: int
-    computed: int
-    seconds: float
-    engine_seconds: float
-    peak_disk_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Computed:
-    """What came of some jobs: their rows, those that could not be read with the reason, and the engine's seconds."""
-
-    rows: list[Row]
-    bad: list[tuple[Job, str]]
-    seconds: float
+            subset = f"stratified subset of {len(self.jobs)} of {self.total} samples"
+            subset += f" ({classes} classes, seed {self.seed})"
+        points = 100 * half_width(len(self.jobs), top1)
+        return (
+            f"{subset}: at a top-1 of {100 * top1:.2f} % ({source}) the 95 % interval is ±{points:.2f} points"
+        )
 
 
 def plan_evaluation(
     *, recipe: Recipe, data_root: Path, ann_file: Path, limit: int | None = None, seed: int = 0
 ) -> Plan:
-    """Return the plan for the list, or for `limit` of its samples drawn by class with `seed`.
+    """Return the plan for the list, or for a stratified subset of `limit` samples chosen by `seed`.
 
-    Raises UsageError and BadDataError as `list_samples` and `stratified` do.
+    Raises UsageError and BadDataError as `list_samples`, `stratified` and `Recipe.labels` do.
     """
     annotations = list_samples(ann_file, data_root=data_root, recipe=recipe)
     jobs = tuple(Job(index, annotation) for index, annotation in enumerate(annotations))
     if limit is not None:
         jobs = stratified(jobs, limit=limit, seed=seed)
-    chosen = len(jobs) < len(annotations)
+    is_subset = len(jobs) < len(annotations)
+    published = (one.top1 for one in recipe.published if one.average_clips == recipe.head.average_clips)
     return Plan(
-        recipe=recipe,
+        recipe_name=recipe.name,
+        recipe_sha256=recipe.digest,
+        views=recipe.views,
+        frame_template=recipe.dataset.frame_template,
+        class_names=recipe.labels(),
+        published_top1=next(published, None),
+        decoder=decoder_name(jobs[0].annotation, recipe),
         data_root=data_root,
         jobs=jobs,
         total=len(annotations),
-        limit=len(jobs) if chosen else None,
-        seed=seed if chosen else None,
+        limit=len(jobs) if is_subset else None,
+        seed=seed if is_subset else None,
     )
 
 
-def unreadable(job: Job, reason: str) -> BadDataError:
-    """Return the error of a sample that can not be read, where that ends the run."""
-    return BadDataError(
-        f"Sample {job.index} of the list ({job.annotation.id}) can not be read. {reason} What was computed so far is "
-        "kept. Repair the video and run the same command again, or use --on_bad skip to go on without it."
-    )
+def stratified(jobs: Sequence[Job], *, limit: int, seed: int) -> tuple[Job, ...]:
+    """Return a stratified subset of `limit` jobs, in their order; all jobs where there are no more than that.
+
+    Within a class, jobs with the smallest SHA-256 of seed and id come first. So the subset depends neither on the
+    order of the list nor on a library's random numbers, and a larger limit keeps what a smaller one chose wherever
+    the share of a class does not shrink. Raises UsageError for a limit below 1.
+    """
+    if limit < 1:
+        raise UsageError(f"--limit must be at least 1, found {limit}.")
+    classes: dict[int, list[Job]] = defaultdict(list)
+    for job in jobs:
+        classes[job.annotation.label].append(job)
+    shares = quotas({label: len(members) for label, members in classes.items()}, limit)
+    chosen = [
+        job
+        for label, members in classes.items()
+        for job in sorted(members, key=lambda job: _rank(seed, job))[: shares[label]]
+    ]
+    return tuple(sorted(chosen, key=lambda job: job.index))
+
+
+def quotas(sizes: Mapping[int, int], limit: int) -> dict[int, int]:
+    """Return how many samples of each class are taken: its share of `limit`, rounded so that the sum is `limit`.
+
+    The method of largest remainders: what rounding down leaves over goes, one each, to the classes with the largest
+    fractions; among equal fractions the lower class comes first.
+    """
+    total = sum(sizes.values())
+    limit = min(limit, total)
+    shares = {label: divmod(limit * size, total) for label, size in sizes.items()}
+    rest = limit - sum(quotient for quotient, _ in shares.values())
+    favoured = sorted(shares, key=lambda label: (-shares[label][1], label))[:rest]
+    return {label: quotient + (label in favoured) for label, (quotient, _) in shares.items()}
+
+
+def half_width(n: int, accuracy: float) -> float:
+    """Return half of the 95 % Wilson interval of `n` samples at about this accuracy."""
+    low, high = wilson_interval(round(accuracy * n), n)
+    return (high - low) / 2
+
+
+def batches_of(jobs: Sequence[Job], size: int) -> Iterator[tuple[Job, ...]]:
+    """Yield the jobs in batches of `size`; the last one may be smaller."""
+    remaining = iter(jobs)
+    while batch := tuple(islice(remaining, size)):
+        yield batch
+
+
+def _rank(seed: int, job: Job) -> bytes:
+    return hashlib.sha256(f"{seed} {job.annotation.id}".encode()).digest()

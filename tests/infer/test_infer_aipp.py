@@ -12,8 +12,9 @@ from ascend_bench import Bench
 from export.to_onnx import to_onnx
 from infer.engines.ascend.om_input import plan_om_batches
 from infer.engines.base import open_engine
-from infer.evaluate import evaluate
-from infer.evaluation.score_record import RECORD_NAME, read_rows
+from infer.engines.options import AscendOptions, OnnxRuntimeOptions
+from infer.evaluate import EvaluateOptions, evaluate
+from infer.evaluation.record import RECORD_NAME, read_rows
 from infer.inference import infer
 from infer.one_video import sample_scores
 from preprocess.datasets.annotations import Annotation
@@ -232,8 +233,10 @@ def test_prediction_and_evaluation_on_the_cpu_take_a_model_for_aipp_like_any_oth
         )  # fmt: skip
         scores[dtype] = sample_scores(open_engine(model), source, recipe)
         evaluate(
-            recipe=recipe, data_root=fixtures / "synth", ann_file=listed, model=model, workers=1,
-            output_dir=tmp_path / dtype, engine="onnxruntime",
+            EvaluateOptions(
+                recipe=recipe, data_root=fixtures / "synth", ann_file=listed, model=model, workers=1,
+                output_dir=tmp_path / dtype, engine=OnnxRuntimeOptions(),
+            )
         )  # fmt: skip
         records[dtype] = np.stack([row.scores for row in read_rows(tmp_path / dtype / RECORD_NAME)])
     np.testing.assert_allclose(scores["aipp"], scores["float32"], rtol=0, atol=1e-6)
@@ -250,8 +253,10 @@ def test_a_window_of_clips_is_packed_for_aipp_where_the_record_says_so(
     labels.write_text("a\nb\nc\n")
     three = three.model_copy(update={"dataset": three.dataset.model_copy(update={"labels": str(labels)})})
     evaluate(
-        recipe=three, data_root=fixtures / "synth", ann_file=listed, model=npu.bench.folder / "m.om", workers=1,
-        output_dir=npu.bench.folder / "run", engine="ascend",
+        EvaluateOptions(
+            recipe=three, data_root=fixtures / "synth", ann_file=listed, model=npu.bench.folder / "m.om", workers=1,
+            output_dir=npu.bench.folder / "run", engine=AscendOptions(),
+        )
     )  # fmt: skip
     rows = {row.index: row.scores for row in read_rows(npu.bench.folder / "run" / RECORD_NAME)}
     wanted = np.stack([sample.reshape(-1) for sample in pixels(recipe, fixtures)]).astype(np.float64)

@@ -67,7 +67,8 @@ class _RayGroup:
         )
 
     def build(self, given: dict[str, Any]) -> str | None:
-        return given.pop("ray", None)
+        address: str | None = given.pop("ray", None)
+        return address
 
 
 def ray_option() -> Any:

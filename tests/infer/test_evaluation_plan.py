@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infer.evaluation.jobs import Job, batches_of, half_width, quotas, stratified
+from infer.evaluation.plan import Job, batches_of, half_width, quotas, stratified
 from preprocess.datasets.annotations import Annotation
 from vidom.errors import UsageError
 
@@ -19,7 +19,7 @@ def jobs_of(labels: list[int]) -> list[Job]:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "limit", "wanted"),
+    ("sizes", "limit", "expected"),
     [
         ({0: 50, 1: 30, 2: 20}, 10, {0: 5, 1: 3, 2: 2}),
         # 10 · 7/12 = 5.83, 10 · 3/12 = 2.5, 10 · 2/12 = 1.67: the two largest fractions are rounded up.
@@ -29,8 +29,8 @@ def jobs_of(labels: list[int]) -> list[Job]:
         ({0: 2, 1: 1}, 9, {0: 2, 1: 1}),
     ],
 )
-def test_quotas_by_hand(sizes: dict[int, int], limit: int, wanted: dict[int, int]):
-    assert quotas(sizes, limit) == wanted
+def test_quotas_by_hand(sizes: dict[int, int], limit: int, expected: dict[int, int]):
+    assert quotas(sizes, limit) == expected
 
 
 @given(
@@ -38,13 +38,13 @@ def test_quotas_by_hand(sizes: dict[int, int], limit: int, wanted: dict[int, int
 )
 def test_each_class_has_its_share(sizes: dict[int, int], limit: int):
     total = sum(sizes.values())
-    found = quotas(sizes, limit)
-    assert sum(found.values()) == min(limit, total)
-    assert all(abs(found[label] - min(limit, total) * size / total) < 1 for label, size in sizes.items())
-    assert all(0 <= found[label] <= size for label, size in sizes.items())
+    shares = quotas(sizes, limit)
+    assert sum(shares.values()) == min(limit, total)
+    assert all(abs(shares[label] - min(limit, total) * size / total) < 1 for label, size in sizes.items())
+    assert all(0 <= shares[label] <= size for label, size in sizes.items())
 
 
-def test_the_sample_is_stratified_deterministic_and_in_order():
+def test_the_subset_is_stratified_deterministic_and_in_order():
     jobs = jobs_of([0] * 50 + [1] * 30 + [2] * 20)
     chosen = stratified(jobs, limit=10, seed=0)
     assert Counter(job.annotation.label for job in chosen) == {0: 5, 1: 3, 2: 2}
@@ -58,7 +58,7 @@ def test_the_sample_is_stratified_deterministic_and_in_order():
         stratified(jobs, limit=0, seed=0)
 
 
-def test_the_interval_that_a_limit_buys():
+def test_the_interval_that_results_from_a_limit():
     # 1.96 sqrt(0.62 * 0.38 / 1000) is 0.03008; Wilson's differs in the fourth digit.
     assert half_width(1000, 0.62) == pytest.approx(0.03008, abs=1e-4)
     assert half_width(24_777, 0.6187) == pytest.approx(0.00605, abs=2e-5)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from evaluation_cases import run_evaluation, sum_model, write_list, write_recipe
 
-from infer.evaluation.compare import compare_records, record_in
-from infer.evaluation.score_record import Row, RowRecord
+from infer.evaluation.comparison import compare_records, record_in
+from infer.evaluation.record import Row, RowRecord
 from vidom.errors import BadDataError
 
 
@@ -27,7 +27,7 @@ def record(folder: Path, choices: dict[str, int], labels: dict[str, int]) -> Pat
 LABELS = {name: number % 3 for number, name in enumerate("abcdefgh")}
 
 
-def test_flips_by_hand(tmp_path: Path):
+def test_regressions_and_fixes_by_hand(tmp_path: Path):
     # Right there: a b c d e; g is wrong both times, but differently.
     there = record(
         tmp_path / "there",
@@ -35,35 +35,35 @@ def test_flips_by_hand(tmp_path: Path):
         LABELS | {"x": 2},
     )
     here = record(tmp_path / "here", {"g": 2, "f": 2, "e": 0, "d": 2, "c": 0, "b": 1, "a": 0, "h": 1}, LABELS)
-    found = compare_records(here, there, output=tmp_path / "c.json")
-    paired = found.paired
+    comparison = compare_records(here, there, output=tmp_path / "c.json")
+    paired = comparison.paired
     assert (paired.n, paired.reference_correct, paired.correct) == (7, 5, 3)
     assert (paired.broken, paired.mended, paired.disagreements) == (3, 1, 5)
     # Four flips, one of the rarer kind: 2 (1 + 4) / 16.
     assert paired.p == 0.625
-    assert (found.only_here, found.only_there) == (1, 1)
+    assert (comparison.only_here, comparison.only_there) == (1, 1)
     document = json.loads((tmp_path / "c.json").read_text())
     assert document["difference"] == -2 / 7
     assert document["interval_95"] == [paired.low, paired.high]
     assert (document["here"]["model_sha256"], document["there"]["model_sha256"]) == ("here", "there")
     assert sorted(entry["id"] for entry in document["disagreements"]) == ["c", "d", "e", "f", "g"]
     assert {"index": 2, "id": "e", "label": 1, "here": 0, "there": 1} in document["disagreements"]
-    assert "3 from right there to wrong here, 1 from wrong to right, 5 other first choices" in found.text
-    assert "1 samples are only here, 1 only there" in found.text
+    assert "3 regressions, 1 fixes, 5 predictions changed in total" in comparison.text
+    assert "1 samples only in this run, 1 only in the reference" in comparison.text
 
 
-def test_what_can_not_be_compared(tmp_path: Path):
+def test_what_cannot_be_compared(tmp_path: Path):
     here = record(tmp_path / "here", {"a": 0, "b": 1}, LABELS)
-    with pytest.raises(BadDataError, match="1 samples have another label in .*: b"):
+    with pytest.raises(BadDataError, match="1 samples have different labels in .*: b"):
         compare_records(
             here, record(tmp_path / "l", {"a": 0, "b": 1}, {"a": 0, "b": 2}), output=tmp_path / "c"
         )
     with pytest.raises(BadDataError, match="no sample in common"):
         compare_records(here, record(tmp_path / "o", {"c": 0}, LABELS), output=tmp_path / "c")
-    with pytest.raises(BadDataError, match=r"holds no record\.jsonl"):
+    with pytest.raises(BadDataError, match=r"has no record\.jsonl"):
         record_in(tmp_path)
     (tmp_path / "metrics.json").write_text("{}\n")
-    with pytest.raises(BadDataError, match="is no record of an evaluation"):
+    with pytest.raises(BadDataError, match="is not the record of an evaluation"):
         record_in(tmp_path / "metrics.json")
     assert not (tmp_path / "c").exists()
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infer.evaluation.jobs import Job, batches_of
-from infer.evaluation.score_record import Row, RowRecord, read_rows
-from infer.evaluation.stream import SharedBuffers, TensorStream
+from infer.evaluation.buffers import SharedBuffers, TensorStream
+from infer.evaluation.plan import Job, batches_of
 from preprocess.datasets.annotations import Annotation
 from vidom.errors import UnavailableError
 
@@ -35,26 +34,26 @@ def jobs_of(labels: list[int]) -> list[Job]:
     return [Job(index, Annotation(str(index), str(index), None, label)) for index, label in enumerate(labels)]
 
 
-def test_batches_come_in_order_whole_and_padded_with_zeros():
+def test_batches_come_in_order_complete_and_padded_with_zeros():
     jobs = jobs_of([0] * 5 + [1] + [0] * 12)
     with TensorStream(NumberMaker(), (4, 3, 2), workers=2) as stream:  # type: ignore[arg-type]
-        found = [
+        batches = [
             (batch.jobs, batch.tensor.copy(), batch.faults) for batch in stream.batches(batches_of(jobs, 4))
         ]
         buffers = stream.buffer_bytes
-    assert [job.index for batch, _, _ in found for job in batch] == list(range(18))
-    rows = np.concatenate([tensor for _, tensor, _ in found])
+    assert [job.index for batch, _, _ in batches for job in batch] == list(range(18))
+    rows = np.concatenate([tensor for _, tensor, _ in batches])
     assert rows.shape == (20, 3, 2)
     np.testing.assert_array_equal(rows[:, 0, 0], [*range(18), 0, 0])
-    assert [fault for _, _, faults in found for fault in faults] == [None] * 5 + ["odd"] + [None] * 12
+    assert [fault for _, _, faults in batches for fault in faults] == [None] * 5 + ["odd"] + [None] * 12
     # Two batches of 4 x 6 float32, however many are run.
     assert buffers == 2 * 4 * 6 * 4
 
 
-def test_a_killed_worker_is_told():
+def test_a_killed_worker_is_reported():
     with (
         TensorStream(NumberMaker(), (1, 2), workers=1) as stream,  # type: ignore[arg-type]
-        pytest.raises(UnavailableError, match="was killed, most likely for want of memory"),
+        pytest.raises(UnavailableError, match="was killed, probably out of memory"),
     ):
         list(stream.batches(batches_of(jobs_of([0, 99, 0]), 1)))
 
@@ -65,15 +64,3 @@ def test_the_memory_has_no_name():
     assert buffers.arrays.shape == (2, 3) and not buffers.arrays.any()
     assert not Path("/dev/shm").is_dir() or set(Path("/dev/shm").iterdir()) == before
     buffers.close()
-
-
-def test_rows_come_back_bit_for_bit(tmp_path: Path):
-    scores = np.array([1 / 3, -0.0, 3e38, 1e-45], np.float32)
-    record = RowRecord(tmp_path, {"a": 1})
-    record.add([Row(7, 'ein "Name" ✓', 3, scores), Row(2, "b", 0, scores[::-1])])
-    record.add([Row(7, "again", 3, scores)])
-    record.close()
-    first, second = read_rows(record.path)
-    assert (first.index, first.id, first.label) == (7, 'ein "Name" ✓', 3)
-    assert first.scores.tobytes() == scores.tobytes() and second.index == 2
-    assert RowRecord(tmp_path, {"a": 1}).done == {2, 7}

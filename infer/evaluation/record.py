@@ -1,10 +1,10 @@
 """The record of an evaluation: a row of scores for each sample, appended as it is computed.
 
     CRC32 {"vidom": 1, ...}                                     the header: what the rows were computed with
-    CRC32 {"index": 7, "id": "78687", "label": 3, "scores": …}  one line a sample, in any order
+    CRC32 {"index": 7, "id": "78687", "label": 3, "scores": …}  one line per sample, in any order
 
 Each line begins with eight hexadecimal digits, the CRC-32 of the rest of it; `scores` is base64 of little-endian
-float32. A line that was torn by a kill or damaged does not have its checksum; it is dropped and its sample run again.
+float32. A truncated or damaged line does not have its checksum; it is dropped and its sample is computed again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = ["RECORD_NAME", "Row", "RowRecord", "read_header", "read_rows"]
 
 RECORD_NAME = "record.jsonl"
 _VERSION = 1
-# A row of a hundred thousand classes; more is no record of ours.
+# A row of a hundred thousand classes; a longer line is not part of a record.
 _MAX_LINE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """The scores of one sample, float32 of shape (classes,); `index` is its position in the whole list."""
+    """The scores of one sample, float32 of shape (classes,); `index` is its position in the complete list."""
 
     index: int
     id: str
@@ -43,37 +43,37 @@ class Row:
 
 
 class RowRecord:
-    """The record in a folder, open for the rows still to come; `done` holds the indices that have theirs.
+    """The record in a folder, open for the missing rows; `done` holds the indices of the samples that have theirs.
 
-    `header` is what the rows are computed with. Raises UsageError when the folder holds the record of another
-    evaluation, or a file of that name which is none; it is not touched.
+    `header` is what the rows are computed with. Raises UsageError when the folder holds the record of a different
+    evaluation, or a file of that name which is not a record; nothing is changed then.
     """
 
     def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
         self.path = folder / RECORD_NAME
-        wanted = {"vidom": _VERSION, **header}
+        header = {"vidom": _VERSION, **header}
         if self.path.exists():
-            _refuse_foreign(self.path, wanted)
+            _check_same_evaluation(self.path, header)
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(f"{RECORD_NAME}.*{TEMP_SUFFIX}"):
             leftover.unlink()
         self.done: set[int] = set()
-        self._keep_whole_lines(wanted)
+        self._keep_complete_lines(header)
         self._stream = self.path.open("ab", buffering=0)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """The rows are in the file, those whose sample has one already left out."""
+        """Append the rows of samples that have none yet."""
         new = {row.index: row for row in rows if row.index not in self.done}
         if new:
             self._stream.write(b"".join(_line(_document(row)) for row in new.values()))
             self.done |= new.keys()
 
     def close(self) -> None:
-        """Nothing more is added."""
+        """Close the file; nothing can be added afterwards."""
         self._stream.close()
 
-    def _keep_whole_lines(self, header: Mapping[str, Any]) -> None:
-        # Written anew, so that what follows a torn line is not joined to it.
+    def _keep_complete_lines(self, header: Mapping[str, Any]) -> None:
+        # The file is rewritten, so that the next row is not appended to a truncated line.
         with atomic_path(self.path) as temporary, temporary.open("wb") as stream:
             stream.write(_line(header))
             for row in read_rows(self.path) if self.path.exists() else ():
@@ -83,36 +83,37 @@ class RowRecord:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return what the rows of a record were computed with. Raises BadDataError for a file that is no record."""
-    for document in _documents(path):
-        if document is not None and document.get("vidom") == _VERSION:
-            return document
-        break
+    """Return what the rows of a record were computed with. Raises BadDataError for a file that is not a record."""
+    first = next(_documents(path), None)
+    if first is not None and first.get("vidom") == _VERSION:
+        return first
     raise BadDataError(
-        f"{path} is no record of an evaluation: its first line is not the header that it begins with. Give the "
-        f"folder that infer.evaluate wrote, or its {RECORD_NAME}."
+        f"{path} is not the record of an evaluation: its first line is not a header. Give the folder that "
+        f"infer.evaluate wrote, or its {RECORD_NAME}."
     )
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a record whose lines are whole, one at a time; others are left out."""
+    """Yield the rows of a record, one at a time, without those of truncated or damaged lines."""
     for number, document in enumerate(_documents(path)):
         if number and document is not None and (row := _row(document)) is not None:
             yield row
 
 
-def _refuse_foreign(path: Path, wanted: Mapping[str, Any]) -> None:
+def _check_same_evaluation(path: Path, header: Mapping[str, Any]) -> None:
     try:
-        found = read_header(path)
+        existing = read_header(path)
     except BadDataError:
         raise UsageError(
-            f"{path} is not a record that vidom wrote. Nothing was touched; choose another --output_dir."
+            f"{path} is not a record written by vidom. Nothing was changed; choose a different --output_dir."
         ) from None
-    differing = [key for key in wanted if found.get(key) != wanted[key]]
+    differing = [key for key in header if existing.get(key) != header[key]]
     if differing:
-        details = "; ".join(f"{key} {found.get(key)!r} there, {wanted[key]!r} asked for" for key in differing)
+        details = "; ".join(
+            f"{key} {existing.get(key)!r} there, {header[key]!r} requested" for key in differing
+        )
         raise UsageError(
-            f"{path} is the record of another evaluation ({details}). Nothing was touched; choose another "
+            f"{path} is the record of a different evaluation ({details}). Nothing was changed; choose a different "
             "--output_dir, or delete that folder first."
         )
 
@@ -136,7 +137,7 @@ def _line(document: Mapping[str, Any]) -> bytes:
 
 
 def _documents(path: Path) -> Iterator[dict[str, Any] | None]:
-    """Yield what each line holds, None for one that is not whole."""
+    """Yield the content of each line, None for a truncated or damaged one."""
     with path.open("rb") as stream:
         while line := stream.readline(_MAX_LINE):
             yield _checked(line)

@@ -1,4 +1,4 @@
-"""Lists, recipes and models whose scores are sums of whole numbers, so that every engine must find the same bytes."""
+"""Lists, recipes and models whose scores are sums of integers, so that every engine must give the same bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from infer.evaluate import Evaluation, evaluate
+from infer.engines.options import engine_options
+from infer.evaluate import EvaluateOptions, evaluate
+from infer.evaluation.conclusion import Evaluation
 from infer.inference import infer
 from postprocess.score import score
 from preprocess.datasets.annotations import read_annotations
@@ -17,7 +19,7 @@ from preprocess.pack import pack
 from preprocess.tensors.samples import make_sample, open_source
 from vidom.formats.recipe import Recipe, load_recipe
 
-FRAMES = Path(__file__).resolve().parents[1] / "fixtures" / "synth"
+FRAMES = Path(__file__).resolve().parents[2] / "fixtures" / "synth"
 FOLDERS = ("land_427x240", "odd_341x257", "one_320x240", "port_240x427")
 CLASSES = 7
 SHAPE = (2, 3, 8, 8)
@@ -49,7 +51,7 @@ def write_recipe(folder: Path) -> Path:
 
 
 def write_list(path: Path, samples: int, *, missing: tuple[int, ...] = ()) -> Path:
-    """So many samples, which are links to drawn videos in `data` beside the list; those `missing` have none."""
+    """Write a list of samples, which are links to synthetic videos in `data` next to it, but for the `missing` ones."""
     data = path.parent / "data"
     data.mkdir(exist_ok=True)
     lines = []
@@ -64,7 +66,7 @@ def write_list(path: Path, samples: int, *, missing: tuple[int, ...] = ()) -> Pa
 
 
 def sum_model(path: Path, batch: int | str, *, dtype: str = "float32", weights: np.ndarray = WEIGHTS) -> Path:
-    """samples [batch, 2, 3, 8, 8] -> the flat sample times `weights`."""
+    """Save a model: samples [batch, 2, 3, 8, 8] -> the flat sample times `weights`."""
     kind = TensorProto.FLOAT if dtype == "float32" else TensorProto.UINT8
     nodes = [
         helper.make_node("Cast", ["samples"], ["numbers"], to=TensorProto.FLOAT),
@@ -84,7 +86,7 @@ def sum_model(path: Path, batch: int | str, *, dtype: str = "float32", weights: 
 
 
 def om_model(path: Path, rows: int) -> Path:
-    """The same as a stand-in's offline model."""
+    """Write the same as an offline model of the ais_bench stub."""
     path.write_text(json.dumps({"rows": rows, "weights": WEIGHTS.tolist()}))
     return path
 
@@ -98,16 +100,29 @@ def scores_by_hand(ann_file: Path, recipe: Recipe, weights: np.ndarray = WEIGHTS
     return np.stack(tensors).reshape(len(tensors), -1).astype(np.float64) @ weights
 
 
-def run_evaluation(folder: Path, model: Path, ann_file: Path, **options: object) -> Evaluation:
-    chosen = {"data_root": ann_file.parent / "data", "workers": 1, "engine": "onnxruntime", **options}
+def evaluate_options(folder: Path, model: Path, ann_file: Path, **changes: object) -> EvaluateOptions:
+    """Return options with ONNX Runtime and one worker; `threads`, `precision` and `device` are of the `engine`."""
+    chosen = {"data_root": ann_file.parent / "data", "workers": 1, **changes}
+    given = {key: chosen.pop(key) for key in ("threads", "precision", "device") if key in chosen}
+    engine = engine_options(str(chosen.pop("engine", "onnxruntime")), given)
     recipe = load_recipe(str(folder.parent / "sums.yaml"))
-    return evaluate(recipe=recipe, model=model, ann_file=ann_file, output_dir=folder, **chosen)  # type: ignore[arg-type]
+    return EvaluateOptions(
+        recipe=recipe, model=model, ann_file=ann_file, output_dir=folder, engine=engine, **chosen
+    )  # type: ignore[arg-type]
+
+
+def run_evaluation(folder: Path, model: Path, ann_file: Path, **changes: object) -> Evaluation:
+    return evaluate(evaluate_options(folder, model, ann_file, **changes))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def metrics_through_files(
     work: Path, recipe: Recipe, model: Path, ann_file: Path, *, dtype: str = "float32"
 ) -> bytes:
-    """What packing, inference and scoring give for the samples that can be read."""
+    """Return the metrics.json of packing, inference and scoring, of the samples that can be read."""
     store = pack(
         recipe=recipe,
         data_root=ann_file.parent / "data",

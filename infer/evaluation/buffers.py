@@ -1,9 +1,9 @@
-"""Batches of tensors made by worker processes straight into memory that they share with the engine's process.
+"""Batches of tensors made by worker processes directly in memory that they share with the engine's process.
 
 Workers are processes, because threads do not suffice: PyAV and short OpenCV calls hold Python's lock often enough
-that two threads decode small frames no faster than one. Arrays never travel between processes; a worker is told
-which row of which buffer to fill. The memory has no name on any disk or in /dev/shm (which containers keep at
-64 MB), so that nothing is left of it however the processes end.
+that two threads decode small frames no faster than one. Arrays never travel between processes; a worker receives the
+number of the buffer and of the row to fill. The memory has no name on any disk or in /dev/shm (which containers keep
+at 64 MB), so that nothing is left of it however the processes end.
 """
 
 from __future__ import annotations
@@ -17,34 +17,67 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.reduction import DupFd
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from infer.engines.tensor_specs import Array
-from infer.evaluation.jobs import Job
-from infer.evaluation.sample_maker import SampleMaker
-from vidom.errors import UnavailableError
+from infer.evaluation.plan import Job
+from preprocess.tensors.pixels import Dtype
+from preprocess.tensors.samples import make_sample, open_source
+from vidom.errors import BadDataError, UnavailableError
+from vidom.formats.views import ViewPlan
 from vidom.parallel.workers import start_worker
 
-__all__ = ["FilledBatch", "SharedBuffers", "TensorStream"]
+__all__ = ["FilledBatch", "SampleMaker", "SharedBuffers", "TensorStream"]
 
 _Faults = list[str | None]
-# Handing out a task costs as much as decoding a small sample; more than a few would leave workers without any.
+# Submitting a task costs as much as decoding a small sample; larger tasks would leave workers idle.
 _LARGEST_TASK = 4
 
 
 @dataclass(frozen=True, eq=False)
 class FilledBatch:
-    """A batch ready to run: row k of `tensor` is that of `jobs[k]`, or zeros where `faults[k]` says why.
+    """A batch ready to run: row k of `tensor` is that of `jobs[k]`, or zeros where `faults[k]` gives the reason.
 
-    Rows beyond the jobs are zeros. The tensor is overwritten once the next batch is asked for.
+    Rows beyond the jobs are zeros. The tensor is overwritten once the next batch is requested.
     """
 
     jobs: tuple[Job, ...]
     tensor: Array
     faults: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class SampleMaker:
+    """Makes the tensors of samples below `data_root`; picklable, so that every process makes the same ones."""
+
+    views: ViewPlan
+    frame_template: str
+    data_root: Path
+    dtype: Dtype
+
+    def fill(self, job: Job, out: Array) -> str | None:
+        """Write the job's tensor to `out`, which has the view plan's sample_shape; or zeros, and return the reason."""
+        source = open_source(
+            job.annotation,
+            data_root=self.data_root,
+            pipeline=self.views.pipeline,
+            template=self.frame_template,
+        )
+        try:
+            make_sample(source, self.views, dtype=self.dtype, out=out)
+        except BadDataError as error:
+            out[:] = 0
+            return str(error)
+        return None
+
+    def batch(self, jobs: Sequence[Job], shape: tuple[int, ...]) -> FilledBatch:
+        """Return a batch of this shape, made in this process."""
+        tensor = np.zeros(shape, self.dtype)
+        return FilledBatch(tuple(jobs), tensor, tuple(map(self.fill, jobs, tensor)))
 
 
 class SharedBuffers:
@@ -59,11 +92,11 @@ class SharedBuffers:
         self.arrays: Array = np.frombuffer(mmap.mmap(self._descriptor, size), dtype).reshape(count, *shape)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Only while a process is being started can a descriptor be handed to it.
+        # A descriptor can be passed to a process only while that process is being started.
         return _attach, (*self._layout, DupFd(self._descriptor))
 
     def close(self) -> None:
-        """No further process can see the arrays; their memory is free once no array refers to it."""
+        """Stop sharing with further processes; the memory is freed once no array refers to it."""
         os.close(self._descriptor)
 
 
@@ -74,8 +107,8 @@ def _attach(count: int, shape: tuple[int, ...], dtype: str, descriptor: Any) -> 
 class TensorStream:
     """Worker processes and the buffers that they fill: as many batches ahead as keep them busy, and no more.
 
-    `shape` is a batch's. While a batch is used, the others are filled; there are so many that two samples for each
-    worker are under way. For use in a `with` statement; its end stops the workers.
+    `shape` is that of a batch. While one batch is used, the others are filled; there are enough of them for two
+    samples per worker. A context manager; leaving it stops the workers.
     """
 
     def __init__(self, maker: SampleMaker, shape: tuple[int, ...], *, workers: int) -> None:
@@ -105,9 +138,9 @@ class TensorStream:
         return self._buffers.arrays.nbytes
 
     def batches(self, batches: Iterable[Sequence[Job]]) -> Iterator[FilledBatch]:
-        """Yield the batches, in order, each as it is filled; none has more jobs than the batch has rows.
+        """Yield the batches, in order, each as it is filled; none may have more jobs than the shape has rows.
 
-        Raises UnavailableError when a worker is killed, as for want of memory.
+        Raises UnavailableError when a worker is killed, which is what the system does when memory runs out.
         """
         free = deque(range(len(self._buffers.arrays)))
         waiting: deque[tuple[int, tuple[Job, ...], list[Future[_Faults]]]] = deque()
@@ -122,8 +155,8 @@ class TensorStream:
                 yield self._filled(*waiting.popleft())
         except BrokenProcessPool:
             raise UnavailableError(
-                f"One of the {self._workers} workers was killed, most likely for want of memory. Run the same command "
-                "again with fewer --workers; it continues where it stopped."
+                f"One of the {self._workers} workers was killed, probably out of memory. Rerun with fewer --workers; "
+                "the run resumes where it stopped."
             ) from None
 
     def _submit(self, number: int, jobs: Sequence[Job]) -> list[Future[_Faults]]:
@@ -139,14 +172,14 @@ class TensorStream:
         return FilledBatch(jobs, self._buffers.arrays[number], faults)
 
 
-_at_work: list[tuple[SampleMaker, SharedBuffers]] = []
+_worker_state: list[tuple[SampleMaker, SharedBuffers]] = []
 
 
 def _begin(maker: SampleMaker, buffers: SharedBuffers) -> None:
     start_worker()
-    _at_work.append((maker, buffers))
+    _worker_state.append((maker, buffers))
 
 
 def _fill(number: int, first: int, jobs: tuple[Job, ...]) -> _Faults:
-    ((maker, buffers),) = _at_work
+    ((maker, buffers),) = _worker_state
     return [maker.fill(job, buffers.arrays[number, row]) for row, job in enumerate(jobs, first)]
