@@ -38,7 +38,7 @@ VENV  := .venv
 RUN   := $(VENV)/bin/python
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
-SURGEON := .venv-surgeon
+OPTIMIZER := .venv-auto-optimizer
 PER_VIEW := $(if $(filter one,$(VIEWS)),--per_view)
 TAG   := $(if $(PER_VIEW),_views)$(if $(filter-out float32,$(DTYPE)),_$(DTYPE))
 BUILD := om_models/build/$(MODEL)$(TAG)/bs$(BS)
@@ -55,7 +55,7 @@ NEEDED := $(READY) $(if $(RAY)$(filter openvino,$(ENGINE)),$(EXTRAS))
 RUNS  := --model $(if $(filter ascend,$(ENGINE)),$(OM),$(FINAL)) $(ON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras surgeon lock doctor demo demo-train test lint format data data-audit preprocess export om verify infer score bench bench-all evaluate predict data-drift models inspect clean distclean
+.PHONY: help setup extras auto-optimizer surgeon lock doctor demo demo-train test lint format data data-audit preprocess export om verify infer score bench bench-all evaluate predict data-drift models inspect clean distclean
 
 help: ## show this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
@@ -112,14 +112,15 @@ $(EXTRAS): $(READY) requirements-extras.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r requirements-extras.lock
 	@touch $@
 
-surgeon: $(SURGEON)/.ready ## make .venv-surgeon with auto-optimizer, for modify_onnx.py --with auto-optimizer
+auto-optimizer: $(OPTIMIZER)/.ready ## create .venv-auto-optimizer, for modify_onnx.py --with auto-optimizer
+surgeon: auto-optimizer
 
-$(SURGEON)/.ready: requirements-surgeon.lock
+$(OPTIMIZER)/.ready: requirements-auto-optimizer.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 8) <= sys.version_info < (3, 12) else 3)' || { \
-	  echo "auto-optimizer needs ONNX Runtime 1.15, which is there for Python 3.8 to 3.11; $(PYTHON) is $$($(PYTHON) -V 2>&1). Type: make surgeon PYTHON=python3.11" >&2; exit 3; }
-	$(PYTHON) -m venv --clear $(SURGEON)
-	$(SURGEON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-surgeon.lock
-	$(SURGEON)/bin/python export/auto_optimizer/bridge.py
+	  echo "auto-optimizer needs ONNX Runtime 1.15, which exists for Python 3.8 to 3.11; $(PYTHON) is $$($(PYTHON) -V 2>&1). Run: make auto-optimizer PYTHON=python3.11" >&2; exit 3; }
+	$(PYTHON) -m venv --clear $(OPTIMIZER)
+	$(OPTIMIZER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-auto-optimizer.lock
+	$(OPTIMIZER)/bin/python export/auto_optimizer/bridge.py
 	@touch $@
 
 lock: ## resolve requirements.lock and requirements-extras.lock anew for all Pythons and both processors (needs uv)
@@ -212,4 +213,4 @@ clean: ## remove what was built and computed, keep .venv
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv too
-	rm -rf $(VENV) $(SURGEON)
+	rm -rf $(VENV) $(OPTIMIZER)

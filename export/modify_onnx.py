@@ -11,8 +11,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from export.auto_optimizer.external_optimizer import find_surgeon, operate
-from export.auto_optimizer.rules import chosen_knowledges, knowledge_lines
+from export.auto_optimizer.external_optimizer import find_auto_optimizer, run_auto_optimizer
+from export.auto_optimizer.rules import rule_table, selected_rules
 from export.build_record import code_digest, is_fresh, read_record, write_record
 from export.surgery import (
     AVERAGES,
@@ -77,7 +77,7 @@ def modify_onnx(
         raise UsageError(
             f"-m1 and -m2 both name {model}; the original is needed for comparison. Name another output."
         )
-    knowledges = None if auto_optimizer is None else chosen_knowledges(auto_optimizer)
+    knowledges = None if auto_optimizer is None else selected_rules(auto_optimizer)
     order = _Order(passes, batch_size, average_clips, target, knowledges, time_limit)
     original = load_model(model)
     made_from = order.made_from(model)
@@ -128,21 +128,21 @@ def _operated(
     """Return the graph after all that was ordered, what changed it, and what the record says of auto-optimizer."""
     if order.knowledges is None:
         return (*_by_passes(original, order), {})
-    interpreter = find_surgeon()
+    interpreter = find_auto_optimizer()
     subject, changed_by = (
         (original, ()) if order.passes is not None and not order.passes else _by_passes(original, order)
     )
     log_file = output.with_name(f"{output.stem}.{AUTO_OPTIMIZER}.log")
     _log.info(f"{AUTO_OPTIMIZER} operates on the graph; what it prints goes to {log_file}.")
-    operation = operate(
+    operation = run_auto_optimizer(
         subject,
-        knowledges=order.knowledges,
+        rules=order.knowledges,
         interpreter=interpreter,
         log_file=log_file,
         time_limit=order.time_limit,
     )
     if not operation.applied:
-        _log.info(f"No knowledge fits the graph; {AUTO_OPTIMIZER} left it as it was.")
+        _log.info(f"No rewrite rule matched; {AUTO_OPTIMIZER} left the graph unchanged.")
     changed_by += tuple(f"{AUTO_OPTIMIZER}:{name}" for name in operation.applied)
     facts = {"applied": operation.applied, "versions": operation.versions}
     return operation.model, changed_by, {"auto_optimizer": facts}
@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         targets = max(len(" ".join(item.targets)) for item in PASSES)
         for item in PASSES:
             print(f"{item.name:<{width}}  {' '.join(item.targets):<{targets}}  {item.summary}")
-        print(f"\n--with {AUTO_OPTIMIZER}\n{knowledge_lines()}")
+        print(f"\n--with {AUTO_OPTIMIZER}\n{rule_table()}")
         return ExitCode.DONE
     if options.model is None or options.output is None:
         parser.error("-m1 (the exported graph) and -m2 (the graph to write) are needed, or --list")

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.measuring.graph_times import measured_times, sample_of
 from benchmarks.measuring.report import Report, write_report
 from benchmarks.surgery.optimizer_table import CONTROL, Graph, surgeons_report
-from export.auto_optimizer.external_optimizer import find_surgeon
+from export.auto_optimizer.external_optimizer import find_auto_optimizer
 from export.build_record import read_record
 from export.modify_onnx import modify_onnx
 from export.surgery.model_file import load_model
@@ -59,7 +59,7 @@ def surgeons(*, model: Path, output_dir: Path, rounds: int = 20, threads: int = 
     """
     if rounds < 1 or threads < 1:
         raise UsageError(f"--rounds and --threads must be at least 1, found {rounds} and {threads}.")
-    find_surgeon()
+    find_auto_optimizer()
     operators = census(load_model(model))
     files, operated = [model, model], [Graph(name, operators) for name in ("as exported", CONTROL)]
     for surgery in SURGERIES:

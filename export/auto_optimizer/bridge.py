@@ -1,6 +1,6 @@
-"""Runs auto-optimizer on one ONNX file, in an interpreter that has it and nothing of vidom (Python 3.8 to 3.11).
+"""Run auto-optimizer on an ONNX file, in an interpreter that has it and nothing of vidom (Python 3.8 to 3.11).
 
-`python surgeon_bridge.py MODEL OUTPUT REPORT KNOWLEDGE...`; without any of these it prints the knowledges there are.
+`python bridge.py MODEL OUTPUT REPORT RULE...`; without arguments it prints the names of the rewrite rules.
 """
 
 from __future__ import annotations
@@ -12,61 +12,61 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["LACKS_AUTO_OPTIMIZER", "knowledges", "operate"]
+__all__ = ["NO_AUTO_OPTIMIZER", "optimize", "rule_names"]
 
-# The exit code for an interpreter without a working auto-optimizer; Python's own failures are 1.
-LACKS_AUTO_OPTIMIZER = 3
+# The exit code for an interpreter without a working auto-optimizer; Python's own failures exit with 1.
+NO_AUTO_OPTIMIZER = 3
 _PACKAGES = ("ait-surgeon", "onnx", "numpy")
 
 
-def knowledges() -> list[str]:
-    """Return the names of the registered knowledges in auto-optimizer's order."""
+def rule_names() -> list[str]:
+    """Return the names of the registered rewrite rules ("knowledges") in auto-optimizer's order."""
     from auto_optimizer import KnowledgeFactory  # type: ignore[import-not-found]
 
     return list(KnowledgeFactory.get_knowledge_pool())
 
 
-def operate(*, model: str, output: str, report: str, names: Sequence[str]) -> None:
-    """`report` tells in JSON which knowledges changed something, and `output` holds the graph if any did.
+def optimize(*, model: str, output: str, report: str, rules: Sequence[str]) -> None:
+    """Apply the rules one after the other, and write the graph to `output` if one of them changed it.
 
-    They are applied one after the other. A knowledge that raises ends all; auto-optimizer's own command goes on
-    without it and only prints a warning.
+    `report` is a JSON file with the rules that changed something and the versions of the packages. A rule that raises
+    ends the run; auto-optimizer's own command continues without it and only prints a warning.
     """
     from auto_optimizer import OnnxGraph
     from auto_optimizer.graph_optimizer.optimizer import GraphOptimizer  # type: ignore[import-not-found]
 
     graph = OnnxGraph.parse(model)
     applied = []
-    for name in names:
+    for name in rules:
         print("applying " + name, flush=True)
-        knowledge = GraphOptimizer([name]).knowledges[name]
-        knowledge.reset()
-        # A knowledge that ends with "nothing done" may have begun to change the graph.
+        rule = GraphOptimizer([name]).knowledges[name]
+        rule.reset()
+        # A rule that reports no change may have started to change the graph.
         candidate = copy.deepcopy(graph)
-        if GraphOptimizer.optimize(candidate, knowledge):
+        if GraphOptimizer.optimize(candidate, rule):
             graph = candidate
             applied.append(name)
     if applied:
         graph.save(output)
-    told = {"applied": applied, "versions": {package: version(package) for package in _PACKAGES}}
-    Path(report).write_text(json.dumps(told), encoding="utf-8")
+    facts = {"applied": applied, "versions": {package: version(package) for package in _PACKAGES}}
+    Path(report).write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _main(words: list[str]) -> int:
     try:
-        known = knowledges()
+        known = rule_names()
     except ImportError as error:
         print("auto-optimizer cannot be imported here: " + str(error), file=sys.stderr)
-        return LACKS_AUTO_OPTIMIZER
+        return NO_AUTO_OPTIMIZER
     if not words:
         print("\n".join(known))
         return 0
-    model, output, report, *names = words
-    operate(model=model, output=output, report=report, names=names)
+    model, output, report, *rules = words
+    optimize(model=model, output=output, report=report, rules=rules)
     return 0
 
 
 if __name__ == "__main__":
-    # The folder of this file comes first; no module of ours may be taken for one that auto-optimizer imports.
+    # The folder of this file comes first on the path; auto-optimizer must not import one of our modules from it.
     del sys.path[0]
     sys.exit(_main(sys.argv[1:]))

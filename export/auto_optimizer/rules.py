@@ -1,4 +1,4 @@
-"""The knowledges of auto-optimizer (ait-surgeon 0.1.1): what each rewrites, and which are applied unasked.
+"""The rewrite rules ("knowledges") of auto-optimizer (ait-surgeon 0.1.1) and which of them are enabled by default.
 
 Read from its sources: `pattern/knowledges/*.py` for what they do, `default_off_knowledges` in `common/click_utils.py`
 and `NONEQUIVALENT_KNOWLEDGES` in `graph_optimizer/optimizer.py` for the kinds.
@@ -13,17 +13,17 @@ from typing import Literal
 
 from vidom.errors import UsageError
 
-__all__ = ["KNOWLEDGES", "Knowledge", "chosen_knowledges", "knowledge_lines"]
+__all__ = ["REWRITE_RULES", "RewriteRule", "rule_table", "selected_rules"]
 
-Kind = Literal["default", "on request", "not equivalent", "refused"]
+Kind = Literal["default", "on request", "not equivalent", "unsupported"]
 
 
 @dataclass(frozen=True)
-class Knowledge:
-    """One rewriting by auto-optimizer.
+class RewriteRule:
+    """A rewrite rule of auto-optimizer.
 
-    `default` is applied unasked; `on request` and `not equivalent` only by name, the latter changing the meaning
-    by intent; `refused` cannot be run from here, `summary` says why.
+    Rules of the kind `default` are enabled; those of `on request` and `not equivalent` are applied only by name, the
+    latter changing the outputs on purpose; `unsupported` ones cannot be run by vidom, for the reason in `summary`.
     """
 
     name: str
@@ -32,74 +32,80 @@ class Knowledge:
 
 
 # In auto-optimizer's order, in which its fixes come last.
-KNOWLEDGES: tuple[Knowledge, ...] = (
-    Knowledge("KnowledgeConv1d2Conv2d", "default", "turn 1-D convolutions into 2-D ones"),
-    Knowledge(
-        "KnowledgeMergeConsecutiveSlice", "default", "join up to four Slices in a row along different axes"
+REWRITE_RULES: tuple[RewriteRule, ...] = (
+    RewriteRule("KnowledgeConv1d2Conv2d", "default", "replace 1-D convolutions by 2-D ones"),
+    RewriteRule(
+        "KnowledgeMergeConsecutiveSlice",
+        "default",
+        "merge up to four consecutive Slices along different axes",
     ),
-    Knowledge(
+    RewriteRule(
         "KnowledgeTransposeLargeInputConv",
         "default",
-        "swap height and width where the width is 20000 or more",
+        "swap height and width where the width is at least 20000",
     ),
-    Knowledge("KnowledgeMergeConsecutiveConcat", "default", "join Concats in a row along the same axis"),
-    Knowledge(
+    RewriteRule(
+        "KnowledgeMergeConsecutiveConcat", "default", "merge consecutive Concats along the same axis"
+    ),
+    RewriteRule(
         "KnowledgeTypeCast", "default", "int64 to int32 and float64 to float32, with Casts where needed"
     ),
-    Knowledge("KnowledgeSplitQKVMatmul", "on request", "split the joint MatMul of an attention block"),
-    Knowledge(
-        "KnowledgeSplitLargeKernelConv", "default", "split convolutions with a kernel side of more than 192"
+    RewriteRule("KnowledgeSplitQKVMatmul", "on request", "split the joint MatMul of an attention block"),
+    RewriteRule(
+        "KnowledgeSplitLargeKernelConv", "default", "split convolutions with a kernel size above 192"
     ),
-    Knowledge(
+    RewriteRule(
         "KnowledgeResizeModeToNearest",
         "not equivalent",
-        "let Resize take the nearest pixel instead of blending",
+        "replace interpolation in Resize by nearest neighbour",
     ),
-    Knowledge("KnowledgeMergeCasts", "default", "join Casts in a row and drop those without effect"),
-    Knowledge(
+    RewriteRule("KnowledgeMergeCasts", "default", "merge consecutive Casts and remove those without effect"),
+    RewriteRule(
         "KnowledgeDynamicReshape",
-        "refused",
-        "it runs the graph through skl2onnx, which is not installed with it, to write free dimensions into Reshapes; "
-        "-bs N fixes the batch without it",
+        "unsupported",
+        "it runs the graph through skl2onnx, which is not installed with it, to write symbolic dimensions into "
+        "Reshapes; -bs N sets the batch size without it",
     ),
-    Knowledge("KnowledgeGatherToSplit", "on request", "one Split where Gathers take all parts of an axis"),
-    Knowledge(
-        "KnowledgeAvgPoolSplit", "default", "two pools instead of one whose window has 255 pixels or more"
+    RewriteRule("KnowledgeGatherToSplit", "on request", "one Split where Gathers take all parts of an axis"),
+    RewriteRule(
+        "KnowledgeAvgPoolSplit", "default", "split poolings with windows of 255 pixels or more into two"
     ),
-    Knowledge("KnowledgeBNFolding", "default", "turn BatchNormalization between Transposes into Mul and Add"),
-    Knowledge("KnowledgeModifyReflectionPad", "default", "build reflecting Pads from Slice and Concat"),
-    Knowledge("KnowledgeTopkFix", "not equivalent", "convert the indices that TopK gives, for ATC"),
-    Knowledge("KnowledgeEmptySliceFix", "not equivalent", "drop Slices that give nothing, for ATC"),
-    Knowledge(
+    RewriteRule(
+        "KnowledgeBNFolding", "default", "replace BatchNormalization between Transposes by Mul and Add"
+    ),
+    RewriteRule("KnowledgeModifyReflectionPad", "default", "replace reflecting Pads by Slice and Concat"),
+    RewriteRule("KnowledgeTopkFix", "not equivalent", "cast the indices of TopK, for ATC"),
+    RewriteRule("KnowledgeEmptySliceFix", "not equivalent", "remove Slices with empty results, for ATC"),
+    RewriteRule(
         "KnowledgeBigKernel",
-        "refused",
-        "it needs the first and last node of an attention block, which no network here has",
+        "unsupported",
+        "it needs the first and last node of an attention block, which none of the networks has",
     ),
 )
 
 
-def chosen_knowledges(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the knowledges of `names` in auto-optimizer's order, those that are applied unasked for no names.
+def selected_rules(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the rules of `names` in auto-optimizer's order, or the default ones for no names.
 
-    Raises UsageError for a name that there is not and for one that cannot be run from here.
+    Raises UsageError for an unknown or unsupported name.
     """
-    known = {item.name: item for item in KNOWLEDGES}
+    known = {rule.name: rule for rule in REWRITE_RULES}
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UsageError(
-                f"auto-optimizer has no knowledge {name!r}.{hint} The knowledges are: {', '.join(known)}."
+                f"auto-optimizer has no rewrite rule {name!r}.{hint} Its rules are: {', '.join(known)}."
             )
-        if known[name].kind == "refused":
-            raise UsageError(f"{name} is not run from here: {known[name].summary}.")
+        if known[name].kind == "unsupported":
+            raise UsageError(f"{name} is not supported: {known[name].summary}.")
     if not names:
-        return tuple(item.name for item in KNOWLEDGES if item.kind == "default")
-    return tuple(item.name for item in KNOWLEDGES if item.name in names)
+        return tuple(rule.name for rule in REWRITE_RULES if rule.kind == "default")
+    return tuple(rule.name for rule in REWRITE_RULES if rule.name in names)
 
 
-def knowledge_lines() -> str:
-    """Return a line for each knowledge: its name, its kind and what it does."""
-    name = max(len(item.name) for item in KNOWLEDGES)
-    kind = max(len(item.kind) for item in KNOWLEDGES)
-    return "\n".join(f"{item.name:<{name}}  {item.kind:<{kind}}  {item.summary}" for item in KNOWLEDGES)
+def rule_table() -> str:
+    """Return a line for each rule: its name, its kind and what it does."""
+    name = max(len(rule.name) for rule in REWRITE_RULES)
+    kind = max(len(rule.kind) for rule in REWRITE_RULES)
+    return "\n".join(f"{rule.name:<{name}}  {rule.kind:<{kind}}  {rule.summary}" for rule in REWRITE_RULES)

@@ -11,11 +11,11 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import pytest
-from auto_optimizer_venv import surgeon_python
+from auto_optimizer_venv import auto_optimizer_python
 
 # Graphs and the stand-in for auto-optimizer belong to the tests of the room that operates.
 sys.path.append(str(Path(__file__).parents[1] / "export"))
-from stub_auto_optimizer import StandIn
+from stub_auto_optimizer import StubAutoOptimizer
 from surgery_graphs import shift_graph
 
 from benchmarks.measuring import graph_times
@@ -33,8 +33,8 @@ def exported(tmp_path: Path) -> Path:
 def test_both_surgeons_on_a_small_tsm(
     exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    surgeon_python()
-    monkeypatch.delenv("SURGEON_PYTHON", raising=False)
+    auto_optimizer_python()
+    monkeypatch.delenv("AUTO_OPTIMIZER_PYTHON", raising=False)
     folder = exported.with_name("out")
     assert main(["--model", str(exported), "--output_dir", str(folder), "--rounds", "3"]) == 0
     text = (folder / "surgeons.md").read_text()
@@ -64,8 +64,8 @@ def test_a_graph_that_means_something_else_is_not_timed(
 ) -> None:
     folder = tmp_path / "stand_in"
     folder.mkdir()
-    monkeypatch.setenv("SURGEON_PYTHON", str(folder / "python"))
-    StandIn(folder).behaves("other meaning")
+    monkeypatch.setenv("AUTO_OPTIMIZER_PYTHON", str(folder / "python"))
+    StubAutoOptimizer(folder).behaves("other outputs")
     assert main(["--model", str(exported), "--output_dir", str(tmp_path / "out"), "--rounds", "1"]) == 1
     lines = capsys.readouterr().out.splitlines()
     failed = {line.removeprefix("- FAILED ").split(": ")[0] for line in lines if line.startswith("- FAILED")}
@@ -106,7 +106,7 @@ def test_orders_that_cannot_be_followed(
 ) -> None:
     with pytest.raises(UsageError, match="--rounds"):
         surgeons(model=exported, output_dir=tmp_path, rounds=0)
-    monkeypatch.setenv("SURGEON_PYTHON", str(tmp_path / "nowhere"))
-    with pytest.raises(UnavailableError, match="make surgeon"):
+    monkeypatch.setenv("AUTO_OPTIMIZER_PYTHON", str(tmp_path / "nowhere"))
+    with pytest.raises(UnavailableError, match="make auto-optimizer"):
         surgeons(model=exported, output_dir=tmp_path)
     assert not (tmp_path / "vidom.onnx").exists()

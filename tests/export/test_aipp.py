@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from auto_optimizer_venv import surgeon_python
-from stub_atc import StandIn
+from auto_optimizer_venv import auto_optimizer_python
+from stub_atc import StubAtc
 
 from export.lint_onnx import LintOptions, lint_onnx
 from export.modify_onnx import main as modify_onnx
@@ -156,11 +156,11 @@ def test_surgery_counts_samples_and_keeps_what_the_model_says(
     np.testing.assert_allclose(*rows, rtol=0, atol=1e-6)
 
 
-def test_the_second_surgeon_leaves_what_the_model_says(
+def test_auto_optimizer_keeps_the_metadata(
     exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    surgeon_python()
-    monkeypatch.delenv("SURGEON_PYTHON", raising=False)
+    auto_optimizer_python()
+    monkeypatch.delenv("AUTO_OPTIMIZER_PYTHON", raising=False)
     path = tmp_path / "m.onnx"
     words = ["-m1", str(exported["aipp"]), "-m2", str(path), "--passes", "fold-constants"]
     assert modify_onnx([*words, "--with", "auto-optimizer=KnowledgeMergeConsecutiveSlice"]) == 0
@@ -245,10 +245,10 @@ def test_an_input_of_no_whole_samples_is_refused(exported: dict[str, Path], tmp_
 
 
 @pytest.fixture
-def atc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    standin = StandIn(tmp_path / "standin")
-    standin.on_path(monkeypatch)
-    return standin
+def atc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StubAtc:
+    stub = StubAtc(tmp_path / "stub")
+    stub.on_path(monkeypatch)
+    return stub
 
 
 def compile_words(model: Path, om: Path, *more: str, batch: int = 2) -> list[str]:
@@ -257,7 +257,7 @@ def compile_words(model: Path, om: Path, *more: str, batch: int = 2) -> list[str
 
 
 def test_atc_is_told_of_aipp_and_the_record_of_the_pictures(
-    exported: dict[str, Path], atc: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exported: dict[str, Path], atc: StubAtc, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     passes = ("fold-constants", "share-duplicates", "merge-slices", "eliminate-dead")
     folded = run_passes(exported["aipp"], passes=passes).model
@@ -280,7 +280,7 @@ def test_atc_is_told_of_aipp_and_the_record_of_the_pictures(
 
 
 def test_a_configuration_of_the_users_own_is_taken_instead(
-    exported: dict[str, Path], atc: StandIn, tmp_path: Path
+    exported: dict[str, Path], atc: StubAtc, tmp_path: Path
 ) -> None:
     own = tmp_path / "own.cfg"
     own.write_text("aipp_op { aipp_mode: static input_format: RGB888_U8 }\n")
@@ -290,7 +290,7 @@ def test_a_configuration_of_the_users_own_is_taken_instead(
 
 
 def test_the_batch_that_is_checked_counts_samples(
-    exported: dict[str, Path], atc: StandIn, tmp_path: Path
+    exported: dict[str, Path], atc: StubAtc, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"--batch_size 48 contradicts.*48,3,32,32, 24 images per sample"):
         to_om(compile_words(exported["aipp"], tmp_path / "m.om", batch=48))
@@ -298,7 +298,7 @@ def test_the_batch_that_is_checked_counts_samples(
 
 
 def test_other_models_are_compiled_and_linted_as_before(
-    exported: dict[str, Path], atc: StandIn, tmp_path: Path
+    exported: dict[str, Path], atc: StubAtc, tmp_path: Path
 ) -> None:
     model = exported["float32"]
     assert lint_onnx(LintOptions(model=model, batch_size=2)) == lint_onnx(LintOptions(model=model))

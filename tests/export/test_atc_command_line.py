@@ -1,4 +1,4 @@
-"""The ATC command: the published guide's line, and every refusal before ATC is started."""
+"""The ATC command: the line of the published guide, and every option that is rejected before ATC starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from export.atc.command_line import AtcOptions, GraphInput, atc_command, shown
 from vidom.errors import UsageError
 
 CLIPS = GraphInput("clips", (8, 48, 3, 256, 256))
-FREE = GraphInput("clips", (None, 48, 3, 256, 256))
+SYMBOLIC = GraphInput("clips", (None, 48, 3, 256, 256))
 FRAMES = GraphInput("frames", (48, 3, 256, 256))
 GUIDE = [
     "atc",
@@ -43,7 +43,7 @@ def command(
     )
 
 
-def test_the_published_line_with_shape_and_precision_written_out() -> None:
+def test_the_published_line_with_explicit_shape_and_precision() -> None:
     words = command(batch_size=8)
     extra = ["--input_shape=clips:8,48,3,256,256", "--precision_mode=force_fp16"]
     assert [word for word in words if word not in extra] == GUIDE
@@ -67,13 +67,13 @@ def test_the_suffix_is_left_to_atc() -> None:
         ((8, 5), "--precision_mode_v2=fp16"),
     ],
 )
-def test_the_precision_is_always_there_under_the_name_the_release_knows(
+def test_the_precision_is_always_explicit_with_the_option_of_the_release(
     cann: tuple[int, int] | None, word: str
 ) -> None:
     assert [entry for entry in command(cann=cann) if entry.startswith("--precision")] == [word]
 
 
-def test_a_chosen_precision_is_taken_as_it_is() -> None:
+def test_a_given_precision_is_passed_on() -> None:
     assert "--precision_mode_v2=origin" in command(precision_mode_v2="origin")
     assert "--precision_mode=allow_mix_precision" in command(
         precision_mode="allow_mix_precision", cann=(8, 0)
@@ -100,8 +100,8 @@ def test_all_options_are_written() -> None:
     assert not any("auto_tune" in word for word in words)
 
 
-def test_profiles_leave_the_batch_free() -> None:
-    words = command(FREE, dynamic_batch_size=(1, 4, 8))
+def test_profiles_keep_the_batch_symbolic() -> None:
+    words = command(SYMBOLIC, dynamic_batch_size=(1, 4, 8))
     assert "--input_shape=clips:-1,48,3,256,256" in words
     assert "--dynamic_batch_size=1,4,8" in words
 
@@ -112,7 +112,7 @@ def test_several_inputs_are_separated() -> None:
     assert "'--input_shape=a:1,2;b.1:1,3'" in shown(words)
 
 
-def test_types_of_single_outputs_name_the_outputs_too() -> None:
+def test_types_of_single_outputs_select_the_outputs_too() -> None:
     words = command(output_type="logits:0:FP32;other:1:FP16")
     assert words[-2:] == ["--output_type=logits:0:FP32;other:1:FP16", "--out_nodes=logits:0;other:1"]
 
@@ -131,12 +131,12 @@ def test_types_of_single_outputs_name_the_outputs_too() -> None:
         ((), {"precision_mode": "must_keep_origin_dtype", "keep_dtype": Path("k")}, "no effect"),
         ((), {"batch_size": 4}, "8,48,3,256,256"),
         ((), {"batch_size": 0}, "at least 1"),
-        ((FREE,), {}, "must be fixed"),
-        ((FREE,), {"dynamic_batch_size": (1, 4), "batch_size": 4}, "mutually exclusive"),
-        ((FREE,), {"dynamic_batch_size": (4,)}, "2 to 100"),
-        ((FREE,), {"dynamic_batch_size": (4, 4)}, "2 to 100"),
-        ((FREE,), {"dynamic_batch_size": (0, 4)}, "2 to 100"),
-        ((FREE,), {"dynamic_batch_size": tuple(range(1, 102))}, "2 to 100"),
+        ((SYMBOLIC,), {}, "must be fixed"),
+        ((SYMBOLIC,), {"dynamic_batch_size": (1, 4), "batch_size": 4}, "mutually exclusive"),
+        ((SYMBOLIC,), {"dynamic_batch_size": (4,)}, "2 to 100"),
+        ((SYMBOLIC,), {"dynamic_batch_size": (4, 4)}, "2 to 100"),
+        ((SYMBOLIC,), {"dynamic_batch_size": (0, 4)}, "2 to 100"),
+        ((SYMBOLIC,), {"dynamic_batch_size": tuple(range(1, 102))}, "2 to 100"),
         ((), {"dynamic_batch_size": (1, 4)}, "to be symbolic"),
         ((GraphInput("x", (None, 3, None)),), {"dynamic_batch_size": (1, 4)}, "to be symbolic"),
         ((FRAMES,), {"insert_op_conf": Path("a.cfg")}, "excludes --input_format ND"),
@@ -152,15 +152,15 @@ def test_types_of_single_outputs_name_the_outputs_too() -> None:
         ((GraphInput("my x", (1, 3)),), {}, "cannot be used"),
     ],
 )
-def test_refusals_name_their_reason(
+def test_invalid_options_are_rejected_with_the_reason(
     inputs: tuple[GraphInput, ...], arguments: dict[str, object], reason: str
 ) -> None:
-    with pytest.raises(UsageError) as refusal:
+    with pytest.raises(UsageError) as raised:
         command(*inputs, **arguments)  # type: ignore[arg-type]
-    assert reason in str(refusal.value)
+    assert reason in str(raised.value)
 
 
-def test_bfloat16_is_left_to_chips_that_have_it() -> None:
+def test_bfloat16_is_accepted_for_chips_that_support_it() -> None:
     assert "--precision_mode_v2=mixed_bfloat16" in command(
         precision_mode_v2="mixed_bfloat16", soc_version="Ascend910B3"
     )

@@ -1,4 +1,4 @@
-"""`commands.sh`, run with stand-ins for ATC, ais_bench and the scorer, which compile and measure nothing."""
+"""`commands.sh`, run with stubs of ATC, ais_bench and the scorer."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 from lint_graphs import model_file
-from stub_atc import StandIn
+from stub_atc import StubAtc
 
 from export.to_om import main
 
 GRAPH = "g (float[1,3] clips) => (float[1,3] y) { y = Relu(clips) }"
-# Writes down its arguments and folder; with "m" it is ais_bench, otherwise the scorer.
+# Records its arguments and folder; with "-m" it is ais_bench, otherwise the scorer.
 PYTHON = """#!/bin/sh
-# STAND-IN for a Python with ais_bench, and for the one that scores
+# STUB of the Python of ais_bench and of the scorer
 echo "$PWD: $*" >> "$RECORD"
 """
 
 
 @pytest.fixture
-def carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A build folder as it is carried to another machine, with commands.sh in it."""
-    StandIn(tmp_path / "standin").on_path(monkeypatch)
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a build folder as it is copied to a machine with CANN, with commands.sh in it."""
+    StubAtc(tmp_path / "stub").on_path(monkeypatch)
     folder = tmp_path / "bs1"
     folder.mkdir()
     model_file(folder, GRAPH).rename(folder / "tsm_new_bs1.onnx")
@@ -56,39 +56,39 @@ def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_script_runs_the_published_lines_in_order(carried: Path) -> None:
-    done = run(carried)
+def test_the_script_runs_the_published_lines_in_order(build: Path) -> None:
+    done = run(build)
     assert done.returncode == 0, done.stderr
-    store = carried.parent / "store"
-    assert (carried.parent / "record.txt").read_text().splitlines() == [
-        f"{carried}: -m ais_bench --model tsm_bs1.om --input {store}/clips --output ./inference_result "
+    store = build.parent / "store"
+    assert (build.parent / "record.txt").read_text().splitlines() == [
+        f"{build}: -m ais_bench --model tsm_bs1.om --input {store}/clips --output ./inference_result "
         "--output_dirname out --outfmt TXT --device 0",
-        f"{carried}: /opt/vidom/postprocess/score.py --result_path=inference_result/out_summary.json "
+        f"{build}: /opt/vidom/postprocess/score.py --result_path=inference_result/out_summary.json "
         f"--info_path={store}/sthv2.info",
-        f"{carried}: -m ais_bench --model=tsm_bs1.om --loop=20 --device=0",
+        f"{build}: -m ais_bench --model=tsm_bs1.om --loop=20 --device=0",
     ]
-    assert (carried / "tsm_bs1.om").exists()
+    assert (build / "tsm_bs1.om").exists()
 
 
-def test_the_script_takes_the_model_under_its_second_name(carried: Path) -> None:
-    (carried / "tsm_bs1.om").write_bytes(b"of an earlier run")
-    (carried.parent / "standin" / "plan.json").write_text('{"behaviour": "second name"}')
-    assert run(carried).returncode == 0
-    assert (carried / "tsm_bs1.om").read_bytes() == b"OM of the stand-in"
+def test_the_script_renames_a_model_with_the_host_in_its_name(build: Path) -> None:
+    (build / "tsm_bs1.om").write_bytes(b"of an earlier run")
+    (build.parent / "stub" / "plan.json").write_text('{"behaviour": "second name"}')
+    assert run(build).returncode == 0
+    assert (build / "tsm_bs1.om").read_bytes() == b"OM of the stub"
 
 
-def test_the_script_stops_where_a_step_fails(carried: Path) -> None:
-    (carried.parent / "standin" / "plan.json").write_text('{"behaviour": "refuse", "lines": ["E10041: x"]}')
-    done = run(carried)
+def test_the_script_stops_where_a_step_fails(build: Path) -> None:
+    (build.parent / "stub" / "plan.json").write_text('{"behaviour": "refuse", "lines": ["E10041: x"]}')
+    done = run(build)
     assert done.returncode == 255
-    assert not (carried.parent / "record.txt").exists()
+    assert not (build.parent / "record.txt").exists()
 
 
-def test_the_script_says_what_it_lacks(carried: Path) -> None:
-    done = run(carried, PATH="/usr/bin:/bin")
+def test_the_script_reports_a_missing_toolkit(build: Path) -> None:
+    done = run(build, PATH="/usr/bin:/bin")
     assert done.returncode == 3
     assert "CANN toolkit" in done.stderr
 
 
-def test_the_script_says_that_no_npu_was_used(carried: Path) -> None:
-    assert "nothing in this file was measured on an NPU" in (carried / "commands.sh").read_text()
+def test_the_script_states_that_no_npu_was_used(build: Path) -> None:
+    assert "nothing in this file was measured on an NPU" in (build / "commands.sh").read_text()

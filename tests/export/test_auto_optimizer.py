@@ -1,4 +1,4 @@
-"""auto-optimizer itself, installed by `make surgeon`, on graphs like TSM's."""
+"""The real auto-optimizer, installed by `make auto-optimizer`, on graphs like TSM's."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from auto_optimizer_venv import REPOSITORY, make, surgeon_python
+from auto_optimizer_venv import REPOSITORY, auto_optimizer_python, make
 from surgery_graphs import graph, noise, ops, run, shift_graph, skeleton
 
-from export.auto_optimizer.rules import KNOWLEDGES
+from export.auto_optimizer.rules import REWRITE_RULES
 from export.modify_onnx import main
 from export.surgery.model_file import load_model
 from vidom.errors import ExternalToolError
 
-BRIDGE = REPOSITORY / "export" / "surgeon_bridge.py"
+BRIDGE = REPOSITORY / "export" / "auto_optimizer" / "bridge.py"
 TSM = Path(__file__).parents[1] / "fixtures" / "onnx_skeletons" / "tsm_sthv2_bs1_torch1.9.skeleton.onnx"
 SLICES = "KnowledgeMergeConsecutiveSlice"
 
 
 @pytest.fixture
-def surgeon(monkeypatch: pytest.MonkeyPatch) -> Path:
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The interpreter that has auto-optimizer, found as a user's would be."""
-    interpreter = surgeon_python()
-    monkeypatch.delenv("SURGEON_PYTHON", raising=False)
+    interpreter = auto_optimizer_python()
+    for variable in ("AUTO_OPTIMIZER_PYTHON", "SURGEON_PYTHON"):
+        monkeypatch.delenv(variable, raising=False)
     return interpreter
 
 
-def operated(folder: Path, model: ir.Model, *words: str) -> ir.Model:
-    """The model after a command that must succeed; the frame that ATC needs is as it was."""
+def optimized(folder: Path, model: ir.Model, *words: str) -> ir.Model:
+    """Return the model after a command that must succeed; opset and IR version are unchanged."""
     ir.save(model, folder / "in.onnx")
     assert main(["-m1", str(folder / "in.onnx"), "-m2", str(folder / "out.onnx"), *words]) == 0
     modified = load_model(folder / "out.onnx")
@@ -44,12 +45,12 @@ def operated(folder: Path, model: ir.Model, *words: str) -> ir.Model:
     return modified
 
 
-def test_slices_are_merged_once_the_blanks_are_gone(
-    surgeon: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_slices_are_merged_once_the_zero_blocks_are_gone(
+    interpreter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original = shift_graph(batch=2, views=3, segments=4, channels=8, classes=5)
     words = ["--passes", "zero-blanks", "--with", f"auto-optimizer={SLICES}"]
-    modified = operated(tmp_path, original, *words)
+    modified = optimized(tmp_path, original, *words)
     assert Counter(ops(original))["Slice"] == 7
     # The two directions of the shift and the rest; 2 went with `x - x`, 2 more by merging.
     assert Counter(ops(modified))["Slice"] == 3
@@ -58,48 +59,50 @@ def test_slices_are_merged_once_the_blanks_are_gone(
     np.testing.assert_allclose(run(modified, sample)[0], run(original, sample)[0], atol=1e-6)
 
 
-def test_it_alone_on_a_whole_tsm_of_mmaction2(surgeon: Path, tmp_path: Path) -> None:
+def test_auto_optimizer_alone_on_a_complete_tsm_of_mmaction2(interpreter: Path, tmp_path: Path) -> None:
     original = skeleton(TSM, shrink=8)
-    knowledges = f"auto-optimizer={SLICES},KnowledgeTypeCast,KnowledgeMergeCasts"
-    modified = operated(tmp_path, original, "--passes", "none", "--with", knowledges)
+    rules = f"auto-optimizer={SLICES},KnowledgeTypeCast,KnowledgeMergeCasts"
+    modified = optimized(tmp_path, original, "--passes", "none", "--with", rules)
     counts = Counter(ops(modified))
     assert counts["Constant"] == 0
-    # Each half is cut twice, by the difference and by the shift, so no Slice has a single successor.
+    # Each half is sliced twice, by the difference and by the shift, so no Slice has a single consumer.
     assert counts["Slice"] == Counter(ops(original))["Slice"]
     sample = noise(1, 48, 3, 32, 32)
     np.testing.assert_allclose(run(modified, sample)[0], run(original, sample)[0], atol=1e-5)
 
 
-def test_it_after_ours_on_a_whole_tsm_of_mmaction2(surgeon: Path, tmp_path: Path) -> None:
+def test_auto_optimizer_after_our_passes_on_a_complete_tsm_of_mmaction2(
+    interpreter: Path, tmp_path: Path
+) -> None:
     original = skeleton(TSM, shrink=8)
     words = ["--passes", "fold-constants,zero-blanks", "--average_clips", "keep"]
-    modified = operated(tmp_path, original, *words, "--with", f"auto-optimizer={SLICES}")
+    modified = optimized(tmp_path, original, *words, "--with", f"auto-optimizer={SLICES}")
     assert Counter(ops(original))["Slice"] == 112
     assert Counter(ops(modified))["Slice"] == 48
     sample = noise(1, 48, 3, 32, 32)
     np.testing.assert_allclose(run(modified, sample)[0], run(original, sample)[0], atol=1e-5)
 
 
-def test_a_free_batch_stays_free(surgeon: Path, tmp_path: Path) -> None:
+def test_a_symbolic_batch_stays_symbolic(interpreter: Path, tmp_path: Path) -> None:
     original = shift_graph(batch="N", views=3, segments=4, channels=8, classes=5)
-    modified = operated(tmp_path, original, "--passes", "none", "--with", "auto-optimizer=KnowledgeTypeCast")
+    modified = optimized(tmp_path, original, "--passes", "none", "--with", "auto-optimizer=KnowledgeTypeCast")
     for batch in (1, 3):
         sample = noise(batch, 12, 8, 4)
         np.testing.assert_allclose(run(modified, sample)[0], run(original, sample)[0], atol=1e-6)
 
 
-def test_the_same_bytes_twice(surgeon: Path, tmp_path: Path) -> None:
+def test_two_runs_give_equal_bytes(interpreter: Path, tmp_path: Path) -> None:
     original = shift_graph(batch=2, views=3, segments=4, channels=8, classes=5)
     contents = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        operated(tmp_path / name, original, "--passes", "none", "--with", "auto-optimizer")
+        optimized(tmp_path / name, original, "--passes", "none", "--with", "auto-optimizer")
         contents.append((tmp_path / name / "out.onnx").read_bytes())
     assert contents[0] == contents[1]
 
 
-def test_a_knowledge_that_changes_the_meaning_is_caught(
-    surgeon: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_rule_that_changes_the_outputs_is_detected(
+    interpreter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = """
     blend (float[1,3,4,4] x) => (float[1,3,7,7] y) {
@@ -116,8 +119,8 @@ def test_a_knowledge_that_changes_the_meaning_is_caught(
     assert resize.attributes["mode"].as_string() == "linear"
 
 
-def test_a_graph_that_it_cannot_read(surgeon: Path, tmp_path: Path) -> None:
-    # Its parser takes the first attribute of a Constant for a tensor.
+def test_a_graph_that_auto_optimizer_cannot_parse(interpreter: Path, tmp_path: Path) -> None:
+    # Its parser assumes that the first attribute of a Constant is a tensor.
     text = """
     flat (float[2,4,3] x) => (float[2,12] y) {
       shape = Constant<value_ints = [2, 12]>()
@@ -125,7 +128,7 @@ def test_a_graph_that_it_cannot_read(surgeon: Path, tmp_path: Path) -> None:
     }"""
     ir.save(graph(text, opset=13), tmp_path / "in.onnx")
     words = ["-m1", str(tmp_path / "in.onnx"), "-m2", str(tmp_path / "out.onnx"), "--passes", "none"]
-    with pytest.raises(ExternalToolError, match=r"code 1.*Error"):
+    with pytest.raises(ExternalToolError, match=r"exit code 1.*Error"):
         main([*words, "--with", "auto-optimizer"])
 
 
@@ -139,17 +142,17 @@ print(json.dumps([list(KnowledgeFactory.get_knowledge_pool()), default_off_knowl
 """
 
 
-def test_the_knowledges_and_their_kinds_are_its_own(surgeon: Path) -> None:
-    done = subprocess.run([surgeon, "-c", KINDS], capture_output=True, text=True, check=True)
-    pool, off, other_meaning, with_arguments = json.loads(done.stdout.splitlines()[-1])
-    ours = {item.name: item.kind for item in KNOWLEDGES}
+def test_names_and_kinds_of_the_rules_match_the_package(interpreter: Path) -> None:
+    done = subprocess.run([interpreter, "-c", KINDS], capture_output=True, text=True, check=True)
+    pool, off, not_equivalent, with_arguments = json.loads(done.stdout.splitlines()[-1])
+    ours = {rule.name: rule.kind for rule in REWRITE_RULES}
     assert ours.keys() == {*pool, *with_arguments}
     assert len(ours) == 17
     assert {name for name, kind in ours.items() if kind == "default"} == {*pool} - {*off}
-    assert {name for name, kind in ours.items() if kind == "not equivalent"} == {*other_meaning} - {
+    assert {name for name, kind in ours.items() if kind == "not equivalent"} == {*not_equivalent} - {
         *with_arguments
     }
-    listed = subprocess.run([surgeon, BRIDGE], capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run([interpreter, BRIDGE], capture_output=True, text=True, check=True).stdout.split()
     assert listed == pool
 
 
@@ -157,15 +160,15 @@ def test_the_bridge_is_python_3_8() -> None:
     ast.parse(BRIDGE.read_text(), feature_version=(3, 8))
 
 
-def test_make_refuses_a_newer_python(surgeon: Path, tmp_path: Path) -> None:
+def test_make_refuses_a_newer_python(interpreter: Path, tmp_path: Path) -> None:
     newer = tmp_path / "python"
     newer.write_text(
-        f"#!/bin/sh\n[ \"$1\" = -V ] && echo 'Python 3.12.1 (stand-in)' && exit\n"
+        f"#!/bin/sh\n[ \"$1\" = -V ] && echo 'Python 3.12.1 (stub)' && exit\n"
         f"exec {sys.executable} -c 'import sys; sys.version_info = (3, 12, 1); exec(sys.argv[1])' \"$2\"\n"
     )
     newer.chmod(0o755)
-    done = make("--always-make", "surgeon", f"PYTHON={newer}")
+    done = make("--always-make", "auto-optimizer", f"PYTHON={newer}")
     assert done.returncode
-    assert "3.12.1 (stand-in)" in done.stderr
+    assert "3.12.1 (stub)" in done.stderr
     assert "Error 3" in done.stderr
-    assert surgeon.exists()
+    assert interpreter.exists()

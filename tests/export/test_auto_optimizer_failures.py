@@ -1,4 +1,4 @@
-"""What comes of an auto-optimizer that fails, shown with a stand-in for it; nothing here comes from the real one."""
+"""Failures of auto-optimizer, shown with a stub of it; the real one is not used here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 import pytest
-from stub_auto_optimizer import StandIn
+from stub_auto_optimizer import StubAutoOptimizer
 from surgery_graphs import shift_graph
 
 from export.build_record import read_record
@@ -19,12 +19,12 @@ SLICES = "KnowledgeMergeConsecutiveSlice"
 
 
 @pytest.fixture
-def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """A stand-in that SURGEON_PYTHON names."""
-    folder = tmp_path / "stand_in"
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StubAutoOptimizer:
+    """A stub to which AUTO_OPTIMIZER_PYTHON points."""
+    folder = tmp_path / "stub"
     folder.mkdir()
     monkeypatch.setenv("SURGEON_PYTHON", str(folder / "python"))
-    return StandIn(folder)
+    return StubAutoOptimizer(folder)
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def log_of(exported: Path) -> Path:
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [
-        ("raises", f"failed in {SLICES} with code 1"),
-        ("killed", f"was ended in {SLICES} by signal 9"),
-        ("silent", "no report"),
-        ("babbles", "no report"),
+        ("raises", f"failed in {SLICES} with exit code 1"),
+        ("killed", f"was killed in {SLICES} by signal 9"),
+        ("no report", "no valid report"),
+        ("wrong report", "no valid report"),
         ("writes nothing", "cannot be used"),
         ("half", "cannot be used"),
         ("new opset", "opset from 11 to 12"),
@@ -57,13 +57,13 @@ def log_of(exported: Path) -> Path:
         ("renames", "outputs from y"),
     ],
 )
-def test_a_failure_is_told_and_nothing_is_written(
-    standin: StandIn,
+def test_a_failure_is_reported_and_nothing_is_written(
+    stub: StubAutoOptimizer,
     exported: Path,
     behaviour: str,
     words: str,
 ) -> None:
-    standin.behaves(behaviour)
+    stub.behaves(behaviour)
     with pytest.raises(ExternalToolError) as raised:
         main(command(exported, "--with", f"auto-optimizer={SLICES}"))
     text = str(raised.value)
@@ -75,98 +75,101 @@ def test_a_failure_is_told_and_nothing_is_written(
     assert raised.value.exit_code == 5
 
 
-def test_the_last_lines_are_repeated(standin: StandIn, exported: Path) -> None:
-    standin.behaves("raises")
+def test_the_last_lines_are_repeated(stub: StubAutoOptimizer, exported: Path) -> None:
+    stub.behaves("raises")
     with pytest.raises(ExternalToolError, match="KeyError: 'Slice_77'"):
         main(command(exported, "--with", "auto-optimizer"))
     assert "Traceback" in log_of(exported).read_text()
 
 
 def test_the_time_limit_stops_it_and_what_it_started(
-    standin: StandIn,
+    stub: StubAutoOptimizer,
     exported: Path,
 ) -> None:
-    standin.behaves("hangs")
-    with pytest.raises(ExternalToolError, match=f"had not ended in {SLICES} after"):
+    stub.behaves("hangs")
+    with pytest.raises(ExternalToolError, match=f"reached the --time_limit in {SLICES} after"):
         main(command(exported, "--with", f"auto-optimizer={SLICES}", "--time_limit", "2"))
-    assert standin.alive() == []
+    assert stub.alive() == []
 
 
-def test_an_interpreter_without_it(standin: StandIn, exported: Path) -> None:
-    standin.behaves("lacks")
-    with pytest.raises(UnavailableError, match=r"onnx\.mapping.*make surgeon") as raised:
+def test_an_interpreter_without_it(stub: StubAutoOptimizer, exported: Path) -> None:
+    stub.behaves("lacks")
+    with pytest.raises(UnavailableError, match=r"onnx\.mapping.*make auto-optimizer") as raised:
         main(command(exported, "--with", "auto-optimizer"))
     assert raised.value.exit_code == 3
 
 
-def test_no_interpreter(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SURGEON_PYTHON", str(tmp_path / "nowhere"))
-    with pytest.raises(UnavailableError, match=r"SURGEON_PYTHON names.*make surgeon"):
+@pytest.mark.parametrize("variable", ["AUTO_OPTIMIZER_PYTHON", "SURGEON_PYTHON"])
+def test_no_interpreter(
+    variable: str, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, str(tmp_path / "nowhere"))
+    with pytest.raises(UnavailableError, match=rf"set by {variable}.*make auto-optimizer"):
         main(command(exported, "--with", "auto-optimizer"))
-    monkeypatch.delenv("SURGEON_PYTHON")
+    monkeypatch.delenv(variable)
     monkeypatch.setattr("export.auto_optimizer.external_optimizer._REPOSITORY", tmp_path)
-    with pytest.raises(UnavailableError, match=r"\.venv-surgeon/bin/python.*make surgeon"):
+    with pytest.raises(UnavailableError, match=r"\.venv-auto-optimizer/bin/python.*make auto-optimizer"):
         main(command(exported, "--with", "auto-optimizer"))
 
 
-def test_another_meaning_is_found_out(
-    standin: StandIn,
+def test_changed_outputs_are_detected(
+    stub: StubAutoOptimizer,
     exported: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    standin.behaves("other meaning")
+    stub.behaves("other outputs")
     assert main(command(exported, "--with", f"auto-optimizer={SLICES}")) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "FAILED"
     assert not exported.with_name("new.onnx").exists()
 
 
-def test_it_gets_the_knowledges_in_order_in_a_folder_that_goes_and_none_of_our_paths(
-    standin: StandIn,
+def test_it_gets_the_rules_in_order_in_a_temporary_folder_and_none_of_our_paths(
+    stub: StubAutoOptimizer,
     exported: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(exported.parent))
-    standin.behaves("finds nothing")
+    stub.behaves("matches nothing")
     assert main(command(exported, "--with", f"auto-optimizer=KnowledgeTypeCast,{SLICES}")) == 0
-    seen = standin.seen()
-    assert seen["knowledges"] == [SLICES, "KnowledgeTypeCast"]
+    seen = stub.seen()
+    assert seen["rules"] == [SLICES, "KnowledgeTypeCast"]
     assert Path(seen["bridge"]).is_file()
     assert not Path(seen["cwd"]).exists()
     assert "PYTHONPATH" not in seen["environ"]
     assert seen["environ"]["PYTHONHASHSEED"] == "0"
 
 
-def test_what_fits_nowhere_leaves_the_graph(
-    standin: StandIn,
+def test_rules_that_match_nothing_leave_the_graph_unchanged(
+    stub: StubAutoOptimizer,
     exported: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    standin.behaves("finds nothing")
+    stub.behaves("matches nothing")
     assert main(command(exported, "--with", "auto-optimizer")) == 0
-    told = capsys.readouterr()
-    assert "passes that changed something: none" in told.out
-    assert "No knowledge fits" in told.err
+    printed = capsys.readouterr()
+    assert "passes that changed something: none" in printed.out
+    assert "No rewrite rule matched" in printed.err
     assert ir.to_proto(load_model(exported.with_name("new.onnx"))) == ir.to_proto(load_model(exported))
 
 
-def test_the_record_and_a_fresh_result(standin: StandIn, exported: Path) -> None:
+def test_the_record_and_a_fresh_result(stub: StubAutoOptimizer, exported: Path) -> None:
     output = exported.with_name("new.onnx")
-    standin.behaves("leaves rubbish")
+    stub.behaves("leaves an unused weight")
     words = command(exported, "--with", f"auto_optimizer={SLICES}")
     assert main(words) == 0
     assert "unused" not in load_model(output).graph.initializers
     entry = read_record(output)
     assert entry["made_from"]["auto_optimizer"] == [SLICES]
     assert entry["surgery"]["changed_by"] == [f"auto-optimizer:{SLICES}"]
-    assert entry["auto_optimizer"] == {"applied": [SLICES], "versions": {"ait-surgeon": "stand-in"}}
-    standin.behaves("raises")
+    assert entry["auto_optimizer"] == {"applied": [SLICES], "versions": {"ait-surgeon": "stub"}}
+    stub.behaves("raises")
     assert main(words) == 0
     with pytest.raises(ExternalToolError):
         main(command(exported, "--with", "auto-optimizer=KnowledgeTypeCast"))
 
 
-def test_it_operates_after_the_passes(standin: StandIn, exported: Path) -> None:
-    standin.behaves("as told")
+def test_it_runs_after_the_passes(stub: StubAutoOptimizer, exported: Path) -> None:
+    stub.behaves("copies")
     output = exported.with_name("new.onnx")
     words = ["-m1", str(exported), "-m2", str(output), "--passes", "zero-blanks", "-bs", "2"]
     assert main([*words, f"--with=auto-optimizer={SLICES}"]) == 0
@@ -175,7 +178,7 @@ def test_it_operates_after_the_passes(standin: StandIn, exported: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reason"),
     [
         (["--with", "auto-optimizer=KnowledgeMergeSlice"], f"Did you mean {SLICES}"),
         (["--with", "auto-optimizer=KnowledgeBigKernel"], "attention block"),
@@ -184,13 +187,13 @@ def test_it_operates_after_the_passes(standin: StandIn, exported: Path) -> None:
         ([], "No pass was named"),
     ],
 )
-def test_orders_that_cannot_be_followed(exported: Path, words: list[str], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_invalid_options_are_rejected(exported: Path, words: list[str], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
         main(command(exported, *words))
 
 
 @pytest.mark.parametrize("word", ["onnxslim", "auto-optimizer=", "auto-optimizer=,", ""])
-def test_only_this_surgeon(exported: Path, word: str) -> None:
+def test_no_other_optimizer_is_accepted(exported: Path, word: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(command(exported, "--with", word))
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""The lint as a command, and on networks rather than planted faults."""
+"""Lint as a command, and on networks without planted faults."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_our_export_has_no_findings_after_surgery(tmp_path: Path) -> None:
     assert lint(read_subject(saved(model, tmp_path))) == ()
 
 
-def test_surgery_removes_what_the_lint_warns_of(tmp_path: Path) -> None:
+def test_surgery_removes_the_cause_of_lint_warnings(tmp_path: Path) -> None:
     naive = shift_graph(batch=2, views=2, segments=4, channels=8, classes=5)
     before = {finding.rule for finding in lint(read_subject(saved(naive, tmp_path)))}
     assert "slice-chain" in before
@@ -46,11 +46,11 @@ def test_surgery_removes_what_the_lint_warns_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["i3d_k400_bs1_torch1.9", "tsm_sthv2_bs1_torch1.9"])
-def test_networks_that_were_converted_before_have_no_errors(name: str, tmp_path: Path) -> None:
+def test_published_networks_have_no_errors(name: str, tmp_path: Path) -> None:
     assert errors(saved(skeleton(SKELETONS / f"{name}.skeleton.onnx"), tmp_path)) == []
 
 
-def test_padding_by_name_is_found_in_a_three_dimensional_network(tmp_path: Path) -> None:
+def test_auto_pad_is_reported_in_a_three_dimensional_network(tmp_path: Path) -> None:
     model = torch_graph(nn.Conv3d(3, 2, 3, padding=1), 1, 3, 4, 8, 8)
     path = saved(model, tmp_path)
     assert errors(path) == []
@@ -85,7 +85,7 @@ def test_the_command_takes_batches(tmp_path: Path) -> None:
     assert main(["--model", str(free), "--dynamic_batch_size", "1,4"]) == 0
 
 
-def test_the_list_names_every_source(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_every_source(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(line.split()[1] in ("error", "warning") for line in lines)

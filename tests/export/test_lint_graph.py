@@ -1,4 +1,4 @@
-"""Faults of a graph as a whole and of its shapes and types, each planted into a small graph."""
+"""Faults in opset, domains, operators, shapes and types, each planted into a small graph."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def test_every_release_reads_the_opsets_of_the_common_range() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "8", "eight", "8.x"])
-def test_what_is_no_release_is_refused(text: str) -> None:
+def test_an_invalid_release_is_rejected(text: str) -> None:
     with pytest.raises(UsageError, match="CANN version"):
         parse_cann(text)
 
 
-def test_an_unused_domain_is_one_too_many(tmp_path: Path) -> None:
+def test_an_unused_domain_is_an_error(tmp_path: Path) -> None:
     (finding,) = found(tmp_path, relu(), domains=', "ai.onnx.ml": 2')
     assert (finding.rule, finding.severity) == ("one-domain", "error")
     assert "ai.onnx.ml 2" in finding.text
     assert "E16005" in finding.text
 
 
-def test_a_foreign_operator_is_named(tmp_path: Path) -> None:
+def test_a_foreign_operator_is_reported(tmp_path: Path) -> None:
     text = "g (float[2,3] x) => (float[2,3] y) { y = pkg.onnxscript.Gelu2(x) }"
     findings = found(tmp_path, text, domains=', "pkg.onnxscript": 1')
     assert ("foreign-operator", "error") in names(findings)
@@ -69,14 +69,14 @@ def test_an_operator_outside_the_list(tmp_path: Path, cann: str | None, severity
     assert ("unlisted-operator", severity) in names(findings)
 
 
-def test_a_branch_is_noticed(tmp_path: Path) -> None:
+def test_a_branch_is_reported(tmp_path: Path) -> None:
     text = """g (bool c, float[2] x) => (float[2] y) {
       y = If (c) <then_branch = a () => (float[2] t) { t = Relu(x) },
                   else_branch = b () => (float[2] e) { e = Neg(x) }> }"""
     assert ("control-flow", "warning") in names(found(tmp_path, text))
 
 
-def test_a_free_dimension_needs_a_batch_or_a_profile(tmp_path: Path) -> None:
+def test_a_symbolic_dimension_needs_a_batch_or_a_profile(tmp_path: Path) -> None:
     text = relu("n,3")
     (finding,) = found(tmp_path, text)
     assert (finding.rule, finding.severity) == ("static-inputs", "error")
@@ -90,7 +90,7 @@ def test_profiles_cover_the_first_dimension_only(tmp_path: Path) -> None:
     assert names(found(tmp_path, relu("n,w"), profiles=(1, 4))) == [("static-inputs", "error")]
 
 
-def test_profiles_need_a_free_batch(tmp_path: Path) -> None:
+def test_profiles_need_a_symbolic_batch(tmp_path: Path) -> None:
     assert names(found(tmp_path, relu("2,3"), profiles=(1, 4))) == [("profiles-fit", "error")]
 
 
@@ -120,12 +120,12 @@ def test_a_shape_chain_breaks_profiles_and_folds_with_a_batch(tmp_path: Path) ->
     assert "1 ConstantOfShape, 1 Shape" in fixed[0].text
 
 
-def test_a_shape_that_depends_on_the_values_is_noticed(tmp_path: Path) -> None:
+def test_a_data_dependent_shape_is_reported(tmp_path: Path) -> None:
     text = "g (float[4] x) => (int64[1,k] y) { y = NonZero(x) }"
     assert ("inner-shape", "warning") in names(found(tmp_path, text))
 
 
-def test_constant_of_shape_of_an_odd_type(tmp_path: Path) -> None:
+def test_constant_of_shape_of_an_unsupported_type(tmp_path: Path) -> None:
     text = """g (float[n,4] x) => (bool[p,q] y) {
       shape = Shape(x)
       y = ConstantOfShape<value = bool[1] {1}>(shape) }"""
@@ -144,7 +144,7 @@ def test_input_types(tmp_path: Path, dtype: str, words: str) -> None:
     assert words in finding.text
 
 
-def test_six_dimensions_are_beyond_what_is_published(tmp_path: Path) -> None:
+def test_six_dimensions_exceed_the_published_conversions(tmp_path: Path) -> None:
     assert found(tmp_path, relu("1,2,2,2,2")) == ()
     assert names(found(tmp_path, relu("1,2,2,2,2,2"))) == [("input-rank", "warning")]
 
@@ -155,14 +155,14 @@ TOPK = """g (float[2,8] x) => (int64[2,3] y) <int64[1] k = {{3}}, int64[1] step 
 
 
 def test_int64_arithmetic_after_topk(tmp_path: Path) -> None:
-    trap = found(tmp_path, TOPK.format(tail="y = Add(where, step)"))
-    assert names(trap) == [("int64-arithmetic", "error")]
-    assert "E89999" in trap[0].text
+    direct = found(tmp_path, TOPK.format(tail="y = Add(where, step)"))
+    assert names(direct) == [("int64-arithmetic", "error")]
+    assert "E89999" in direct[0].text
     cast = "w = Cast<to = 6>(where) s = Add(w, step32) y = Cast<to = 7>(s)"
     assert found(tmp_path, TOPK.format(tail=cast)) == ()
 
 
-def test_the_indices_of_topk_keep_their_trap_on_the_way(tmp_path: Path) -> None:
+def test_the_indices_of_topk_are_tracked_through_other_operators(tmp_path: Path) -> None:
     tail = "same = Identity(where) turned = Transpose<perm = [0,1]>(same) y = Mul(turned, step)"
     assert ("int64-arithmetic", "error") in names(found(tmp_path, TOPK.format(tail=tail)))
 
@@ -174,7 +174,7 @@ def test_int64_arithmetic_elsewhere_warns(tmp_path: Path) -> None:
     assert names(found(tmp_path, text)) == [("int64-arithmetic", "warning")]
 
 
-def test_float64_warns_and_bfloat16_stops(tmp_path: Path) -> None:
+def test_float64_is_a_warning_and_bfloat16_an_error(tmp_path: Path) -> None:
     wide = "g (float[2,3] x) => (float[2,3] y) { d = Cast<to = 11>(x) e = Exp(d) y = Cast<to = 1>(e) }"
     assert names(found(tmp_path, wide)) == [("wide-type", "warning")]
     brain = "g (float[2,3] x) => (float[2,3] y) { d = Cast<to = 16>(x) e = Exp(d) y = Cast<to = 1>(e) }"
@@ -187,7 +187,7 @@ def test_contradicting_shapes_are_bad_data(tmp_path: Path) -> None:
         found(tmp_path, text)
 
 
-def test_every_rule_says_where_it_comes_from() -> None:
+def test_every_rule_has_a_source() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
     for rule in RULES:
         assert rule.source.split()[0] in ("DOC", "SRC", "WILD")

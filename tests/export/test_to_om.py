@@ -1,4 +1,4 @@
-"""Compiling with a stand-in for ATC: the contract of success, every failure, and the records left behind."""
+"""Compile with a stub of ATC: what counts as success, lint, options and records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from lint_graphs import model_file
-from stub_atc import GRAPH, StandIn, arguments, build_folder
+from stub_atc import GRAPH, StubAtc, arguments, build_folder
 
 from export.to_om import main
 from vidom.errors import CheckFailedError, UnavailableError, UsageError
@@ -30,10 +30,10 @@ NPU_SMI = """\
 
 
 @pytest.fixture
-def atc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    standin = StandIn(tmp_path / "standin")
-    standin.on_path(monkeypatch)
-    return standin
+def atc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StubAtc:
+    stub = StubAtc(tmp_path / "stub")
+    stub.on_path(monkeypatch)
+    return stub
 
 
 @pytest.fixture
@@ -41,16 +41,16 @@ def build(tmp_path: Path) -> Path:
     return build_folder(tmp_path)
 
 
-def test_success_leaves_the_model_the_log_and_the_record(
-    atc: StandIn, build: Path, capsys: pytest.CaptureFixture[str]
+def test_success_writes_the_model_the_log_and_the_record(
+    atc: StubAtc, build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(arguments(build))
-    said = capsys.readouterr()
-    assert said.out == f"{build / 'tsm_bs8.om'}\n"
-    assert (build / "tsm_bs8.om").read_bytes() == b"OM of the stand-in"
+    printed = capsys.readouterr()
+    assert printed.out == f"{build / 'tsm_bs8.om'}\n"
+    assert (build / "tsm_bs8.om").read_bytes() == b"OM of the stub"
     assert (build / "atc.log").read_text().splitlines()[0].startswith("ATC start working")
-    assert "ATC run success" in said.err
-    assert "without an NPU" in said.err
+    assert "ATC run success" in printed.err
+    assert "without an NPU" in printed.err
     assert atc.cwd == build / "tsm_bs8.atc"
     assert sorted(path.name for path in atc.cwd.iterdir()) == ["fusion_result.json", "kernel_meta"]
     assert atc.words == [
@@ -75,22 +75,22 @@ def test_success_leaves_the_model_the_log_and_the_record(
 
 
 def test_the_command_is_printed_before_it_runs(
-    atc: StandIn, build: Path, capsys: pytest.CaptureFixture[str]
+    atc: StubAtc, build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(arguments(build))
-    said = capsys.readouterr().err
-    assert said.index("--framework=5") < said.index("ATC start working")
+    log = capsys.readouterr().err
+    assert log.index("--framework=5") < log.index("ATC start working")
 
 
-def test_the_second_name_is_renamed_and_recorded(atc: StandIn, build: Path) -> None:
+def test_a_model_with_the_host_in_its_name_is_renamed_and_recorded(atc: StubAtc, build: Path) -> None:
     atc.behave("second name")
     main(arguments(build))
-    assert (build / "tsm_bs8.om").read_bytes() == b"OM of the stand-in"
+    assert (build / "tsm_bs8.om").read_bytes() == b"OM of the stub"
     entry = json.loads((build / "build.json").read_text())["models"]["tsm_bs8.om"]
     assert entry["atc_named_it"] == "tsm_bs8_linux_x86_64.om"
 
 
-def test_a_fresh_model_is_left_alone_and_a_stale_one_rebuilt(atc: StandIn, build: Path) -> None:
+def test_an_up_to_date_model_is_kept_and_a_stale_one_rebuilt(atc: StubAtc, build: Path) -> None:
     main(arguments(build))
     (atc.folder / "seen.json").unlink()
     main(arguments(build))
@@ -103,7 +103,7 @@ def test_a_fresh_model_is_left_alone_and_a_stale_one_rebuilt(atc: StandIn, build
     assert atc.called
 
 
-def test_changed_contents_of_an_option_file_make_the_model_stale(atc: StandIn, build: Path) -> None:
+def test_changed_contents_of_an_option_file_make_the_model_stale(atc: StubAtc, build: Path) -> None:
     keep = build / "keep.cfg"
     keep.write_text("conv1\n")
     main(arguments(build, "--keep_dtype", str(keep)))
@@ -114,9 +114,7 @@ def test_changed_contents_of_an_option_file_make_the_model_stale(atc: StandIn, b
     assert atc.called
 
 
-def test_errors_of_the_lint_stop_before_atc(
-    atc: StandIn, build: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lint_errors_stop_before_atc(atc: StubAtc, build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model_file(build, GRAPH, opset=19, domains=', "ai.onnx.ml": 2').rename(build / "tsm_new_bs8.onnx")
     with pytest.raises(CheckFailedError, match=r"2 error\(s\)"):
         main(arguments(build))
@@ -125,8 +123,8 @@ def test_errors_of_the_lint_stop_before_atc(
     assert not (build / "commands.sh").exists()
 
 
-def test_warnings_of_the_lint_are_printed_and_recorded(
-    atc: StandIn, build: Path, capsys: pytest.CaptureFixture[str]
+def test_lint_warnings_are_printed_and_recorded(
+    atc: StubAtc, build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "g (uint8[8,3] clips) => (float[8,3] y) { y = Cast<to = 1>(clips) }"
     model_file(build, text).rename(build / "tsm_new_bs8.onnx")
@@ -136,7 +134,7 @@ def test_warnings_of_the_lint_are_printed_and_recorded(
     assert "experimental" in entry["lint_warnings"][0]
 
 
-def test_a_free_batch_is_fixed_or_profiled(atc: StandIn, build: Path) -> None:
+def test_a_symbolic_batch_is_fixed_or_profiled(atc: StubAtc, build: Path) -> None:
     model_file(build, FREE).rename(build / "tsm_new_bs8.onnx")
     main(arguments(build))
     assert "--input_shape=clips:8,3" in atc.words
@@ -157,35 +155,35 @@ def test_a_free_batch_is_fixed_or_profiled(atc: StandIn, build: Path) -> None:
         (["--cann", "eight"], "CANN version"),
     ],
 )
-def test_contradictions_are_refused(atc: StandIn, build: Path, more: list[str], reason: str) -> None:
+def test_contradictory_options_are_rejected(atc: StubAtc, build: Path, more: list[str], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         main(arguments(build, *more))
     assert not atc.called
 
 
-def test_a_wrong_chip_lists_the_legal_ones(atc: StandIn, build: Path) -> None:
+def test_a_wrong_chip_lists_the_legal_ones(atc: StubAtc, build: Path) -> None:
     with pytest.raises(UsageError, match=r"Did you mean Ascend310P3\?.*Ascend310P1"):
         main(arguments(build, chip="Ascend310P33"))
 
 
-def test_the_chip_is_the_one_npu_smi_shows(atc: StandIn, build: Path) -> None:
+def test_the_chip_is_detected_with_npu_smi(atc: StubAtc, build: Path) -> None:
     program = atc.folder / "npu-smi"
-    program.write_text(f"#!/bin/sh\n# STAND-IN for npu-smi\ncat <<'END'\n{NPU_SMI}END\n")
+    program.write_text(f"#!/bin/sh\n# STUB of npu-smi\ncat <<'END'\n{NPU_SMI}END\n")
     program.chmod(0o755)
     main(arguments(build, chip=""))
     assert "--soc_version=Ascend310P3" in atc.words
 
 
-def test_without_npu_smi_the_chip_is_asked_for(
-    atc: StandIn, build: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_npu_smi_the_chip_is_required(
+    atc: StubAtc, build: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(atc.folder))
     with pytest.raises(UnavailableError, match="--soc_version is required"):
         main(arguments(build, chip=""))
 
 
-def test_the_release_that_is_here_decides_the_name_of_the_precision(
-    atc: StandIn, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_installed_release_determines_the_precision_option(
+    atc: StubAtc, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "cann"
     home.mkdir()
@@ -199,7 +197,7 @@ def test_the_release_that_is_here_decides_the_name_of_the_precision(
     assert "--precision_mode=force_fp16" in atc.words
 
 
-def test_without_atc_the_commands_are_written_and_named(
+def test_without_atc_the_script_is_written_and_reported(
     build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -209,8 +207,8 @@ def test_without_atc_the_commands_are_written_and_named(
     assert not (build / "tsm_bs8.atc").exists()
 
 
-def test_a_dry_run_prints_the_guides_line_and_starts_nothing(
-    atc: StandIn, build: Path, capsys: pytest.CaptureFixture[str]
+def test_a_dry_run_prints_the_published_line_and_does_not_run_atc(
+    atc: StubAtc, build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(arguments(build, "--dry-run"))
     (line,) = capsys.readouterr().out.splitlines()

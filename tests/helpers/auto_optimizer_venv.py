@@ -1,4 +1,4 @@
-"""The real auto-optimizer for the tests: `.venv-surgeon`, made by the make target that a user types."""
+"""The real auto-optimizer for the tests: `.venv-auto-optimizer`, created by the make target that a user runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OFFLINE = re.compile(
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run make in the repository as a user would, without what a make around these tests hands down."""
+    """Run make in the repository as a user would, without the variables of a make that runs these tests."""
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("MAKEFLAGS", "MFLAGS"))
     }
@@ -36,15 +36,15 @@ def make(*words: str) -> subprocess.CompletedProcess[str]:
 
 @cache
 def _made() -> subprocess.CompletedProcess[str]:
-    return make("surgeon", f"PYTHON={sys.executable}")
+    return make("auto-optimizer", f"PYTHON={sys.executable}")
 
 
-def surgeon_python() -> Path:
-    """Return the interpreter of `.venv-surgeon`; the test is skipped where it cannot be made here."""
-    interpreter = REPOSITORY / ".venv-surgeon" / "bin" / "python"
+def auto_optimizer_python() -> Path:
+    """Return the interpreter of `.venv-auto-optimizer`; skip the test where it cannot be created."""
+    interpreter = REPOSITORY / ".venv-auto-optimizer" / "bin" / "python"
     if sys.version_info >= (3, 12) and not interpreter.exists():
         pytest.skip(
-            "auto-optimizer needs a Python older than 3.12; make surgeon PYTHON=python3.11 uses another"
+            "auto-optimizer needs a Python older than 3.12; make auto-optimizer PYTHON=python3.11 uses another"
         )
     if sys.version_info < (3, 12):
         done = _made()

@@ -1,4 +1,4 @@
-"""A stand-in for ATC: a program of that name that behaves as the reference says and compiles nothing."""
+"""A stub of ATC: a program of that name that behaves as the reference says and compiles nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUCCESS = "ATC run success, welcome to the next use."
 FAILED = "ATC run failed, Please check the detail log, Try 'atc --help' for more information"
 
 _PROGRAM = '''#!{python}
-# STAND-IN for ATC, written by vidom's tests. It compiles nothing, and no number comes from it.
+# STUB of ATC, written by vidom's tests. It compiles nothing.
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -39,7 +39,7 @@ for word in sys.argv[1:]:
     if name not in LEGAL or not equals:
         refuse("E10001: Value [" + word + "] for parameter [option] is invalid. Reason: no such option.")
     if value != value.strip() or not value:
-        refuse("E10001: Value [" + value + "] for parameter [--" + name + "] is invalid. Reason: blanks.")
+        refuse("E10001: Value [" + value + "] for parameter [--" + name + "] is invalid. Reason: whitespace.")
     given[name] = value
 for name in ("model", "framework", "output", "soc_version"):
     if name not in given:
@@ -78,15 +78,15 @@ if behaviour == "refuse":
     end(255, "{failed}", *plan["lines"])
 if behaviour != "no model":
     name = given["output"] + ("_linux_x86_64" if behaviour == "second name" else "") + ".om"
-    Path(name).write_bytes(b"" if behaviour == "empty" else b"OM of the stand-in")
+    Path(name).write_bytes(b"" if behaviour == "empty" else b"OM of the stub")
 if behaviour == "no banner":
     end(0)
 end(1 if behaviour == "code only" else 0, "{success}")
 '''
 
 
-class StandIn:
-    """The stand-in's folder, which a test puts on PATH, and what the stand-in saw."""
+class StubAtc:
+    """The stub's folder, which a test puts on PATH, and the arguments that the stub got."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -99,12 +99,12 @@ class StandIn:
         self.behave("succeed")
 
     def behave(self, behaviour: str, lines: Sequence[str] = ()) -> None:
-        """From now on it does `behaviour`, and prints `lines` when that is to refuse."""
+        """Set the behaviour of the next calls; with "refuse" they print `lines`."""
         (self.folder / "plan.json").write_text(json.dumps({"behaviour": behaviour, "lines": list(lines)}))
 
     @property
     def called(self) -> bool:
-        """Whether it got past its checks of the arguments."""
+        """Whether a call passed the stub's checks of the arguments."""
         return (self.folder / "seen.json").exists()
 
     @property
@@ -124,18 +124,18 @@ class StandIn:
 
     @property
     def worker(self) -> int:
-        """The process that it started."""
+        """The child process of the last call."""
         return int((self.folder / "worker.txt").read_text())
 
     def on_path(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Every `atc` of this test is the stand-in, and no CANN of this machine takes part."""
+        """Put the stub on PATH as `atc` and hide any CANN of this machine."""
         monkeypatch.setenv("PATH", f"{self.folder}:{os.environ['PATH']}")
         for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH"):
             monkeypatch.delenv(name, raising=False)
 
 
 def alive(process: int) -> bool:
-    """Whether `process` runs; one that has ended but was not waited for does not."""
+    """Return whether `process` is running; a zombie is not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A stand-in for an interpreter with auto-optimizer: takes the bridge's words, behaves as it is told."""
+"""A stub of an interpreter with auto-optimizer: takes the arguments of the bridge and behaves as configured."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any
 
 _PROGRAM = """#!{python}
-# STAND-IN for auto-optimizer, written by vidom's tests. It optimises nothing.
+# STUB of auto-optimizer, written by vidom's tests. It optimizes nothing.
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
 here = Path(__file__).parent
 behaviour = here.joinpath("behaviour").read_text()
-bridge, given, written, report, *knowledges = sys.argv[1:]
+bridge, given, written, report, *rules = sys.argv[1:]
 here.joinpath("seen.json").write_text(
-    json.dumps(dict(bridge=bridge, knowledges=knowledges, environ=dict(os.environ), pid=os.getpid(), cwd=os.getcwd()))
+    json.dumps(dict(bridge=bridge, rules=rules, environ=dict(os.environ), pid=os.getpid(), cwd=os.getcwd()))
 )
 
-def tell(applied):
-    Path(report).write_text(json.dumps(dict(applied=applied, versions={{"ait-surgeon": "stand-in"}})))
+def finish(applied):
+    Path(report).write_text(json.dumps(dict(applied=applied, versions={{"ait-surgeon": "stub"}})))
     sys.exit(0)
 
 if behaviour == "lacks":
     print("auto-optimizer cannot be imported here: No module named 'onnx.mapping'", file=sys.stderr)
     sys.exit(3)
-print("applying " + knowledges[0], flush=True)
+print("applying " + rules[0], flush=True)
 if behaviour == "raises":
     raise KeyError("Slice_77")
 if behaviour == "killed":
@@ -36,15 +36,15 @@ if behaviour == "hangs":
     child = subprocess.Popen(["sleep", "600"])
     here.joinpath("child").write_text(str(child.pid))
     time.sleep(600)
-if behaviour == "silent":
+if behaviour == "no report":
     sys.exit(0)
-if behaviour == "babbles":
+if behaviour == "wrong report":
     Path(report).write_text("[1, 2]")
     sys.exit(0)
-if behaviour == "finds nothing":
-    tell([])
+if behaviour == "matches nothing":
+    finish([])
 if behaviour == "writes nothing":
-    tell(knowledges)
+    finish(rules)
 
 import onnx
 from onnx import numpy_helper
@@ -55,20 +55,20 @@ if behaviour == "new ir":
     model.ir_version = 9
 if behaviour == "renames":
     model.graph.output[0].name = model.graph.node[-1].output[0] = "other"
-if behaviour == "other meaning":
+if behaviour == "other outputs":
     for tensor in model.graph.initializer:
         if tensor.name == "w":
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 2, "w"))
-if behaviour == "leaves rubbish":
+if behaviour == "leaves an unused weight":
     model.graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(model.graph.initializer[0]), "unused"))
 content = model.SerializeToString()
 Path(written).write_bytes(content[: len(content) // 2] if behaviour == "half" else content)
-tell(knowledges[:1])
+finish(rules[:1])
 """
 
 
-class StandIn:
-    """The stand-in's folder and what it saw."""
+class StubAutoOptimizer:
+    """The stub's folder, and the arguments and environment it was called with."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,6 +77,7 @@ class StandIn:
         self.program.chmod(0o755)
 
     def behaves(self, behaviour: str) -> None:
+        """Set the behaviour of the next calls."""
         (self.folder / "behaviour").write_text(behaviour)
 
     def seen(self) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class StandIn:
         return seen
 
     def alive(self) -> list[int]:
-        """Return the processes of the stand-in that are still running."""
+        """Return the processes of the stub that are still running."""
         numbers = [self.seen()["pid"], int((self.folder / "child").read_text())]
         return [number for number in numbers if _runs(number)]
 
