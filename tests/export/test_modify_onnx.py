@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from surgery_graphs import noise, ops, run, shift_graph
 
 import export.surgery
-from export.auto_optimizer.rules import KNOWLEDGES
+from export.auto_optimizer.rules import REWRITE_RULES
 from export.build_record import read_record
 from export.modify_onnx import main, modify_onnx
 from export.surgery import Pass
@@ -95,7 +95,7 @@ def test_the_list_names_every_pass_and_knowledge(capsys: pytest.CaptureFixture[s
     assert [line.split()[0] for line in passes.splitlines()] == [item.name for item in export.surgery.PASSES]
     heading, *lines = knowledges.splitlines()
     assert heading == "--with auto-optimizer"
-    assert [line.split()[0] for line in lines] == [item.name for item in KNOWLEDGES]
+    assert [line.split()[0] for line in lines] == [item.name for item in REWRITE_RULES]
 
 
 def test_the_list_tells_whom_a_pass_serves(capsys: pytest.CaptureFixture[str]) -> None:
