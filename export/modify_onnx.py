@@ -14,18 +14,10 @@ import onnx_ir as ir
 from export.auto_optimizer.external_optimizer import find_auto_optimizer, run_auto_optimizer
 from export.auto_optimizer.rules import rule_table, selected_rules
 from export.build_record import code_digest, is_fresh, read_record, write_record
-from export.surgery import (
-    AVERAGES,
-    PASSES,
-    TARGETS,
-    AverageClips,
-    Target,
-    census_table,
-    model_bytes,
-    run_passes,
-)
-from export.surgery.model_file import load_model
-from export.surgery.operator_counts import Census, census
+from export.surgery.model_file import load_model, model_bytes
+from export.surgery.operator_counts import OperatorCounts, count_operators, operator_table
+from export.surgery.pass_types import AVERAGES, TARGETS, AverageClips, Target
+from export.surgery.run import PASSES, run_passes
 from export.surgery.values import batch_of
 from export.verification.equivalence import Difference, Equivalence, prove_equal
 from vidom.command import Parser, run
@@ -43,8 +35,8 @@ AUTO_OPTIMIZER = "auto-optimizer"
 class Modification:
     """The operators before and after, the passes that changed something, and how far the results are apart."""
 
-    census_before: Census
-    census_after: Census
+    census_before: OperatorCounts
+    census_after: OperatorCounts
     changed_by: tuple[str, ...]
     equivalence: Equivalence
 
@@ -87,7 +79,7 @@ def modify_onnx(
     subject, changed_by, facts = _operated(original, order, output)
     _log.info("Comparing both graphs in ONNX Runtime on random samples.")
     equivalence = prove_equal(original, subject, average_clips=average_clips)
-    done = Modification(census(original), census(subject), changed_by, equivalence)
+    done = Modification(count_operators(original), count_operators(subject), changed_by, equivalence)
     if equivalence.passed:
         write_bytes(output, model_bytes(subject))
         exported_from = read_record(model).get("made_from")
@@ -245,7 +237,7 @@ def _knowledges(text: str) -> list[str]:
 
 
 def _tell(done: Modification, output: Path) -> int:
-    print(census_table(done.census_before, done.census_after))
+    print(operator_table(done.census_before, done.census_after))
     print(f"passes that changed something: {', '.join(done.changed_by) or 'none'}")
     print(done.equivalence.lines())
     if not done.equivalence.passed:

@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from export.build_record import read_record, write_record
 from export.deployable import Deployable, InputDtype
-from export.surgery import model_bytes, run_passes
+from export.surgery.model_file import model_bytes
+from export.surgery.run import run_passes
 from export.to_onnx import add_model_options, add_per_view, build_deployable, recipe_of
 from export.verification.parity import Parity, Tolerance, compare, render
 from vidom.command import Parser, run

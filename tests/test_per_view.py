@@ -13,7 +13,8 @@ import onnx
 import pytest
 from view_recipes import VIEWS, packed, write_list, write_recipes
 
-from export.surgery import model_bytes, run_passes
+from export.surgery.model_file import model_bytes
+from export.surgery.run import run_passes
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
 from infer.inference import infer

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.surgery import model_bytes, run_passes
+from export.surgery.model_file import model_bytes
+from export.surgery.run import run_passes
 from export.to_onnx import main as to_onnx
 from infer.inference import infer
 from postprocess.score import score

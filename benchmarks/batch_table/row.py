@@ -16,7 +16,7 @@ import onnxruntime
 from export.build_record import code_digest
 from export.deployable import InputDtype
 from export.modify_onnx import modify_onnx
-from export.surgery import Target
+from export.surgery.pass_types import Target
 from export.to_onnx import to_onnx
 from infer.batches.performance import InferenceResult
 from infer.engines.base import LocalEngine, Precision

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from export.surgery import model_bytes, run_passes
+from export.surgery.model_file import model_bytes
+from export.surgery.run import run_passes
 from export.to_onnx import build_deployable, to_onnx
 from export.tracing import INPUT_NAME
 from networks.tsm import ShiftedConv

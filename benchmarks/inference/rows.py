@@ -15,7 +15,7 @@ from benchmarks.inference.variants import Subject, Way, opened, ways_of
 from benchmarks.measuring.node_time import non_convolution_share
 from benchmarks.measuring.rotation import rotate_opened
 from export.surgery.model_file import load_model
-from export.surgery.operator_counts import census
+from export.surgery.operator_counts import count_operators
 from export.tracing import INPUT_NAME
 from infer.precision_check import compare_rows
 from vidom.system.machine import usable_cores
@@ -77,7 +77,9 @@ def measured(subject: Subject, *, rounds: int, samples: int) -> Measured:
     truth = centred_logits(answers[ways[0]][: subject.batch], softmax=subject.recipe.head.softmax)
     rows = []
     for way in ways:
-        operators = census(load_model(subject.graphs[way.graph])) if way.graph in subject.graphs else None
+        operators = (
+            count_operators(load_model(subject.graphs[way.graph])) if way.graph in subject.graphs else None
+        )
         rows.append(
             Row(
                 way=way,

@@ -16,7 +16,7 @@ from benchmarks.measuring.settings import machine_state
 from export.lint_onnx import LintOptions, lint_onnx
 from export.modify_onnx import modify_onnx
 from export.surgery.model_file import load_model
-from export.surgery.operator_counts import census
+from export.surgery.operator_counts import count_operators
 from export.to_onnx import OPSETS, to_onnx
 from export.verify import verify
 from vidom.command import Parser, run
@@ -70,7 +70,7 @@ def _row(name: str, opset: int, folder: Path, rounds: int, threads: int) -> tupl
     parities = verify(recipe=recipe, checkpoint=CHECKPOINT, models=[exported, modified])
     if not all(parity.passed for parity in parities):
         raise CheckFailedError(f"{modified} does not compute what torch computes.")
-    before, after = (census(load_model(path)) for path in (exported, modified))
+    before, after = (count_operators(load_model(path)) for path in (exported, modified))
     (slow, slow_written), (fast, fast_written) = measured_times(
         [exported, modified], sample_of(exported), rounds=rounds, threads=threads
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.measuring.report import Bar, Cell, Report, Table
 from benchmarks.measuring.settings import machine_state
-from export.surgery.operator_counts import Census
+from export.surgery.operator_counts import OperatorCounts
 from export.verification.equivalence import Difference
 from vidom.files import sha256_file
 
@@ -26,7 +26,7 @@ class Graph:
     """
 
     name: str
-    operators: Census
+    operators: OperatorCounts
     changed_by: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)

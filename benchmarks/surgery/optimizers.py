@@ -18,7 +18,7 @@ from export.auto_optimizer.external_optimizer import find_auto_optimizer
 from export.build_record import read_record
 from export.modify_onnx import modify_onnx
 from export.surgery.model_file import load_model
-from export.surgery.operator_counts import census
+from export.surgery.operator_counts import count_operators
 from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 
@@ -42,9 +42,9 @@ SURGERIES = (
     Surgery("vidom", "vidom.onnx", None, auto_optimizer=False),
     Surgery("vidom, then auto-optimizer", "both.onnx", None, auto_optimizer=True),
     Surgery(
-        "vidom's fold-constants and zero-blanks, then auto-optimizer",
+        "vidom's fold-constants and constant-fold-zeros, then auto-optimizer",
         "zero_blanks_auto_optimizer.onnx",
-        ("fold-constants", "zero-blanks"),
+        ("fold-constants", "constant-fold-zeros"),
         auto_optimizer=True,
     ),
 )
@@ -60,7 +60,7 @@ def surgeons(*, model: Path, output_dir: Path, rounds: int = 20, threads: int = 
     if rounds < 1 or threads < 1:
         raise UsageError(f"--rounds and --threads must be at least 1, found {rounds} and {threads}.")
     find_auto_optimizer()
-    operators = census(load_model(model))
+    operators = count_operators(load_model(model))
     files, operated = [model, model], [Graph(name, operators) for name in ("as exported", CONTROL)]
     for surgery in SURGERIES:
         _log.info(f"{surgery.name} …")

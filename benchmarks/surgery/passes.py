@@ -14,10 +14,10 @@ from benchmarks.inference.naive_graph import naive_graph
 from benchmarks.measuring.graph_times import measured_times, sample_of
 from benchmarks.measuring.report import Bar, Cell, Report, Table, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
-from export.surgery import PASSES, Target, model_bytes, run_passes
-from export.surgery.model_file import load_model
-from export.surgery.operator_counts import census
-from export.surgery.pass_types import TARGETS
+from export.surgery.model_file import load_model, model_bytes
+from export.surgery.operator_counts import count_operators
+from export.surgery.pass_types import TARGETS, Target
+from export.surgery.run import PASSES, run_passes
 from export.verification.equivalence import prove_equal
 from vidom.command import Parser, run
 from vidom.errors import ExitCode
@@ -84,7 +84,7 @@ def _rows(
     first = times[0][0] or 1.0
     rows: list[tuple[Cell, ...]] = []
     for (after, model, difference), (seconds, _) in zip(found, times, strict=True):
-        operators = census(model)
+        operators = count_operators(model)
         cells = (sum(operators.values()), operators.get("Slice", 0), operators.get("Pad", 0))
         rows.append((after, *cells, difference, (seconds or 0.0) / first))
     return rows, worst

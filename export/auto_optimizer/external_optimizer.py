@@ -20,7 +20,7 @@ import onnx_ir as ir
 from export.auto_optimizer.bridge import NO_AUTO_OPTIMIZER
 from export.surgery.model_file import model_bytes, parse_model
 from export.surgery.pass_types import Options
-from export.surgery.passes.dead_nodes import eliminate_dead
+from export.surgery.passes.dead_node_elimination import dead_node_elimination
 from vidom.errors import BadDataError, ExternalToolError, UnavailableError
 from vidom.files import read_json
 from vidom.system.external_run import Ended, Job, run_streamed
@@ -160,7 +160,7 @@ def _read_model(written: Path, given: ir.Model, log_file: Path) -> ir.Model:
             )
     # auto-optimizer drops the metadata, such as the normalisation that AIPP must apply.
     model.metadata_props.update(given.metadata_props)
-    eliminate_dead(model, Options())
+    dead_node_elimination(model, Options())
     return model
 
 

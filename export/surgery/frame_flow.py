@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from export.surgery.passes.average_views import reduced_axes
-from export.surgery.passes.merge_slices import cuts_of
+from export.surgery.slice_bounds import cuts_of
 from export.surgery.time_shift import TimeShift
-from export.surgery.values import data_input, integers, only_use, opset, static_dims
+from export.surgery.values import data_input, integers, only_use, opset, reduced_axes, static_dims
 
 __all__ = ["FrameMean", "frame_means"]
 

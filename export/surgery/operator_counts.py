@@ -1,4 +1,4 @@
-"""How many nodes of which operator a graph has, before and after."""
+"""Number of nodes of each operator of a graph, before and after surgery."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-__all__ = ["Census", "census", "census_table"]
+__all__ = ["OperatorCounts", "count_operators", "operator_table"]
 
-Census = Mapping[str, int]
+OperatorCounts = Mapping[str, int]
 
 
-def census(model: ir.Model) -> Census:
+def count_operators(model: ir.Model) -> OperatorCounts:
     """Return the number of nodes by operator, subgraphs included; operators of other domains as `domain::Op`."""
     nodes = ir.traversal.RecursiveGraphIterator(model.graph)
     return dict(Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes))
 
 
-def census_table(before: Census, after: Census) -> str:
-    """Return an aligned table of both censuses, the most frequent operators first, with a total."""
+def operator_table(before: OperatorCounts, after: OperatorCounts) -> str:
+    """Return an aligned table of both counts, the most frequent operators first, with a total."""
     operators = sorted({*before, *after}, key=lambda op: (-before.get(op, 0), -after.get(op, 0), op))
     rows = [(op, before.get(op, 0), after.get(op, 0)) for op in operators]
     rows.append(("total", sum(before.values()), sum(after.values())))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from export.surgery.passes.merge_slices import cuts_of
+from export.surgery.slice_bounds import cuts_of
 from export.surgery.values import integers, only_use, static_dims
 
 __all__ = ["Part", "TimeShift", "find_time_shifts"]

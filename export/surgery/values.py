@@ -28,8 +28,10 @@ __all__ = [
     "insert_mean",
     "insert_node",
     "integers",
+    "is_zero_block",
     "only_use",
     "opset",
+    "reduced_axes",
     "rows_per_sample",
     "static_dims",
 ]
@@ -105,6 +107,24 @@ def integers(value: ir.Value | None) -> list[int] | None:
     if elements is None or elements.ndim > 1 or elements.dtype.kind not in "iu":
         return None
     return [int(element) for element in elements.reshape(-1)]
+
+
+def is_zero_block(value: ir.Value | None) -> bool:
+    """Return whether `value` is a constant all of whose bits are zero, unlike -0.0, which Pad does not write."""
+    elements = constant(value)
+    return (
+        elements is not None
+        and elements.dtype.kind in "fiu"
+        and not np.frombuffer(elements.tobytes(), np.uint8).any()
+    )
+
+
+def reduced_axes(node: ir.Node) -> list[int] | None:
+    """Return the axes of a ReduceMean, Squeeze or the like, in either spelling; None when not constant."""
+    attribute = node.attributes.get("axes")
+    if attribute is not None:
+        return list(attribute.as_ints())
+    return integers(node.inputs[1]) if len(node.inputs) > 1 else None
 
 
 def only_use(value: ir.Value) -> ir.Node | None:

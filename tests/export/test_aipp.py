@@ -14,8 +14,8 @@ from stub_atc import StubAtc
 
 from export.lint_onnx import LintOptions, lint_onnx
 from export.modify_onnx import main as modify_onnx
-from export.surgery import model_bytes, run_passes
-from export.surgery.model_file import load_model
+from export.surgery.model_file import load_model, model_bytes
+from export.surgery.run import run_passes
 from export.surgery.values import batch_of
 from export.to_om import main as to_om
 from export.to_onnx import main as to_onnx
@@ -259,7 +259,7 @@ def compile_words(model: Path, om: Path, *more: str, batch: int = 2) -> list[str
 def test_atc_is_told_of_aipp_and_the_record_of_the_pictures(
     exported: dict[str, Path], atc: StubAtc, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    passes = ("fold-constants", "share-duplicates", "merge-slices", "eliminate-dead")
+    passes = ("fold-constants", "common-subexpression-elimination", "merge-slices", "dead-node-elimination")
     folded = run_passes(exported["aipp"], passes=passes).model
     (tmp_path / "m.onnx").write_bytes(model_bytes(folded))
     to_om(compile_words(tmp_path / "m.onnx", tmp_path / "bs2" / "m.om"))

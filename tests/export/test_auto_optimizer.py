@@ -49,12 +49,12 @@ def test_slices_are_merged_once_the_zero_blocks_are_gone(
     interpreter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original = shift_graph(batch=2, views=3, segments=4, channels=8, classes=5)
-    words = ["--passes", "zero-blanks", "--with", f"auto-optimizer={SLICES}"]
+    words = ["--passes", "constant-fold-zeros", "--with", f"auto-optimizer={SLICES}"]
     modified = optimized(tmp_path, original, *words)
     assert Counter(ops(original))["Slice"] == 7
     # The two directions of the shift and the rest; 2 went with `x - x`, 2 more by merging.
     assert Counter(ops(modified))["Slice"] == 3
-    assert f"something: zero-blanks, auto-optimizer:{SLICES}" in capsys.readouterr().out
+    assert f"something: constant-fold-zeros, auto-optimizer:{SLICES}" in capsys.readouterr().out
     sample = noise(2, 12, 8, 4)
     np.testing.assert_allclose(run(modified, sample)[0], run(original, sample)[0], atol=1e-6)
 
@@ -75,7 +75,7 @@ def test_auto_optimizer_after_our_passes_on_a_complete_tsm_of_mmaction2(
     interpreter: Path, tmp_path: Path
 ) -> None:
     original = skeleton(TSM, shrink=8)
-    words = ["--passes", "fold-constants,zero-blanks", "--average_clips", "keep"]
+    words = ["--passes", "fold-constants,constant-fold-zeros", "--average_clips", "keep"]
     modified = optimized(tmp_path, original, *words, "--with", f"auto-optimizer={SLICES}")
     assert Counter(ops(original))["Slice"] == 112
     assert Counter(ops(modified))["Slice"] == 48

@@ -171,9 +171,9 @@ def test_the_record_and_a_fresh_result(stub: StubAutoOptimizer, exported: Path) 
 def test_it_runs_after_the_passes(stub: StubAutoOptimizer, exported: Path) -> None:
     stub.behaves("copies")
     output = exported.with_name("new.onnx")
-    words = ["-m1", str(exported), "-m2", str(output), "--passes", "zero-blanks", "-bs", "2"]
+    words = ["-m1", str(exported), "-m2", str(output), "--passes", "constant-fold-zeros", "-bs", "2"]
     assert main([*words, f"--with=auto-optimizer={SLICES}"]) == 0
-    assert read_record(output)["surgery"]["changed_by"] == ["zero-blanks", f"auto-optimizer:{SLICES}"]
+    assert read_record(output)["surgery"]["changed_by"] == ["constant-fold-zeros", f"auto-optimizer:{SLICES}"]
     assert json.loads((output.parent / "build.json").read_text())["models"].keys() == {"new.onnx"}
 
 

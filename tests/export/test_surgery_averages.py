@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from shifted_networks import exported
 from surgery_graphs import assert_same, graph, integers, noise, ops, run, torch_graph
 
-from export.surgery import run_passes
+from export.surgery.run import run_passes
 from networks.i3d import I3D
 
 WEIGHTS = {"w": noise(5, 3), "b": noise(3)}
 
 
 def early(model: ir.Model) -> ir.Model:
-    return run_passes(model, passes=["average-early", "eliminate-dead"]).model
+    return run_passes(model, passes=["hoist-mean", "dead-node-elimination"]).model
 
 
 def shape_of(model: ir.Model, op: str) -> tuple[int, ...]:
@@ -81,11 +81,11 @@ def test_the_classifier_of_tsm_sees_one_row_for_a_sample() -> None:
     assert shape_of(by_view, "Gemm") == (18, 7)
 
 
-# pool-stride
+# push-stride
 
 
 def strided(model: ir.Model) -> ir.Model:
-    return run_passes(model, passes=["pool-stride", "eliminate-dead"]).model
+    return run_passes(model, passes=["push-stride", "dead-node-elimination"]).model
 
 
 sizes = st.tuples(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surgery_graphs import END, assert_same, graph, integers, noise, ops, run, shift_graph, slices_of_slices
 
-from export.surgery import run_passes
+from export.surgery.run import run_passes
 from export.surgery.values import constant
 from vidom.errors import BadDataError, UsageError
 
@@ -64,7 +64,7 @@ def test_what_depends_on_a_symbolic_batch_stays() -> None:
     assert_same(model, after(model, "fold-constants"), 3, 6)
 
 
-# share-duplicates
+# common-subexpression-elimination
 
 
 def test_equal_nodes_and_equal_weights_become_one() -> None:
@@ -73,18 +73,18 @@ def test_equal_nodes_and_equal_weights_become_one() -> None:
         v=noise(3),
         w=noise(3),
     )
-    shared = after(model, "share-duplicates")
+    shared = after(model, "common-subexpression-elimination")
     assert ops(shared) == ["Add", "Relu", "Mul"]
     assert list(shared.graph.initializers) == ["v"]
     assert_same(model, shared, 2, 3)
 
 
-# zero-blanks, pad-blanks
+# constant-fold-zeros, concat-zeros-to-pad
 
 
 def test_a_difference_of_one_value_with_itself_is_a_constant() -> None:
     model = graph("g (float[2,3] x) => (float[2,6] y) { z = Sub(x, x) y = Concat<axis = 1>(x, z) }")
-    blanked = after(model, "zero-blanks")
+    blanked = after(model, "constant-fold-zeros")
     assert ops(blanked) == ["Concat"]
     (block,) = blanked.graph.initializers.values()
     np.testing.assert_array_equal(constant(block), np.zeros((2, 3), dtype=np.float32))
@@ -95,15 +95,15 @@ def test_operands_computed_twice_alike_are_one_value() -> None:
     model = graph(
         "g (float[2,3] x) => (float[2,6] y) { a = Relu(x) b = Relu(x) z = Sub(a, b) y = Concat<axis = 1>(x, z) }"
     )
-    assert "Sub" in ops(after(model, "zero-blanks"))
-    blanked = after(model, "share-duplicates", "zero-blanks")
+    assert "Sub" in ops(after(model, "constant-fold-zeros"))
+    blanked = after(model, "common-subexpression-elimination", "constant-fold-zeros")
     assert ops(blanked) == ["Concat"]
     assert_same(model, blanked, 2, 3)
 
 
 def test_a_true_difference_stays() -> None:
     model = graph("g (float[2,3] x) => (float[2,3] y) { a = Relu(x) y = Sub(x, a) }")
-    assert ops(after(model, "zero-blanks", "pad-blanks")) == ["Relu", "Sub"]
+    assert ops(after(model, "constant-fold-zeros", "concat-zeros-to-pad")) == ["Relu", "Sub"]
 
 
 def test_a_piece_of_the_zeros_is_the_only_constant() -> None:
@@ -117,19 +117,19 @@ def test_a_piece_of_the_zeros_is_the_only_constant() -> None:
         zero=integers(0),
         one=integers(1),
     )
-    blanked = after(model, "zero-blanks")
+    blanked = after(model, "constant-fold-zeros")
     assert [tuple(value.shape or ()) for value in blanked.graph.initializers.values()] == [(2, 1, 3)]
     assert_same(model, blanked, 2, 5, 3)
 
 
 def test_zeros_of_a_symbolic_batch_stay_computed() -> None:
     model = graph("g (float[n,3] x) => (float[n,6] y) { z = Sub(x, x) y = Concat<axis = 1>(x, z) }")
-    assert ops(after(model, "zero-blanks")) == ["Sub", "Concat"]
+    assert ops(after(model, "constant-fold-zeros")) == ["Sub", "Concat"]
 
 
 def test_zeros_keep_their_type() -> None:
     model = graph("g (double[2,3] x) => (double[2,6] y) { z = Sub(x, x) y = Concat<axis = 1>(x, z) }")
-    blanked = after(model, "zero-blanks", "pad-blanks")
+    blanked = after(model, "constant-fold-zeros", "concat-zeros-to-pad")
     assert ops(blanked) == ["Pad"]
     sample = noise(2, 3).astype(np.float64)
     np.testing.assert_array_equal(run(blanked, sample)[0], run(model, sample)[0])
@@ -144,7 +144,7 @@ def test_zero_blocks_at_the_ends_are_padding(order: str, opset: int) -> None:
         opset=opset,
         z=np.zeros((3, 2, 2), dtype=np.float32),
     )
-    padded = after(model, "pad-blanks")
+    padded = after(model, "concat-zeros-to-pad")
     assert ops(padded) == ["Pad"]
     assert padded.graph.outputs[0].name == "y"
     assert_same(model, padded, 3, 4, 2)
@@ -156,7 +156,7 @@ def test_other_joins_stay(block: float, order: str) -> None:
         f"g (float[3,2] x) => (float[3,n] y) {{ y = Concat<axis = 1>({order}) }}",
         z=np.full((3, 2), block, dtype=np.float32),
     )
-    assert ops(after(model, "pad-blanks")) == ["Concat"]
+    assert ops(after(model, "concat-zeros-to-pad")) == ["Concat"]
 
 
 # merge-slices
@@ -254,7 +254,7 @@ def test_computed_bounds_are_left() -> None:
     assert_same(model, merged, 3, 7)
 
 
-# eliminate-dead
+# dead-node-elimination
 
 
 def test_nothing_unneeded_is_left() -> None:
@@ -263,7 +263,7 @@ def test_nothing_unneeded_is_left() -> None:
         domains=', "ai.onnx.ml" : 2',
         v=noise(3),
     )
-    cleaned = after(model, "eliminate-dead")
+    cleaned = after(model, "dead-node-elimination")
     assert ops(cleaned) == ["Relu"]
     assert not cleaned.graph.initializers
     assert dict(cleaned.opset_imports) == {"": 11}
@@ -279,8 +279,28 @@ def test_an_unknown_pass_is_refused_with_the_nearest_name() -> None:
         run_passes(shift_graph(batch=1, views=1, segments=4, channels=8, classes=3), passes=["merge_slice"])
 
 
+def test_names_of_earlier_versions_select_the_present_passes() -> None:
+    earlier = (
+        "share-duplicates",
+        "zero-blanks",
+        "pad-blanks",
+        "average-early",
+        "pool-stride",
+        "eliminate-dead",
+    )
+    model = shift_graph(batch=1, views=1, segments=4, channels=8, classes=3)
+    assert [step.name for step in run_passes(model, passes=earlier).steps] == [
+        "common-subexpression-elimination",
+        "constant-fold-zeros",
+        "concat-zeros-to-pad",
+        "hoist-mean",
+        "push-stride",
+        "dead-node-elimination",
+    ]
+
+
 def test_no_pass_at_all_is_refused() -> None:
-    with pytest.raises(UsageError, match="No pass was named"):
+    with pytest.raises(UsageError, match="No pass was given"):
         run_passes(shift_graph(batch=1, views=1, segments=4, channels=8, classes=3), passes=[])
 
 

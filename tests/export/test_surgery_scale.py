@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surgery_graphs import Array, graph, integers, noise, ops, run
 
-from export.surgery import run_passes
+from export.surgery.run import run_passes
 from export.to_onnx import build_deployable, to_onnx
 from vidom.formats.recipe import load_recipe
 
@@ -30,7 +30,7 @@ def assert_close(found: Array, expected: Array) -> None:
 
 
 def folded(model: ir.Model) -> ir.Model:
-    return run_passes(model, passes=("fold-constants", "fold-scale", "eliminate-dead")).model
+    return run_passes(model, passes=("fold-constants", "fold-scale", "dead-node-elimination")).model
 
 
 def dims(shape: tuple[int, ...]) -> str:

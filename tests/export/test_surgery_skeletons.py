@@ -14,8 +14,8 @@ import onnx_ir as ir
 import pytest
 from surgery_graphs import noise, ops, run, shift_graph, skeleton, slices_of_slices, torch_graph
 
-from export.surgery import model_bytes, run_passes
-from export.surgery.model_file import parse_model
+from export.surgery.model_file import model_bytes, parse_model
+from export.surgery.run import run_passes
 from export.verification.equivalence import prove_equal
 from networks.tsm import TSM
 
@@ -168,7 +168,8 @@ def test_operating_on_the_result_changes_nothing(name: str) -> None:
 
 HASH = """
 import hashlib, sys
-from export.surgery import model_bytes, run_passes
+from export.surgery.model_file import model_bytes
+from export.surgery.run import run_passes
 from surgery_graphs import skeleton
 from pathlib import Path
 print(hashlib.sha256(model_bytes(run_passes(skeleton(Path(sys.argv[1])), batch_size=2).model)).hexdigest())
@@ -177,7 +178,7 @@ print(hashlib.sha256(model_bytes(run_passes(skeleton(Path(sys.argv[1])), batch_s
 
 def test_the_bytes_do_not_depend_on_the_run() -> None:
     path = SKELETONS / f"{TSM_SKELETONS[0]}.skeleton.onnx"
-    here = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    here = os.pathsep.join([str(Path(__file__).parent / "helpers"), str(Path(__file__).parents[2])])
     found = set()
     for seed in ("0", "4242"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": here}

@@ -13,18 +13,25 @@ from surgery_graphs import ops, shift_graph
 
 from export.lint.run import lint
 from export.lint.subject import read_subject
-from export.surgery import model_bytes, run_passes
+from export.surgery.model_file import model_bytes
 from export.surgery.pass_types import Target
+from export.surgery.run import run_passes
 from export.surgery.shapes import resolved
 from export.surgery.time_shift import Part, find_time_shifts
 from export.verification.equivalence import prove_equal
 from vidom.errors import BadDataError
 
-BEFORE = ("set-batch", "fold-constants", "share-duplicates", "pad-blanks", "merge-slices")
+BEFORE = (
+    "set-batch",
+    "fold-constants",
+    "common-subexpression-elimination",
+    "concat-zeros-to-pad",
+    "merge-slices",
+)
 
 
 def by_time(model: ir.Model, batch: int, target: Target = "ascend310p") -> ir.Model:
-    chosen = (*BEFORE, "average-early", "time-major", "eliminate-dead")
+    chosen = (*BEFORE, "hoist-mean", "time-major", "dead-node-elimination")
     return run_passes(model, passes=chosen, batch_size=batch, target=target).model
 
 
@@ -97,8 +104,8 @@ def test_probabilities_are_averaged_behind_softmax() -> None:
 def test_the_linter_has_nothing_new_to_say(tmp_path: Path) -> None:
     original = exported("tsm", clips=6, depth=10)
     said = []
-    for name, passes in (("old", BEFORE), ("new", (*BEFORE, "average-early", "time-major"))):
-        chosen = [*passes, "eliminate-dead"]
+    for name, passes in (("old", BEFORE), ("new", (*BEFORE, "hoist-mean", "time-major"))):
+        chosen = [*passes, "dead-node-elimination"]
         path = tmp_path / f"{name}.onnx"
         onnx.save(ir.to_proto(run_passes(original, passes=chosen, batch_size=4).model), path)
         said.append({(found.rule, found.severity) for found in lint(read_subject(path))})

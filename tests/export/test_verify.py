@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from export.build_record import read_record
 from export.modify_onnx import modify_onnx
-from export.surgery import Target
+from export.surgery.pass_types import Target
 from export.to_onnx import build_deployable, to_onnx
 from export.verification.parity import Tolerance, compare, render
 from export.verify import main, verify

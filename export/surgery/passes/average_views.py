@@ -17,11 +17,12 @@ from export.surgery.values import (
     integers,
     only_use,
     opset,
+    reduced_axes,
     static_dims,
 )
 from vidom.errors import UsageError
 
-__all__ = ["average_views", "reduced_axes"]
+__all__ = ["average_views"]
 
 # From this opset on ReduceMean takes its axes as an input.
 _AXES_AS_INPUT = 18
@@ -75,14 +76,6 @@ def average_views(model: ir.Model, options: Options) -> bool:
     drop_unused(model)
     record_shapes(model)
     return True
-
-
-def reduced_axes(node: ir.Node) -> list[int] | None:
-    """Return the axes of a ReduceMean, Squeeze or the like, in either spelling; None when not constant."""
-    attribute = node.attributes.get("axes")
-    if attribute is not None:
-        return list(attribute.as_ints())
-    return integers(node.inputs[1]) if len(node.inputs) > 1 else None
 
 
 def _rows(model: ir.Model) -> _Rows | None:

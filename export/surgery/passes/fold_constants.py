@@ -1,19 +1,18 @@
-"""The passes that compute beforehand what can be, and once what is computed twice."""
+"""The pass that computes at build time what does not depend on the input."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from export.surgery.pass_types import Options
 from export.surgery.shapes import fold, forget_shapes, record_shapes
 from export.surgery.values import drop_unused, free_constants
 
-__all__ = ["fold_constants", "share_duplicates"]
+__all__ = ["fold_constants"]
 
 
 def fold_constants(model: ir.Model, options: Options) -> bool:
-    """Nothing that follows from constants and static shapes alone is computed at run time.
+    """Compute everything that follows from constants and static shapes alone.
 
     Rewritten:
 
@@ -36,20 +35,4 @@ def fold_constants(model: ir.Model, options: Options) -> bool:
     else:
         for value, shape in stated.items():
             value.shape = shape
-    return modified
-
-
-def share_duplicates(model: ir.Model, options: Options) -> bool:
-    """No two nodes compute the same thing and no two initializers hold the same elements.
-
-    Rewritten:
-
-    1. initializers equal in type, shape and bits become one;
-    2. nodes equal in operator, attributes and inputs become one, the first.
-
-    Not rewritten: nodes with subgraphs, random operators.
-    """
-    modified = free_constants(model)
-    modified |= common.DeduplicateInitializersPass(size_limit=1 << 31)(model).modified
-    modified |= common.CommonSubexpressionEliminationPass()(model).modified
     return modified

@@ -9,7 +9,6 @@ import numpy as np
 import onnx_ir as ir
 
 from export.surgery.pass_types import Options
-from export.surgery.passes.average_views import reduced_axes
 from export.surgery.shapes import record_shapes, resolved
 from export.surgery.values import (
     add_constant,
@@ -18,10 +17,11 @@ from export.surgery.values import (
     insert_mean,
     insert_node,
     only_use,
+    reduced_axes,
     static_dims,
 )
 
-__all__ = ["average_early"]
+__all__ = ["hoist_mean"]
 
 
 Dims = tuple[int, ...]
@@ -39,7 +39,7 @@ class _RowMean:
     last: ir.Node
 
 
-def average_early(model: ir.Model, options: Options) -> bool:
+def hoist_mean(model: ir.Model, options: Options) -> bool:
     """Where rows of frames or clips are averaged, they are averaged once, in front of the fully connected layer.
 
     Rewritten, until nothing more is found, where a mean is `Reshape` of [rows * n, features] to [rows, n, features] and
@@ -69,14 +69,14 @@ def _rewrite_one(model: ir.Model, known: Mapping[str, ir.Value]) -> bool:
         layers = _linear_layers(mean.source, mean.rows * mean.count)
         if inner is not None and only_use(mean.source) is not None:
             dims = (mean.rows, mean.count * inner.count, inner.features)
-            value = _insert(model, inner.last, inner.source, dims, name=f"{mean.output.name}_early")
+            value = _insert(model, inner.last, inner.source, dims, name=f"{mean.output.name}_hoisted")
             _give_out(mean.output, value)
             return drop_unused(model)
         if layers:
             source = layers[0].inputs[0]
             features = (None if source is None else _dims(source, known)) or (0,)
             dims = (mean.rows, mean.count, features[-1])
-            value = _insert(model, layers[0], source, dims, name=f"{mean.output.name}_early")
+            value = _insert(model, layers[0], source, dims, name=f"{mean.output.name}_hoisted")
             layers[0].replace_input_with(0, value)
             _give_out(mean.output, layers[-1].outputs[0])
             return drop_unused(model)

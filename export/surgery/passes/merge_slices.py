@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from export.surgery.pass_types import Options
 from export.surgery.shapes import resolved
-from export.surgery.values import add_constant, drop_unused, integers
+from export.surgery.slice_bounds import Cut, cuts_of, is_slice
+from export.surgery.values import add_constant, drop_unused
 
-__all__ = ["Cut", "cuts_of", "merge_slices"]
-
-
-@dataclass(frozen=True)
-class Cut:
-    """What one Slice keeps of one axis."""
-
-    start: int
-    end: int
-    step: int
+__all__ = ["merge_slices"]
 
 
 def merge_slices(model: ir.Model, options: Options) -> bool:
@@ -41,8 +32,8 @@ def merge_slices(model: ir.Model, options: Options) -> bool:
     known = resolved(model)
     modified = False
     for node in model.graph:
-        inner = node.inputs[0].producer() if _is_slice(node) and node.inputs[0] is not None else None
-        if inner is None or not _is_slice(inner):
+        inner = node.inputs[0].producer() if is_slice(node) and node.inputs[0] is not None else None
+        if inner is None or not is_slice(inner):
             continue
         merged = _merged(inner, node, known)
         if merged is not None:
@@ -50,10 +41,6 @@ def merge_slices(model: ir.Model, options: Options) -> bool:
             modified = True
     drop_unused(model)
     return modified
-
-
-def _is_slice(node: ir.Node) -> bool:
-    return not node.domain and node.op_type == "Slice" and len(node.inputs) >= 3
 
 
 def _merged(inner: ir.Node, outer: ir.Node, known: Mapping[str, ir.Value]) -> dict[int, Cut] | None:
@@ -69,22 +56,6 @@ def _merged(inner: ir.Node, outer: ir.Node, known: Mapping[str, ir.Value]) -> di
             return None
         cuts[axis] = both
     return cuts
-
-
-def cuts_of(node: ir.Node, rank: int) -> dict[int, Cut] | None:
-    """Return what a Slice with constant bounds keeps of its `rank` axes, by non-negative axis; else None."""
-    if not _is_slice(node):
-        return None
-    starts, ends = integers(node.inputs[1]), integers(node.inputs[2])
-    given = [None if len(node.inputs) <= index else node.inputs[index] for index in (3, 4)]
-    if starts is None or ends is None:
-        return None
-    axes = list(range(len(starts))) if given[0] is None else integers(given[0])
-    steps = [1] * len(starts) if given[1] is None else integers(given[1])
-    if axes is None or steps is None:
-        return None
-    bounds = zip(axes, starts, ends, steps, strict=True)
-    return {axis % rank: Cut(start, end, step) for axis, start, end, step in bounds}
 
 
 def _both(first: Cut, second: Cut, size: int | ir.SymbolicDim) -> Cut | None:

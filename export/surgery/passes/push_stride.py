@@ -10,7 +10,7 @@ from export.surgery.pass_types import Options
 from export.surgery.shapes import record_shapes
 from export.surgery.values import drop_unused, only_use
 
-__all__ = ["pool_stride"]
+__all__ = ["push_stride"]
 
 _POOLS = ("AveragePool", "MaxPool")
 _ELEMENTWISE = (
@@ -26,7 +26,7 @@ _ELEMENTWISE = (
 )
 
 
-def pool_stride(model: ir.Model, options: Options) -> bool:
+def push_stride(model: ir.Model, options: Options) -> bool:
     """No convolution computes what the pooling behind it drops because its window is 1 and its stride is not.
 
     Rewritten: MaxPool or AveragePool whose window along an axis is 1, without pads, with stride s, behind a Conv and

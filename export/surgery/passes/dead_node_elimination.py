@@ -1,4 +1,4 @@
-"""The pass that leaves nothing in the file which the outputs do not need."""
+"""The pass that removes what the outputs do not need."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from onnx_ir.passes import common
 from export.surgery.pass_types import Options
 from export.surgery.values import drop_unused
 
-__all__ = ["eliminate_dead"]
+__all__ = ["dead_node_elimination"]
 
 
-def eliminate_dead(model: ir.Model, options: Options) -> bool:
-    """Everything left in the model is needed for its outputs.
+def dead_node_elimination(model: ir.Model, options: Options) -> bool:
+    """Remove everything that the outputs do not need.
 
     Removed:
 
