@@ -1,1 +1,1 @@
-"""The networks as plain torch modules, and the checkpoints that fill them."""
+"""The networks as plain torch modules, and readers of their checkpoints."""

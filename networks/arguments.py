@@ -1,4 +1,4 @@
-"""Arguments of networks that are out of their range."""
+"""Checks of the arguments of networks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from vidom.errors import UsageError
 __all__ = ["require"]
 
 
-def require(value: object, condition: bool, *, network: str, name: str, wanted: str) -> None:
-    """Do nothing if `condition` holds, else raise UsageError: the network takes `name` as `wanted`, found `value`."""
+def require(value: object, condition: bool, *, network: str, name: str, allowed: str) -> None:
+    """Raise UsageError unless `condition` holds: `name` must be `allowed` but is `value`."""
     if not condition:
         raise UsageError(
-            f"The {network} network takes {name} {wanted}, but found {value!r}. Correct it in the recipe."
+            f"The network {network} needs {name} {allowed}, but found {value!r}. Fix it in the recipe."
         )

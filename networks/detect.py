@@ -1,7 +1,7 @@
-"""Which network a checkpoint holds, told from the names and shapes of its tensors alone.
+"""Detect the network of a checkpoint from the names and shapes of its tensors.
 
-What leaves no trace in a tensor's shape is not told: how many segments TSM and PP-TSM were trained with, the temporal
-strides of I3D, the input layout of StNet.
+Properties that no shape depends on cannot be detected: the number of segments that TSM and PP-TSM were trained with,
+the temporal strides of I3D, the input layout of StNet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vidom.errors import UsageError
 from vidom.formats.network_sections import I3dSection, PptsmSection, TsmSection
 from vidom.formats.recipe import Recipe
 
-__all__ = ["Fit", "Recognised", "count_elements", "fit", "prefixes", "recognise"]
+__all__ = ["Detected", "Fit", "count_elements", "detect", "fit", "prefixes"]
 
 Shapes = Mapping[str, Shape]
 
@@ -27,18 +27,18 @@ _STEMS = {
     **dict.fromkeys(("tsm", "i3d"), "backbone.conv1.conv.weight"),
     **{"pptsm": "backbone.conv1_3._conv.weight", "stnet": "conv1.weight"},
 }
-# Arguments that no shape depends on, at a value which suits networks of any width.
-_UNTOLD: dict[str, dict[str, int]] = {"tsm": {"shift_div": 2}, "i3d": {}, "pptsm": {}, "stnet": {}}
-# An array without elements may claim any width; that of a real network is far below.
+# Arguments that no shape depends on, with values that are valid for networks of any width.
+_UNDETECTED: dict[str, dict[str, int]] = {"tsm": {"shift_div": 2}, "i3d": {}, "pptsm": {}, "stnet": {}}
+# An empty array can have a shape of any width; that of a real network is far below.
 _WIDEST = 1 << 20
 _HEADS = {"tsm": "cls_head.fc_cls", "i3d": "cls_head.fc_cls", "pptsm": "head.fc", "stnet": "fc"}
 
 
 @dataclass(frozen=True)
-class Recognised:
-    """A network and the arguments that shapes tell of it; `differences` are empty where it is whole.
+class Detected:
+    """A network and those of its arguments that follow from shapes; `differences` is empty for a complete network.
 
-    `arguments` suit `networks.loading.build_network` after what the shapes do not tell is left at its default.
+    `networks.loading.build_network` accepts `arguments`; the others keep their defaults.
     """
 
     arch: str
@@ -55,9 +55,9 @@ class Recognised:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a checkpoint suits a recipe: it does where `differences` is empty.
+    """Whether a checkpoint fits a recipe: it does where `differences` is empty.
 
-    `arguments` are those in which the recipe's network is another one: name, what the recipe wants, what was found.
+    `arguments` are those that differ: name, value in the recipe, value in the checkpoint.
     """
 
     recipe: str
@@ -65,47 +65,47 @@ class Fit:
     differences: tuple[Difference, ...]
 
 
-def recognise(shapes: Shapes) -> Recognised | None:
-    """Return the network that tensors of these names and shapes belong to, or None where it is none of the four.
+def detect(shapes: Shapes) -> Detected | None:
+    """Return the network with tensors of these names and shapes, or None where it is not one of the four.
 
-    Among the variants that the names leave open (depth, inflation) the one with the fewest differences is taken.
+    Among the variants with the same names (depth, inflation), the one with the fewest differences is returned.
     """
     arch = _arch(shapes)
     if arch is None:
         return None
     try:
         tried = [
-            Recognised(arch, arguments, differences(_shapes(arch, {**arguments, **_UNTOLD[arch]}), shapes))
+            Detected(arch, arguments, differences(_shapes(arch, {**arguments, **_UNDETECTED[arch]}), shapes))
             for arguments in _candidates(arch, shapes)
         ]
     except UsageError:
-        # No network has the width or the class count that these shapes would give it.
+        # No network accepts the width or the class count of these shapes.
         return None
     return min(tried, key=lambda one: len(one.differences), default=None)
 
 
-def fit(recognised: Recognised, shapes: Shapes, recipe: Recipe) -> Fit:
-    """Return how these tensors suit the recipe, whose network must be of the recognised kind.
+def fit(detected: Detected, shapes: Shapes, recipe: Recipe) -> Fit:
+    """Return whether these tensors fit the recipe, whose network must be of the detected kind.
 
-    Whether StNet's temporal convolutions are depthwise is taken from the tensors, as when they are loaded.
+    Whether StNet's temporal convolutions are depthwise is determined by the tensors, as on loading.
     """
-    wanted = recipe.network_arguments
-    if "depthwise" in wanted:
-        wanted["depthwise"] = recognised.arguments["depthwise"]
-    found = recognised.arguments
+    expected = recipe.network_arguments
+    if "depthwise" in expected:
+        expected["depthwise"] = detected.arguments["depthwise"]
+    found = detected.arguments
     return Fit(
         recipe=recipe.name,
         arguments=tuple(
-            (name, wanted[name], value)
+            (name, expected[name], value)
             for name, value in found.items()
-            if name in wanted and wanted[name] != value
+            if name in expected and expected[name] != value
         ),
-        differences=differences(_shapes(recipe.network.arch, wanted), shapes),
+        differences=differences(_shapes(recipe.network.arch, expected), shapes),
     )
 
 
 def count_elements(shapes: Shapes) -> tuple[int, int]:
-    """Return how many numbers are trained, and how many are statistics of normalisations and their counters."""
+    """Return the number of trained parameters and that of normalisation statistics with their counters."""
     trained = statistics = 0
     for key, shape in shapes.items():
         size = torch.Size(shape).numel()
@@ -117,7 +117,7 @@ def count_elements(shapes: Shapes) -> tuple[int, int]:
 
 
 def prefixes(shapes: Shapes) -> dict[str, int]:
-    """Return the first two parts of the keys and how many keys begin so, in the order of the file."""
+    """Return the number of keys by their first two parts, in the order of the file."""
     counts: dict[str, int] = {}
     for key in shapes:
         start = ".".join(key.split(".")[:2])

@@ -1,4 +1,4 @@
-"""I3D: a ResNet inflated to three dimensions, some of whose 1x1 convolutions reach over three frames.
+"""I3D: a ResNet inflated to three dimensions, in which some 1x1 convolutions become 3x1x1.
 
 Carreira, Zisserman: "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset", CVPR 2017, as the
 ResNet of Wang et al., "Non-local Neural Networks", CVPR 2018, in the form that mmaction2 trains and publishes
@@ -29,7 +29,7 @@ _LAYOUTS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
 
 class ConvNorm(nn.Module):
-    """A bias-free convolution that keeps the size up to its stride, batch normalisation and, if asked, ReLU."""
+    """A bias-free convolution with same padding, batch normalisation and, where `activate`, ReLU."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: _Size, *, stride: _Size = (1, 1, 1), activate: bool = True
@@ -49,8 +49,8 @@ class ConvNorm(nn.Module):
 class Block(nn.Module):
     """A bottleneck: `relu(convolutions(x) + shortcut(x))`, its spatial stride on the 1x3x3 convolution.
 
-    An inflated block begins with a 3x1x1 convolution, which sees the frame before and the frame after; any
-    other with a 1x1x1 convolution. None changes the number of frames.
+    An inflated block starts with a 3x1x1 convolution over the previous, current and next frame, any other with a
+    1x1x1 convolution. Neither changes the number of frames.
     """
 
     def __init__(self, inputs: int, width: int, *, stride: int, inflated: bool) -> None:
@@ -80,7 +80,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.conv1 = ConvNorm(3, base_channels, (5, 7, 7), stride=(conv1_stride_t, 2, 2))
         self.maxpool = nn.MaxPool3d((1, 3, 3), stride=(pool1_stride_t, 2, 2), padding=(0, 1, 1))
-        # The original makes it always and its configurations never mention it.
+        # The original always has this pooling, and no configuration mentions it.
         self.pool2 = nn.MaxPool3d((2, 1, 1), stride=(2, 1, 1))
         self.channels = base_channels
         for stage, count in enumerate(_LAYOUTS[depth]):
@@ -97,7 +97,7 @@ class Backbone(nn.Module):
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Return the last stage's features of `clips`; those with too few frames for pool2 raise RuntimeError."""
+        """Return the last stage's features of `clips`; raises RuntimeError for clips with too few frames for pool2."""
         x = self.get_submodule("layer1")(self.maxpool(self.conv1(clips)))
         x = self.pool2(x)
         for name in ("layer2", "layer3", "layer4"):
@@ -120,18 +120,24 @@ class Head(nn.Module):
 
 
 class I3D(nn.Module):
-    """A network from views, each one clip of T frames, to one row of logits per view.
+    """A network from views, each a clip of T frames, to one row of logits per view.
 
-    `depth` is 50 or, for trying things out, 26; `base_channels` the width of the stem, 64 in every published
-    model. The published models of mmaction2, whether of frames, of videos or densely sampled, are the default.
-    Its "heavy" configuration takes conv1_stride_t=1, pool1_stride_t=1 and inflate_all=True, for clips of 8.
+    The defaults are those of the models published by mmaction2, for frames, videos and dense sampling. Its "heavy"
+    configuration has conv1_stride_t=1, pool1_stride_t=1 and inflate_all=True, for clips of 8 frames.
 
-    `conv1_stride_t` and `pool1_stride_t` are the temporal strides of the stem and of its max pool. That pool is
-    one frame deep, so with a stride of 2 it drops every second frame that the stem computed:
-    conv1_stride_t=4 with pool1_stride_t=1 gives the same logits from the same weights at half the stem's work.
+    Args:
+        depth: 50 or, for experiments, 26.
+        num_classes: the number of classes.
+        conv1_stride_t: temporal stride of the stem.
+        pool1_stride_t: temporal stride of the stem's max pool. The pool is one frame deep, so a stride of 2 drops every
+            second frame of the stem: conv1_stride_t=4 with pool1_stride_t=1 gives the same logits from the same weights
+            with half of the stem's operations.
+        inflate_all: inflate every block, not only those of mmaction2's pattern.
+        base_channels: width of the stem, 64 in every published model.
+        dropout: probability of the head's dropout in training.
 
-    `inflate_all` lets every block see its neighbour frames, not only those of mmaction2's pattern. `dropout`
-    acts in training only. Raises UsageError when an argument is out of its range.
+    Raises:
+        UsageError: an argument is out of range.
     """
 
     def __init__(
@@ -147,10 +153,10 @@ class I3D(nn.Module):
     ) -> None:
         counts = {"num_classes": num_classes, "base_channels": base_channels}
         counts |= {"conv1_stride_t": conv1_stride_t, "pool1_stride_t": pool1_stride_t}
-        _require(depth, depth in _LAYOUTS, name="depth", wanted=f"one of {', '.join(map(str, _LAYOUTS))}")
+        _require(depth, depth in _LAYOUTS, name="depth", allowed=f"one of {', '.join(map(str, _LAYOUTS))}")
         for name, value in counts.items():
-            _require(value, value >= 1, name=name, wanted="at least 1")
-        _require(dropout, 0 <= dropout < 1, name="dropout", wanted="at least 0 and less than 1")
+            _require(value, value >= 1, name=name, allowed="at least 1")
+        _require(dropout, 0 <= dropout < 1, name="dropout", allowed="at least 0 and less than 1")
         super().__init__()
         self.backbone = Backbone(
             depth=depth,
@@ -165,10 +171,9 @@ class I3D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[B * V, num_classes]` for `x: [B, V, 3, T, H, W]` float32.
 
-        View v of sample b is row b * V + v, as mmaction2's `forward_dummy` gives them. Views do not see each
-        other.
+        View v of sample b is row b * V + v, as in mmaction2's `forward_dummy`. Views are independent.
         """
-        # int() writes the sizes into a traced graph as constants; only the number of views stays open (-1).
+        # int() makes the sizes constants of a traced graph; only the number of views stays symbolic (-1).
         views = x.reshape(-1, *(int(size) for size in x.shape[2:]))
         return self.cls_head(self.backbone(views))  # type: ignore[no-any-return]
 
@@ -181,7 +186,7 @@ class I3D(nn.Module):
 
 
 def _is_inflated(stage: int, index: int) -> bool:
-    """Return mmaction2's pattern: all blocks, the 1st, 3rd..., the same, and in the last stage the 2nd."""
+    """Return whether mmaction2 inflates a block: all of stage 0, every other one of 1 and 2, the second of 3."""
     if stage == 0:
         return True
     return index % 2 == (1 if stage == 3 else 0)

@@ -1,31 +1,42 @@
-"""What a checkpoint file is: its format, the network in it, and which recipes it suits."""
+"""Inspect a checkpoint file: its format, the network in it, and the recipes that it fits."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from networks.checkpoints.any_file import read_any
 from networks.checkpoints.checkpoint import Difference, PlainValue, Shape, shapes_of
-from networks.detect import Fit, Recognised, count_elements, fit, prefixes, recognise
+from networks.detect import Detected, Fit, count_elements, detect, fit, prefixes
+from vidom.errors import BadDataError
 from vidom.files import human_bytes
-from vidom.formats.recipe import Recipe
+from vidom.formats.recipe import Recipe, load_recipe, recipe_names
+from vidom.options import option, read_options
 
-__all__ = ["Inspection", "as_document", "as_text", "inspect_checkpoint", "plain"]
+__all__ = ["InspectOptions", "Inspection", "as_document", "as_text", "inspect", "inspect_checkpoint", "main"]
 
 _ROWS_SHOWN = 3
 _WIDEST = 200
 
 
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions:
+    """Show what a checkpoint file contains and which recipes it fits."""
+
+    file: Path = option(".pth, .pdparams, .pdiparams, .ckpt or .mindir", "file")
+    json: bool = option("print JSON", default=False)
+
+
 @dataclass(frozen=True)
 class Inspection:
-    """A checkpoint file by its contents; `recognised` is None for a network that is not one of the four.
+    """The contents of a checkpoint file; `detected` is None for a network that is not one of the four.
 
-    `trained` and `statistics` count numbers. `prefixes` are the beginnings of its keys with their counts, `fits`
-    one entry for each recipe of the recognised network, `published` the recipes that name this very file.
+    `trained` and `statistics` count numbers. `prefixes` are the first parts of its keys with their counts, `fits` has
+    an entry for each recipe of the detected network, `published` are the recipes whose published file has this name.
     """
 
     path: Path
@@ -37,28 +48,36 @@ class Inspection:
     trained: int
     statistics: int
     prefixes: Mapping[str, int]
-    recognised: Recognised | None
+    detected: Detected | None
     fits: tuple[Fit, ...]
     published: tuple[str, ...]
 
     @property
-    def whole(self) -> bool:
-        """Whether a network here takes these tensors as they are."""
-        return self.recognised is not None and not self.recognised.differences
+    def complete(self) -> bool:
+        """Whether one of the networks can load these tensors."""
+        return self.detected is not None and not self.detected.differences
+
+
+def inspect(options: InspectOptions) -> Inspection:
+    """Return what the checkpoint contains and whether it fits the recipes of its network.
+
+    Raises UsageError and BadDataError as `inspect_checkpoint` does.
+    """
+    return inspect_checkpoint(options.file, recipes=[load_recipe(name) for name in recipe_names()])
 
 
 def inspect_checkpoint(path: Path | str, *, recipes: Iterable[Recipe]) -> Inspection:
-    """Return what the file at `path` holds and how it suits each of the recipes for its network.
+    """Return what the file at `path` contains and whether it fits each of the recipes for its network.
 
-    The file is read whole, so that damage shows, and nothing in it is executed; memory is that of its tensors. Raises
-    UsageError and BadDataError as `read_any` does.
+    The complete file is read, so that damage is detected, and nothing in it is executed; memory is that of its tensors.
+    Raises UsageError and BadDataError as `read_any` does.
     """
     path = Path(path)
     read = read_any(path)
     shapes = shapes_of(read.checkpoint.state_dict)
-    recognised = recognise(shapes)
+    detected = detect(shapes)
     trained, statistics = count_elements(shapes)
-    suitable = [one for one in recipes if recognised is not None and one.network.arch == recognised.arch]
+    candidates = [one for one in recipes if detected is not None and one.network.arch == detected.arch]
     return Inspection(
         path=path,
         bytes=path.stat().st_size,
@@ -69,30 +88,32 @@ def inspect_checkpoint(path: Path | str, *, recipes: Iterable[Recipe]) -> Inspec
         trained=trained,
         statistics=statistics,
         prefixes=prefixes(shapes),
-        recognised=recognised,
-        fits=tuple(fit(recognised, shapes, one) for one in suitable if recognised is not None),
-        published=tuple(one.name for one in suitable if Path(one.checkpoint.file).name == path.name),
+        detected=detected,
+        fits=tuple(fit(detected, shapes, one) for one in candidates if detected is not None),
+        published=tuple(one.name for one in candidates if Path(one.checkpoint.file).name == path.name),
     )
 
 
 def as_document(found: Inspection) -> dict[str, Any]:
-    """Return the inspection as it stands in JSON; `network` is null where none was recognised."""
-    network = found.recognised
+    """Return the inspection as a JSON document; `network` is null where none was detected."""
+    network = found.detected
     return {
         "file": str(found.path),
         "bytes": found.bytes,
         "sha256": found.sha256,
         "framework": found.framework,
         "layout": found.layout,
-        "meta": {key: plain(value) if isinstance(value, str) else value for key, value in found.meta.items()},
+        "meta": {
+            key: _plain(value) if isinstance(value, str) else value for key, value in found.meta.items()
+        },
         "parameters": {"trained": found.trained, "statistics": found.statistics},
-        "prefixes": {plain(start): count for start, count in found.prefixes.items()},
+        "prefixes": {_plain(start): count for start, count in found.prefixes.items()},
         "network": network
         and {
             "arch": network.arch,
             "title": network.title,
             "arguments": network.arguments,
-            "whole": found.whole,
+            "whole": found.complete,
             "differences": [_row(one) for one in network.differences],
         },
         "recipes": [
@@ -100,7 +121,9 @@ def as_document(found: Inspection) -> dict[str, Any]:
                 "recipe": one.recipe,
                 "fits": not one.differences,
                 "named_there": one.recipe in found.published,
-                "arguments": {name: {"wanted": wanted, "found": has} for name, wanted, has in one.arguments},
+                "arguments": {
+                    name: {"wanted": expected, "found": value} for name, expected, value in one.arguments
+                },
                 "differences": [_row(row) for row in one.differences],
             }
             for one in found.fits
@@ -109,62 +132,62 @@ def as_document(found: Inspection) -> dict[str, Any]:
 
 
 def as_text(found: Inspection) -> str:
-    """Return the inspection as a person reads it."""
-    network = "not recognised"
-    if found.recognised is not None:
-        arguments = ", ".join(f"{name} {value}" for name, value in found.recognised.arguments.items())
-        network = f"{found.recognised.title}: {arguments}"
+    """Return the inspection as text for the terminal."""
+    network = "unknown"
+    if found.detected is not None:
+        arguments = ", ".join(f"{name} {value}" for name, value in found.detected.arguments.items())
+        network = f"{found.detected.title}: {arguments}"
     lines = [
         ("file", f"{found.path} ({human_bytes(found.bytes)})"),
         ("sha256", found.sha256),
         ("framework", found.framework),
-        ("layout", plain(found.layout)),
+        ("layout", _plain(found.layout)),
         ("network", network),
-        ("parameters", f"{found.trained:,} trained, {found.statistics:,} statistics of normalisations"),
+        ("parameters", f"{found.trained:,} trained, {found.statistics:,} normalisation statistics"),
     ]
     if found.meta:
-        told = ", ".join(f"{key} {value}" for key, value in found.meta.items())
-        lines.append(("meta", plain(told)))
+        meta = ", ".join(f"{key} {value}" for key, value in found.meta.items())
+        lines.append(("meta", _plain(meta)))
     text = [f"{name:<11}{value}" for name, value in lines]
-    if found.recognised is not None and not found.whole:
-        text += ["incomplete: no variant of this network takes it", *_rows(found.recognised.differences)]
-    if found.recognised is None:
+    if found.detected is not None and not found.complete:
+        text += ["incomplete: no variant of this network can load it", *_rows(found.detected.differences)]
+    if found.detected is None:
         text += [
             "keys",
-            *(f"  {plain(start):<40}{count:>6}" for start, count in list(found.prefixes.items())[:40]),
+            *(f"  {_plain(start):<40}{count:>6}" for start, count in list(found.prefixes.items())[:40]),
         ]
     width = max((len(one.recipe) for one in found.fits), default=0)
     for one in found.fits:
         text.append(f"{'recipe':<11}{one.recipe:<{width}}  {_verdict(one, found)}")
-        # An argument that differs says more than the keys that differ because of it.
+        # A different argument explains the keys that differ because of it.
         text += () if one.arguments else _rows(one.differences)
     return "\n".join(text)
 
 
-def plain(text: str) -> str:
-    """Return a text of the file, shortened, with what a terminal would obey replaced by question marks."""
+def _plain(text: str) -> str:
+    """Return a text of the file, truncated, with control characters replaced by question marks."""
     kept = "".join(letter if letter.isprintable() else "?" for letter in text[: _WIDEST + 1])
     return kept if len(text) <= _WIDEST else f"{kept[:_WIDEST]}..."
 
 
 def _verdict(one: Fit, found: Inspection) -> str:
     if not one.differences:
-        return "fits" + (", and has the name of its published file" if one.recipe in found.published else "")
+        return "fits" + (" and has the name of its published file" if one.recipe in found.published else "")
     kinds = Counter(_kind(row) for row in one.differences)
     keys = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    reasons = [f"{name} is {has}, it wants {wanted}" for name, wanted, has in one.arguments]
+    reasons = [f"{name} is {value}, expected {expected}" for name, expected, value in one.arguments]
     return f"does not fit: {'; '.join([*reasons, f'keys: {keys}'])}"
 
 
 def _kind(row: Difference) -> str:
     if row.found is None:
         return "missing"
-    return "unexpected" if row.wanted is None else "of another shape"
+    return "unexpected" if row.expected is None else "of a different shape"
 
 
 def _rows(rows: tuple[Difference, ...]) -> Iterator[str]:
     for row in rows[:_ROWS_SHOWN]:
-        yield f"    {plain(row.key)}: expected {_shape(row.wanted)}, found {_shape(row.found)}"
+        yield f"    {_plain(row.key)}: expected {_shape(row.expected)}, found {_shape(row.found)}"
     if len(rows) > _ROWS_SHOWN:
         yield f"    and {len(rows) - _ROWS_SHOWN} more (--json lists them)"
 
@@ -174,4 +197,22 @@ def _shape(shape: Shape | None) -> str:
 
 
 def _row(row: Difference) -> dict[str, Any]:
-    return {"key": row.key, "wanted": row.wanted, "found": row.found}
+    return {"key": row.key, "wanted": row.expected, "found": row.found}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print what a checkpoint contains; raise BadDataError afterwards when none of the networks can load it."""
+    options = read_options(InspectOptions, argv, prog="vidom inspect")
+    found = inspect(options)
+    print(json.dumps(as_document(found), indent=2) if options.json else as_text(found))
+    if found.detected is None:
+        raise BadDataError(
+            f"The checkpoint {found.path} is not of a supported network (TSM, TSN, I3D, PP-TSM, StNet): its keys start "
+            f"with {_plain(', '.join(found.prefixes))}. Use a checkpoint of one of those networks."
+        )
+    if not found.complete:
+        raise BadDataError(
+            f"The checkpoint {found.path} looks like {found.detected.title}, but {len(found.detected.differences)} of "
+            "its keys are missing, unexpected or of a different shape. It holds a part of the network or a variant "
+            "with other layers; use the file that the complete network was saved to."
+        )

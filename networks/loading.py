@@ -1,4 +1,4 @@
-"""Networks by the name and the arguments that a recipe gives."""
+"""Build networks from the name and arguments in a recipe, and load their weights."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ _READERS: dict[str, Callable[[str], Checkpoint]] = {
     "paddle": read_pptsm,
     "mindspore": read_mindspore,
 }
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a network's weights came from."""
+    """The origin of a network's weights."""
 
     description: str
     sha256: str
-    """Of the checkpoint file; of keys and bytes of the tensors when they are seeded."""
+    """Of the checkpoint file; for seeded weights, of the tensors' keys and bytes."""
     seeded: bool
 
 
 def build_network(arch: str, arguments: Mapping[str, object]) -> nn.Module:
-    """Return the network `arch` with fresh weights, in training mode.
+    """Return the network `arch` with newly initialised weights, in training mode.
 
-    Raises UsageError for an unknown network, an unknown or missing argument, or one of a wrong kind or range.
+    Raises UsageError for an unknown network, and for an unknown, missing or invalid argument.
     """
     if arch not in _NETWORKS:
         raise UsageError(
-            f"There is no network {arch!r}; known: {', '.join(_NETWORKS)}. Correct the recipe's network."
+            f"Unknown network {arch!r}; choose one of {', '.join(_NETWORKS)}. Fix it in the recipe."
         )
     return _NETWORKS[arch](**_checked(arch, _NETWORKS[arch], arguments))
 
@@ -58,18 +58,18 @@ def build_network(arch: str, arguments: Mapping[str, object]) -> nn.Module:
 def load_network(
     arch: str, arguments: Mapping[str, object], *, framework: str, checkpoint: str
 ) -> tuple[nn.Module, Provenance]:
-    """Return the network in evaluation mode with the weights of `checkpoint`, and where they came from.
+    """Return the network in evaluation mode with the weights of `checkpoint`, and their origin.
 
-    `checkpoint` is the path of a file that `framework` (mmaction2, paddle or mindspore) wrote, or `seeded:N` for
-    the deterministic stand-in of `seeded_state_dict` with that whole number. Whether StNet's temporal
-    convolutions are depthwise is told by the shapes in the file.
+    `checkpoint` is the path of a file written by `framework` (mmaction2, paddle or mindspore), or `seeded:N` for the
+    random weights of `seeded_state_dict` with the seed N. Whether StNet's temporal convolutions are depthwise is
+    detected from the shapes in the file.
 
-    Raises UsageError as `build_network` does, for an unknown framework, a malformed `seeded:` and a file that
-    is not there; BadDataError when the file is damaged or does not fit the network.
+    Raises UsageError as `build_network` does, for an unknown framework, a malformed `seeded:` and a missing file;
+    BadDataError when the file is damaged or does not fit the network.
     """
     if framework not in _READERS:
         raise UsageError(
-            f"Checkpoints of {framework!r} are not read; known frameworks: {', '.join(_READERS)}."
+            f"Unknown framework {framework!r}; checkpoints can be read of {', '.join(_READERS)}."
         )
     if checkpoint.startswith(_SEEDED):
         network = build_network(arch, arguments)
@@ -88,13 +88,15 @@ def _load_seeded(network: nn.Module, checkpoint: str) -> Provenance:
     number = re.fullmatch(r"[0-9]{1,18}", checkpoint.removeprefix(_SEEDED))
     if not number:
         raise UsageError(
-            f"Stand-in weights are asked for as seeded:N, N a whole number; found {checkpoint!r}."
+            f"Seeded random weights are written seeded:N with an integer N; found {checkpoint!r}."
         )
     tensors = seeded_state_dict(
         {key: tensor.shape for key, tensor in network.state_dict().items()}, seed=int(number[0])
     )
     load_state(network, tensors, source=checkpoint)
-    return Provenance(description=f"stand-in weights {checkpoint}", sha256=_fingerprint(tensors), seeded=True)
+    return Provenance(
+        description=f"seeded random weights {checkpoint}", sha256=_fingerprint(tensors), seeded=True
+    )
 
 
 def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -118,14 +120,14 @@ def _checked(arch: str, network: type[nn.Module], arguments: Mapping[str, object
     problems += [f"{name} is missing" for name in required if name not in arguments]
     if problems:
         raise UsageError(
-            f"The recipe's arguments do not suit the network {arch}: {'; '.join(problems)}. "
-            f"It takes {', '.join(parameters)}; found {dict(arguments)}."
+            f"Invalid arguments of the network {arch} in the recipe: {'; '.join(problems)}. "
+            f"Its arguments are {', '.join(parameters)}; found {dict(arguments)}."
         )
     return dict(arguments)
 
 
 def _is_a(kind: type, value: object) -> bool:
-    # Python counts True as 1; a recipe does not.
+    # In Python True is an int; in a recipe it is not.
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)

@@ -1,10 +1,10 @@
-"""PP-TSM: a tweaked ResNet whose residual branches see a part of the frame before and of the frame after.
+"""PP-TSM: a tweaked ResNet whose residual branches get some channels of the previous and of the next frame.
 
-The network of PaddleVideo (`paddlevideo/modeling/backbones/resnet_tweaks_tsm.py`, `heads/pptsm_head.py`). It
-differs from TSM in all that a checkpoint does not show: leaky ReLU, a stem of three 3x3 convolutions
-(ResNet-C), shortcuts that average before they project (ResNet-D), the other direction of the shift and, in
-the head, the mean over the segments before the classifier. Module names are chosen so that `state_dict()`
-has Paddle's keys in Paddle's order, but for what `networks.checkpoints.pptsm_weights` translates.
+The network of PaddleVideo (`paddlevideo/modeling/backbones/resnet_tweaks_tsm.py`, `heads/pptsm_head.py`). It differs
+from TSM in leaky ReLU, a stem of three 3x3 convolutions (ResNet-C), shortcuts with average pooling before the
+projection (ResNet-D), the opposite direction of the shift and, in the head, the mean over the segments before the
+classifier. Module names are chosen so that `state_dict()` has Paddle's keys in Paddle's order, except for those that
+`networks.checkpoints.pptsm_weights` translates.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class ConvNorm(nn.Module):
 class Bottleneck(nn.Module):
     """A residual block: `leaky_relu(convolutions(shift(x)) + shortcut(x))`, its stride on the 3x3 convolution.
 
-    The shortcut sees the frames as they are. Where the stride is 2 it averages 2x2 pixels before it projects;
-    at an odd edge it averages the pixels that are there.
+    The shortcut gets the unshifted frames. Where the stride is 2 it averages 2x2 pixels before the projection; at an
+    odd edge it averages the existing pixels.
     """
 
     def __init__(self, inputs: int, width: int, *, stride: int, num_segments: int, project: bool) -> None:
@@ -67,7 +67,7 @@ class Bottleneck(nn.Module):
         shifted = paddle_temporal_shift(x, num_segments=self._num_segments)
         residual = self.conv2(self.conv1(self.conv0(shifted)))
         if self._pooled:
-            # count_include_pad=False is what makes runtimes agree with torch about windows over the edge.
+            # With count_include_pad=False all runtimes agree with torch on windows at the edge.
             x = functional.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
         shortcut = x if self.short is None else self.short(x)
         return functional.leaky_relu(residual + shortcut, _SLOPE, inplace=True)
@@ -107,7 +107,7 @@ class Backbone(nn.Module):
 class Head(nn.Module):
     """Features of frames to logits of clips: mean over the image, mean over the segments, classifier.
 
-    The classifier is linear, so that TSM's other order gives the same logits, at num_segments times the work.
+    The classifier is linear, so TSM's order gives the same logits with num_segments times the operations.
     """
 
     def __init__(self, channels: int, *, num_classes: int, num_segments: int, dropout: float) -> None:
@@ -127,15 +127,19 @@ class Head(nn.Module):
 class PPTSM(nn.Module):
     """A network from frames to one row of logits per clip of `num_segments` frames.
 
-    `depth` is 50 or 101; `base_channels`, the width of the stem, is 64 in every published model. Every block
-    shifts 1/num_segments of its input's channels each way, so that a model trained with 8 frames is another
-    network with 16. `dropout` acts in training only, on each frame's features.
+    Args:
+        depth: 50 or 101.
+        num_classes: the number of classes.
+        num_segments: frames per clip. Every block shifts 1/num_segments of its input's channels in each direction, so a
+            model trained with 8 frames is a different network with 16.
+        backbone_segments: `MODEL.backbone.num_seg` of a PaddleVideo configuration, 8 by default, while the head infers
+            its segments from the input. Where the two differ, Paddle silently shifts within shorter clips than the
+            head averages; this is rejected here.
+        base_channels: width of the stem, 64 in every published model.
+        dropout: probability of the dropout on each frame's features in training.
 
-    `backbone_segments` is `MODEL.backbone.num_seg` of a PaddleVideo configuration, which is 8 there unless it is
-    set, while the head takes its segments from the input. Where the two differ, Paddle silently shifts within
-    shorter clips than the head averages; here that is refused.
-
-    Raises UsageError when an argument is out of its range.
+    Raises:
+        UsageError: an argument is out of range.
     """
 
     def __init__(
@@ -148,19 +152,19 @@ class PPTSM(nn.Module):
         base_channels: int = 64,
         dropout: float = 0.5,
     ) -> None:
-        _require(depth, depth in _LAYOUTS, name="depth", wanted="50 or 101")
-        _require(num_classes, num_classes >= 1, name="num_classes", wanted="at least 1")
-        # With 2 segments or fewer the two parts would take up all channels; Paddle refuses that as well.
-        _require(num_segments, num_segments >= 3, name="num_segments", wanted="at least 3")
+        _require(depth, depth in _LAYOUTS, name="depth", allowed="50 or 101")
+        _require(num_classes, num_classes >= 1, name="num_classes", allowed="at least 1")
+        # With 2 segments or fewer the two parts would cover all channels; Paddle rejects this too.
+        _require(num_segments, num_segments >= 3, name="num_segments", allowed="at least 3")
         _require(
             backbone_segments,
             backbone_segments == num_segments,
             name="backbone_segments",
-            wanted=f"equal to the head's num_segments {num_segments} (set both for a model of other clips)",
+            allowed=f"equal to the head's num_segments {num_segments} (set both for another clip length)",
         )
         even = base_channels >= 2 and base_channels % 2 == 0
-        _require(base_channels, even, name="base_channels", wanted="even and at least 2")
-        _require(dropout, 0 <= dropout < 1, name="dropout", wanted="at least 0 and less than 1")
+        _require(base_channels, even, name="base_channels", allowed="even and at least 2")
+        _require(dropout, 0 <= dropout < 1, name="dropout", allowed="at least 0 and less than 1")
         super().__init__()
         self.backbone = Backbone(
             blocks=_LAYOUTS[depth], base_channels=base_channels, num_segments=backbone_segments
@@ -175,10 +179,12 @@ class PPTSM(nn.Module):
 
         The rows are clip-major: clip c of sample b, its frames c*num_segments onwards, is row
         b * M / num_segments + c. PaddleVideo gives a row per sample, which is the mean of its clips' rows.
-        Raises ValueError when M is no multiple of num_segments: clips would run across samples.
+        Raises ValueError when M is not a multiple of num_segments: clips would span samples.
         """
         if int(x.shape[1]) % self.head.num_segments:
-            raise ValueError(f"{x.shape[1]} frames are no whole clips of {self.head.num_segments}")
+            raise ValueError(
+                f"{x.shape[1]} frames are not a multiple of the clip length {self.head.num_segments}"
+            )
         return self.of_frames(x.reshape(-1, *(int(size) for size in x.shape[2:])))
 
     def of_frames(self, frames: Tensor) -> Tensor:

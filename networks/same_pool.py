@@ -1,4 +1,4 @@
-"""Max pooling under TensorFlow's SAME rule, in the form that exports to one ONNX node with explicit pads."""
+"""Max pooling with TensorFlow's SAME padding, which exports to one ONNX node with explicit pads."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = ["max_pool_same_upper", "same_upper_pads"]
 
 
 def max_pool_same_upper(x: Tensor, *, kernel: int, stride: int) -> Tensor:
-    """Return the maxima of windows of `x: [N, C, H, W]`, of size ceil(H / stride) by ceil(W / stride).
+    """Return the max pooling of `x: [N, C, H, W]`, of size ceil(H / stride) by ceil(W / stride).
 
-    What the windows reach beyond the image is no candidate for the maximum.
+    Padding is never the maximum.
     """
     height, width = (same_upper_pads(int(size), kernel=kernel, stride=stride) for size in x.shape[2:])
     return _PooledSame.apply(x, kernel, stride, (*width, *height))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def same_upper_pads(size: int, *, kernel: int, stride: int) -> tuple[int, int]:
-    """Return how far the windows reach (before, behind) a side of `size`; the odd one out lies behind."""
+    """Return the padding (before, after) of an axis of `size`; an odd total has its extra element after."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 class _PooledSame(torch.autograd.Function):
-    """Max pooling with pads (left, right, top, bottom), which torch's own pooling takes only where they are equal.
+    """Max pooling with pads (left, right, top, bottom); torch's own pooling accepts only symmetric ones.
 
-    Padding first and pooling then would export as the dozen nodes that compute a pad vector, and cost a copy of
-    the largest feature map at run time.
+    A separate pad would export as a dozen nodes that compute the pad vector, and copy the largest feature map at run
+    time.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Stand-in weights that anyone can rebuild from key names and shapes alone."""
+"""Seeded random weights, reproducible from key names and shapes alone."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _GAINS = {
 
 
 def seeded_state_dict(shapes: Mapping[str, Sequence[int]], *, seed: int) -> dict[str, Tensor]:
-    """Return a tensor for every key of `shapes`, determined by the key's text, its shape and `seed` only.
+    """Return a tensor for every key of `shapes`, which depends only on the key's text, its shape and `seed`.
 
-    Each array draws its own normal numbers n (float64) from numpy's `default_rng(crc32(key) + seed)`, with
-    crc32 over the key's UTF-8 bytes, and is then, by the last part of its key:
+    Each array is made of its own normal numbers n (float64) from numpy's `default_rng(crc32(key) + seed)`, with
+    crc32 over the key's UTF-8 bytes, by the last part of its key:
 
     - `num_batches_tracked`: the int64 (crc32(key) + seed) mod 1000;
     - `weight` with one dimension, a normalisation's scale: 1 + 0.1 n;
     - `running_var`: 1 + 0.1 |n|;
-    - any other `weight`: n * sqrt(2 / fan_in) and, where a filter has more than three input channels, n first
-      loses its mean over each filter;
+    - any other `weight`: n * sqrt(2 / fan_in); where a filter has more than three input channels, the filter's
+      mean is subtracted from n first;
     - `bias`, `running_mean`: 0.1 n.
 
-    Some are then multiplied so that logits are of a trained network's size: classifiers (`fc_cls.weight` by 2,
-    PP-TSM's `head.fc.weight` by 8) and, by a half, the last normalisation in PP-TSM's blocks
-    (`conv2._batch_norm`), without which rounding errors grow through 101 layers to a thousandth.
+    Some are then scaled so that logits have the magnitude of a trained network's: classifiers (`fc_cls.weight` by 2,
+    PP-TSM's `head.fc.weight` by 8) and, by 0.5, the last normalisation in PP-TSM's blocks (`conv2._batch_norm`),
+    without which rounding errors grow to 1e-3 through 101 layers.
 
-    All is computed in float64 and cast to float32 once. Filters that sum to zero are what makes the logits
-    depend on the clip: with plain He weights the positive means behind each ReLU add up to a constant that
-    drowns the input, so that a wrong shift or crop would hardly show. `seed=0` gives the weights that the
-    reference outputs of mmaction2 in `tests/fixtures/mmaction2` were made with, bit for bit.
+    Everything is computed in float64 and cast to float32 once. Filters with a zero sum make the logits depend on the
+    clip: with plain He weights the positive means after each ReLU add up to a constant that dominates the input, so
+    that a wrong shift or crop would hardly change the logits. `seed=0` gives, bit for bit, the weights of the reference
+    outputs of mmaction2 in `tests/fixtures/mmaction2`.
     """
     return {key: torch.from_numpy(_array(key, tuple(shape), seed=seed)) for key, shape in shapes.items()}
 

@@ -1,8 +1,8 @@
 """The temporal shift of TSM and of PP-TSM, in the form that exports to the fewest ONNX nodes.
 
-A traced graph holds 2 Reshape, 5 Slice, 2 Pad and 1 Concat for a shift, in opset 11 and later, and serves any
-number of clips. That is why the zeros come from Pad: a block of zeros to be concatenated would need the number
-of clips in its shape, either written into the graph or computed there by Shape, Gather and Expand.
+A traced graph has 2 Reshape, 5 Slice, 2 Pad and 1 Concat for a shift, in opset 11 and later, and works for any number
+of clips. That is why Pad adds the zeros: a zero block for Concat would need the number of clips in its shape, either as
+a constant or computed by Shape, Gather and Expand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def temporal_shift(x: Tensor, *, num_segments: int, shift_div: int) -> Tensor:
     Within each clip and with fold = C // shift_div, frame t holds channels [0, fold) of frame t + 1 (zeros in
     the last frame), channels [fold, 2 fold) of frame t - 1 (zeros in the first) and its own rest, as
     `TemporalShift.shift` of mmaction2 does. The zeros are constants: mmaction2 computes them as `x - x`, which
-    is NaN where an activation is infinite, and costs a subtraction at run time.
+    is NaN where an activation is infinite, and needs a subtraction at run time.
     """
     fold = int(x.shape[1]) // shift_div
     clips = _clips(x, num_segments)
@@ -32,7 +32,7 @@ def temporal_shift(x: Tensor, *, num_segments: int, shift_div: int) -> Tensor:
 
 
 def paddle_temporal_shift(x: Tensor, *, num_segments: int) -> Tensor:
-    """Return the frames `x: [clips * num_segments, C, H, W]` shifted the way PP-TSM was trained with.
+    """Return the frames `x: [clips * num_segments, C, H, W]` shifted as PP-TSM was trained.
 
     The order is the opposite of `temporal_shift`: within each clip frame t holds channels [0, first) of
     frame t - 1 (zeros in the first frame), channels [first, second) of frame t + 1 (zeros in the last) and
@@ -48,7 +48,7 @@ def paddle_temporal_shift(x: Tensor, *, num_segments: int) -> Tensor:
 
 
 def _clips(x: Tensor, num_segments: int) -> Tensor:
-    # int() writes the sizes into a traced graph as constants; only the number of clips stays open (-1).
+    # int() makes the sizes constants of a traced graph; only the number of clips stays symbolic (-1).
     channels, height, width = (int(size) for size in x.shape[1:])
     return x.reshape(-1, num_segments, channels, height * width)
 
@@ -70,7 +70,7 @@ def _pad_time(x: Tensor, *, before: int, after: int) -> Tensor:
 
 
 class _PadTime(torch.autograd.Function):
-    """Zeros before and after dimension 1 of four, which becomes one ONNX Pad.
+    """Zero padding of dimension 1 of four, which exports to one ONNX Pad.
 
     For `functional.pad` alone the exporter writes a dozen nodes that compute the constant pad vector.
     """

@@ -1,9 +1,8 @@
 """StNet: a 2-D ResNet over super-images, with a temporal convolution after its second and third stage.
 
 He et al.: "StNet: Local and Global Spatial-Temporal Modeling for Action Recognition", AAAI 2019, in the form that
-MindSpore trains and publishes (`mindspore-ai/models`, research/cv/stnet, `src/Stnet_Res_model.py`). That form
-differs from Paddle's original in the stem's pooling, in the dense temporal convolutions of the head, and in
-giving logits.
+MindSpore trains and publishes (`mindspore-ai/models`, research/cv/stnet, `src/Stnet_Res_model.py`). It differs from
+Paddle's original in the stem's pooling, in the dense temporal convolutions of the head, and in returning logits.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Bottleneck(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """`x + bn(relu(conv(x)))`, the convolution over three neighbouring segments; nothing follows the sum."""
+    """`x + bn(relu(conv(x)))` with a convolution over three neighbouring segments, without a final activation."""
 
     def __init__(self, channels: int, *, num_segments: int) -> None:
         super().__init__()
@@ -70,7 +69,7 @@ class TemporalBlock(nn.Module):
 
 
 class TemporalXception(nn.Module):
-    """Two convolutions over neighbouring segments, each followed by a 1x1, beside a 1x1 of the same input."""
+    """Two convolutions over neighbouring segments, each followed by a 1x1, in parallel to a 1x1 of the same input."""
 
     def __init__(self, inputs: int, outputs: int, *, depthwise: bool) -> None:
         super().__init__()
@@ -95,19 +94,24 @@ class TemporalXception(nn.Module):
 class StNet(nn.Module):
     """A network from super-images to one row of logits per clip; depth 50, no dropout, no softmax.
 
-    A clip is `num_segments` stretches of `frames_per_segment` consecutive frames (T and N below).
-    `input_layout` says how they come:
+    A clip is `num_segments` segments of `frames_per_segment` consecutive frames (T and N below). The two input layouts:
 
     - "A" (MindSpore 1.3 to 1.8): `[B, T, 3N, H, W]`, frame by frame, each red, green, blue;
-    - "B" (r1.9 to master): `[B, 3, T*N, H, W]`. That generation reshapes these planes to `[B*T, 3N, H, W]` as
-      they lie in memory, so that its "segments" are runs of one colour. A checkpoint does not tell its layout;
-      the one published for Kinetics is taken as A.
+    - "B" (r1.9 to master): `[B, 3, T*N, H, W]`. These versions reshape the planes to `[B*T, 3N, H, W]` in memory order,
+      so that their "segments" are runs of one colour. The layout cannot be detected from a checkpoint; the one
+      published for Kinetics is assumed to be A.
 
-    `depthwise` makes the two temporal convolutions of the head depthwise, as in Paddle; the published code has
-    them dense. `pool_size` is the side of the last feature map: 7 for 224 pixels, 4 for the 112 of UCF101.
-    `base_channels` is the width of the stem, 64 in every published model.
+    Args:
+        num_classes: the number of classes.
+        num_segments: segments per clip.
+        frames_per_segment: frames per segment.
+        depthwise: depthwise temporal convolutions in the head, as in Paddle; the published code has dense ones.
+        input_layout: "A" or "B".
+        pool_size: size of the last feature map, 7 for 224 pixels, 4 for the 112 of UCF101.
+        base_channels: width of the stem, 64 in every published model.
 
-    Raises UsageError when an argument is out of its range.
+    Raises:
+        UsageError: an argument is out of range.
     """
 
     def __init__(
@@ -129,8 +133,8 @@ class StNet(nn.Module):
             "base_channels": base_channels,
         }
         for name, value in counts.items():
-            _require(value, value >= 1, name=name, wanted="at least 1")
-        _require(input_layout, input_layout in _LAYOUTS, name="input_layout", wanted="A or B")
+            _require(value, value >= 1, name=name, allowed="at least 1")
+        _require(input_layout, input_layout in _LAYOUTS, name="input_layout", allowed="A or B")
         super().__init__()
         self.num_segments, self.pool_size = num_segments, pool_size
         planes = 3 * frames_per_segment
@@ -152,14 +156,14 @@ class StNet(nn.Module):
         self.fc = nn.Linear(self.features // 2, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits `[B, num_classes]` for `x: [B, *lead, H, W]` float32, `lead` as the layout has it.
+        """Return logits `[B, num_classes]` for `x: [B, *lead, H, W]` float32, with the layout's `lead`.
 
-        Raises ValueError for another shape, or an H and W that do not end in `pool_size` squared: the
+        Raises ValueError for a different shape, or an H and W whose last feature map is not `pool_size` squared: the
         original would mix the rest of a larger map into the batch.
         """
         sizes = tuple(int(size) for size in x.shape[1:])
         if sizes[:2] != self.lead:
-            raise ValueError(f"a sample of shape {sizes} does not begin with {self.lead}")
+            raise ValueError(f"a sample of shape {sizes} does not start with {self.lead}")
         x = functional.relu(self.bn1(self.conv1(x.reshape(-1, self.planes, *sizes[2:]))))
         x = max_pool_same_upper(x, kernel=3, stride=2)
         x = self.temp1(self.layer2(self.layer1(x)))

@@ -1,4 +1,4 @@
-"""TSM: a 2-D ResNet whose residual branches see a part of the frame before and of the frame after.
+"""TSM: a 2-D ResNet whose residual branches get some channels of the previous and of the next frame.
 
 Lin, Gan, Han: "TSM: Temporal Shift Module for Efficient Video Understanding", ICCV 2019, in the form that
 mmaction2 trains and publishes (`mmaction/models/backbones/resnet_tsm.py`, `heads/tsm_head.py`, v0.24.1).
@@ -33,7 +33,7 @@ _LAYOUTS = {
 
 @dataclass(frozen=True)
 class Shift:
-    """How far the frames of one clip see each other; see `temporal_shift`."""
+    """The parameters of `temporal_shift`."""
 
     num_segments: int
     shift_div: int
@@ -81,7 +81,7 @@ class ConvNorm(nn.Module):
 class Block(nn.Module):
     """A residual block: `relu(convolutions(x) + shortcut(x))`, its stride on the first 3x3 convolution.
 
-    The shift precedes the first convolution; the shortcut sees the frames as they are ("blockres").
+    The shift precedes the first convolution; the shortcut gets the unshifted frames ("blockres").
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Backbone(nn.Module):
     def __init__(self, *, depth: int, base_channels: int, shift: Shift | None) -> None:
         super().__init__()
         counts, bottleneck = _LAYOUTS[depth]
-        # The original skips every second block of all stages where the third is as long as in ResNet-101.
+        # The original shifts only every second block of all stages where the third has 23 or more blocks (ResNet-101).
         every = 2 if counts[2] >= 23 else 1
         self.conv1 = ConvNorm(3, base_channels, 7, stride=2)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -164,13 +164,18 @@ class Head(nn.Module):
 class TSM(nn.Module):
     """A network from frames to one row of logits per clip of `num_segments` frames.
 
-    `depth` is 10, 18, 34 (basic blocks), 50 or 101 (bottlenecks); `base_channels` the width of the stem, 64
-    in every published model. The shift moves 1/`shift_div` of the channels each way in front of every
-    block's first convolution; where the third stage has 23 blocks (depth 101), of every second block.
-    `shift=False` gives TSN, the control that sees each frame alone (its keys lack the `.net`). `dropout`
-    acts in training only.
+    Args:
+        depth: 10, 18, 34 (basic blocks), 50 or 101 (bottlenecks).
+        num_classes: the number of classes.
+        num_segments: frames per clip.
+        shift_div: the shift moves 1/`shift_div` of the channels in each direction before every block's first
+            convolution; where the third stage has 23 blocks (depth 101), before every second block's.
+        shift: False gives TSN, the baseline without temporal modelling (its keys have no `.net`).
+        base_channels: width of the stem, 64 in every published model.
+        dropout: probability of the head's dropout in training.
 
-    Raises UsageError when an argument is out of its range.
+    Raises:
+        UsageError: an argument is out of range.
     """
 
     def __init__(
@@ -185,13 +190,13 @@ class TSM(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         counts = {"num_classes": num_classes, "num_segments": num_segments, "base_channels": base_channels}
-        _require(depth, depth in _LAYOUTS, name="depth", wanted=f"one of {', '.join(map(str, _LAYOUTS))}")
+        _require(depth, depth in _LAYOUTS, name="depth", allowed=f"one of {', '.join(map(str, _LAYOUTS))}")
         for name, value in counts.items():
-            _require(value, value >= 1, name=name, wanted="at least 1")
-        # Below 2 the two parts would overlap; above the stem's width nothing would be shifted at all.
-        wanted = f"between 2 and base_channels ({base_channels})"
-        _require(shift_div, not shift or 2 <= shift_div <= base_channels, name="shift_div", wanted=wanted)
-        _require(dropout, 0 <= dropout < 1, name="dropout", wanted="at least 0 and less than 1")
+            _require(value, value >= 1, name=name, allowed="at least 1")
+        # Below 2 the two parts would overlap; above the stem's width no channel would be shifted.
+        allowed = f"between 2 and base_channels ({base_channels})"
+        _require(shift_div, not shift or 2 <= shift_div <= base_channels, name="shift_div", allowed=allowed)
+        _require(dropout, 0 <= dropout < 1, name="dropout", allowed="at least 0 and less than 1")
         super().__init__()
         self.backbone = Backbone(
             depth=depth,
@@ -207,11 +212,13 @@ class TSM(nn.Module):
         """Return logits `[B * M / num_segments, num_classes]` for `x: [B, M, 3, H, W]` float32.
 
         The rows are clip-major: clip c of sample b, its frames c*num_segments onwards, is row
-        b * M / num_segments + c, as mmaction2's `forward_dummy` gives them. Raises ValueError when M is no
-        multiple of num_segments: clips would run across samples.
+        b * M / num_segments + c, as in mmaction2's `forward_dummy`. Raises ValueError when M is not a multiple of
+        num_segments: clips would span samples.
         """
         if int(x.shape[1]) % self.cls_head.num_segments:
-            raise ValueError(f"{x.shape[1]} frames are no whole clips of {self.cls_head.num_segments}")
+            raise ValueError(
+                f"{x.shape[1]} frames are not a multiple of the clip length {self.cls_head.num_segments}"
+            )
         return self.of_frames(x.reshape(-1, *(int(size) for size in x.shape[2:])))
 
     def of_frames(self, frames: Tensor) -> Tensor:

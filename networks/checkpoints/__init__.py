@@ -1,1 +1,1 @@
-"""Readers of what the frameworks saved, as data: nothing in a file is executed, nothing is loaded by halves."""
+"""Readers of the frameworks' checkpoint files; nothing in a file is executed, and no file is loaded partially."""

@@ -1,10 +1,9 @@
-"""Pickles read as data: no name in them is imported, no callable is called.
+"""Read pickles as data: no name in them is imported, no callable is called.
 
-A pickle is a program for a stack machine, and Python's own reader runs whatever callable it names. The reader
-here is that stack machine without the calls: of a class it keeps the name, of a call the name, the arguments and
-the state set afterwards. Containers, numbers and texts come out as themselves. The operations are those of
-pickle protocols 0 to 5 (`Lib/pickletools.py`) without the extension registry and out-of-band buffers, which
-neither torch nor Paddle uses.
+A pickle is a program for a stack machine, and Python's own reader calls any callable in it. This reader is that stack
+machine without the calls: it keeps the name of a class and, of a call, the name, the arguments and the state set
+afterwards. Containers, numbers and texts are returned as they are. The operations are those of pickle protocols 0 to 5
+(`Lib/pickletools.py`) without the extension registry and out-of-band buffers, which neither torch nor Paddle uses.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from vidom.errors import BadDataError
 
 __all__ = ["ByteStream", "Call", "Global", "Pickled", "Stored", "read_pickle"]
 
-# A ResNet-101 with its optimizer takes some 50,000; the limit bounds the memory a hostile pickle can fill.
+# A ResNet-101 with its optimizer has some 50,000; the limit bounds the memory that a hostile pickle can allocate.
 _MAX_OPERATIONS = 500_000
 
-# Tuples are left out because hashing a deeply nested one overflows the interpreter's own stack, larger whole
-# numbers because all multiples of 2^61 - 1 have the same hash: a dictionary of them takes quadratic time.
+# Tuples are excluded because hashing a deeply nested one overflows the interpreter's stack, larger integers because
+# all multiples of 2^61 - 1 have the same hash: a dictionary of them takes quadratic time.
 _KEYS = (str, bytes, int, float)
 _LARGEST_KEY = 2**60
 
 
 class ByteStream(Protocol):
-    """Bytes read in order; a `read` beyond the end makes room only for what there is."""
+    """A sequential byte stream; a `read` beyond the end allocates only the existing bytes."""
 
     def read(self, size: int, /) -> bytes: ...  # noqa: D102
     def readline(self) -> bytes: ...  # noqa: D102
@@ -37,16 +36,16 @@ class ByteStream(Protocol):
 
 @dataclass(frozen=True)
 class Global:
-    """The name of a class or function; it was not looked up."""
+    """The name of a class or function, which is not imported."""
 
     name: str
 
 
 @dataclass(eq=False)
 class Call:
-    """An object that the pickle would have made by calling `name` with `arguments`; nothing was called.
+    """An object that the pickle would create by calling `name` with `arguments`; nothing is called.
 
-    `state` is what it would then have been given, as numpy gives an array its elements.
+    `state` is what the object would be set to, such as the elements of a numpy array.
     """
 
     name: str
@@ -56,45 +55,45 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What the pickle keeps outside itself under `identifier`; for torch, a storage."""
+    """A persistent identifier: data stored outside the pickle, for torch a storage."""
 
     identifier: Any
 
 
 @dataclass(frozen=True)
 class Pickled:
-    """What a pickle describes: `content`, and all it keeps outside itself, in order of appearance."""
+    """The object in a pickle, and its persistent identifiers in order of appearance."""
 
     content: Any
     stored: tuple[Stored, ...]
 
 
 def read_pickle(stream: ByteStream, *, source: str, names: Collection[str] | None = None) -> Pickled:
-    """Return the object that the pickle at the stream's position describes, with inert stand-ins for objects.
+    """Return the object that the pickle at the stream's position describes, with inert placeholders for objects.
 
-    A class becomes Global, an instance Call (its items are dropped), `OrderedDict` a dict and a persistent
-    identifier Stored. Dictionary entries under other keys than texts and numbers are dropped. The stream is
-    left behind the pickle's end.
+    A class becomes Global, an instance Call (its items are dropped), `OrderedDict` a dict and a persistent identifier
+    Stored. Dictionary entries whose keys are neither texts nor numbers are dropped. The stream is positioned at the
+    pickle's end afterwards.
 
-    Raises BadDataError, naming `source`, when the pickle is malformed, takes more than half a million operations,
-    or names anything but `names`; without them, anything of Python's standard library that is no data type.
+    Raises BadDataError, with `source`, when the pickle is malformed, has more than half a million operations, or refers
+    to anything but `names`; without them, to anything in Python's standard library that is not a data type.
     """
     machine = _Machine(source, names)
     try:
         for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
             if count == _MAX_OPERATIONS:
-                raise ValueError(f"it takes more than {_MAX_OPERATIONS} operations, which no checkpoint does")
+                raise ValueError(f"it has more than {_MAX_OPERATIONS} operations")
             machine.step(operation.name, argument)
         return Pickled(machine.pop(), tuple(machine.stored))
     except (ValueError, LookupError) as error:
         raise BadDataError(
-            f"{source} is damaged or no checkpoint: its pickled part cannot be read "
+            f"{source} is damaged or not a checkpoint: its pickle cannot be read "
             f"({str(error)[:200]}). Download it again and compare its sha256 with the published one."
         ) from None
 
 
 class _Machine:
-    """The stack and the memo of a pickle that is being read."""
+    """The stack and the memo during the reading of a pickle."""
 
     def __init__(self, source: str, names: Collection[str] | None) -> None:
         self.stored: list[Stored] = []
@@ -110,7 +109,7 @@ class _Machine:
             case "MARK":
                 self._stack.append(_MARK)
             case "POP":
-                # The one operation that may also take a mark away.
+                # The only operation that may also remove a mark.
                 self._stack.pop()
             case "POP_MARK":
                 self._items()
@@ -131,7 +130,7 @@ class _Machine:
                     raise ValueError(f"operation {name} is not used by checkpoints")
 
     def pop(self) -> Any:
-        """Return the topmost value, removed."""
+        """Remove and return the top of the stack."""
         value = self._stack.pop()
         if value is _MARK:
             raise ValueError("an operand is missing")
@@ -154,7 +153,7 @@ class _Machine:
                 self._set(self._items() if name == "SETITEMS" else [self.pop(), self.pop()][::-1])
             case "APPEND" | "APPENDS":
                 items = self._items() if name == "APPENDS" else [self.pop()]
-                # What is appended to a stand-in for a list is dropped.
+                # What is appended to a placeholder of a list is dropped.
                 if isinstance(self._stack[-1], list):
                     self._stack[-1].extend(items)
             case "EMPTY_SET" | "FROZENSET" | "ADDITEMS":
@@ -210,14 +209,13 @@ class _Machine:
 
     def _named(self, module: Any, attribute: Any) -> Global:
         if not isinstance(module, str) or not isinstance(attribute, str):
-            raise ValueError("a class whose name is no text")
+            raise ValueError("a class whose name is not a text")
         # Pickles of protocol 2 and below keep Python 2's name of this module.
         name = f"{'builtins' if module == '__builtin__' else module}.{attribute}"
         if not (names_data(name) if self._names is None else name in self._names):
             raise BadDataError(
-                f"{self._source} names `{name[:100]}`, which no checkpoint needs; a reader that obeys it could run "
-                "code on this machine. Nothing of it was executed here. Do not use this file, and take the "
-                "checkpoint from its publisher."
+                f"{self._source} refers to `{name[:100]}`, which no checkpoint needs and which could run code on this "
+                "machine. Nothing was executed. Do not use this file, and download the checkpoint from its publisher."
             )
         return Global(name)
 
@@ -228,7 +226,7 @@ def _is_key(value: Any) -> bool:
 
 def _called(target: Any, arguments: Any) -> Any:
     if not isinstance(target, Global) or not isinstance(arguments, tuple):
-        raise ValueError("a call of something that is no class")
+        raise ValueError("a call of something other than a class")
     return {} if target.name == "collections.OrderedDict" and not arguments else Call(target.name, arguments)
 
 

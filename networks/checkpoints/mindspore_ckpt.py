@@ -1,12 +1,12 @@
-"""MindSpore's `.ckpt` files, read from their bytes without MindSpore and without a protobuf library.
+"""Read MindSpore's `.ckpt` files from their bytes, without MindSpore and without a protobuf library.
 
     Checkpoint   { repeated Value value = 1; }
     Value        { string tag = 1; TensorProto tensor = 2; MapTensorProto maptensor = 3; }
     TensorProto  { repeated int64 dims = 1; string tensor_type = 2; bytes tensor_content = 3; }
 
 (`mindspore/ccsrc/utils/checkpoint.proto`; writer in `mindspore/train/serialization.py`.) A tensor above 512 MiB is
-several Values one after the other, all with the whole tensor's dims. A file saved with `crc_check` ends in
-"crc_num" and ten bytes, big-endian, of the CRC-32 of all that precedes.
+several consecutive Values, all with the dims of the complete tensor. A file saved with `crc_check` ends in "crc_num"
+and ten bytes, big-endian, of the CRC-32 of everything before.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from networks.checkpoints.mindspore_file import MAX_DIMS, Array, array_of, open_mapped, refusal, sizes_in
+from networks.checkpoints.mindspore_file import MAX_DIMS, Array, array_of, open_mapped, sizes_in
+from networks.checkpoints.opening import unreadable
 from networks.checkpoints.protobuf_wire import fields, grouped, text_in, view_in
 
 __all__ = ["read_ckpt"]
 
-# The training checkpoint of StNet has 489; the limit bounds the time that a hostile file can take.
+# The training checkpoint of StNet has 489; the limit bounds the time for a hostile file.
 _MAX_ENTRIES = 20_000
 _TRAILER = b"crc_num"
 _TRAILER_BYTES = len(_TRAILER) + 10
@@ -37,22 +38,22 @@ class _Entry:
     content: memoryview
 
     def continues(self, other: _Entry) -> bool:
-        """Whether this may be the slice that follows `other`."""
+        """Return whether this may be the slice after `other`."""
         return (self.tag, self.dims, self.kind) == (other.tag, other.dims, other.kind)
 
 
 def read_ckpt(path: Path | str) -> dict[str, Array]:
     """Return every entry of the checkpoint at `path` under its name, in the file's order, slices joined.
 
-    Numbers of one element are 0-d arrays, texts 0-d arrays of str, bfloat16 is widened to float32. The entries
-    of an optimizer are among them. Memory is that of the tensors.
+    Numbers of one element are 0-d arrays, texts 0-d arrays of str, bfloat16 is widened to float32. The entries of an
+    optimizer are included. Memory is that of the tensors.
 
-    Raises UsageError when there is no file; BadDataError when it is encrypted, its CRC is not the one that it tells,
-    it is cut short, malformed, has more than 20,000 entries, names a tensor twice or holds a map tensor.
+    Raises UsageError when there is no file; BadDataError when it is encrypted, does not match its CRC, is truncated or
+    malformed, has more than 20,000 entries, a tensor twice or a map tensor.
     """
     view = open_mapped(path)
     if bytes(view[8:10]) == b'{"':
-        raise refusal(path, "it is a safetensors file; save it in MindSpore with format='ckpt'")
+        raise unreadable(path, "it is a safetensors file; save it in MindSpore with format='ckpt'")
     view = _without_trailer(view, path)
     arrays: dict[str, Array] = {}
     try:
@@ -64,16 +65,16 @@ def read_ckpt(path: Path | str) -> dict[str, Array]:
     except ValueError as error:
         last = next(reversed(arrays), None)
         where = f"after the entry {last[:80]!r} it holds " if last else "it holds "
-        raise refusal(path, f"{where}{error}") from None
+        raise unreadable(path, f"{where}{error}") from None
     return arrays
 
 
 def _without_trailer(view: memoryview, path: Path | str) -> memoryview:
     if len(view) < _TRAILER_BYTES or bytes(view[-_TRAILER_BYTES:-10]) != _TRAILER:
         return view
-    told, found = int.from_bytes(view[-10:], "big"), zlib.crc32(view[:-_TRAILER_BYTES])
-    if told != found:
-        raise refusal(path, f"it says that its CRC-32 is {told}, but it is {found}")
+    expected, found = int.from_bytes(view[-10:], "big"), zlib.crc32(view[:-_TRAILER_BYTES])
+    if expected != found:
+        raise unreadable(path, f"its CRC-32 is {found}, but the file states {expected}")
     return view[:-_TRAILER_BYTES]
 
 
@@ -95,7 +96,7 @@ def _joined(view: memoryview) -> Iterator[tuple[_Entry, list[memoryview]]]:
 def _entries(view: memoryview) -> Iterator[_Entry]:
     for number, value in fields(view, limit=_MAX_ENTRIES):
         if number != 1 or isinstance(value, int):
-            raise ValueError(f"a field {number} where only entries should be")
+            raise ValueError(f"a field {number} where only entries are expected")
         yield _entry(value)
 
 
@@ -103,6 +104,6 @@ def _entry(message: memoryview) -> _Entry:
     value = grouped(message, limit=8)
     tag = text_in(value, 1)
     if 3 in value:
-        raise ValueError(f"the map tensor {tag[:80]!r}, which no network here has")
+        raise ValueError(f"the map tensor {tag[:80]!r}, which is not supported")
     tensor = grouped(view_in(value, 2), limit=4 * MAX_DIMS)
     return _Entry(tag=tag, dims=sizes_in(tensor, 1), kind=text_in(tensor, 2), content=view_in(tensor, 3))

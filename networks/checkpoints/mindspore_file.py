@@ -1,4 +1,4 @@
-"""What MindSpore's files have in common: how they are opened, refused, and how their tensors are spelt."""
+"""Common parts of the readers of MindSpore's files: opening, errors, and the encoding of tensors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from networks.checkpoints.opening import checkpoint_file, unreadable
 from networks.checkpoints.protobuf_wire import Value
-from vidom.errors import BadDataError, UsageError
+from vidom.errors import BadDataError
 
-__all__ = ["MAX_DIMS", "Array", "array_of", "open_mapped", "refusal", "sizes_in"]
+__all__ = ["MAX_DIMS", "Array", "array_of", "open_mapped", "sizes_in"]
 
 Array = NDArray[Any]
 
 MAX_DIMS = 8
 _CIPHERS = {0x7F3A5ED8: "AES-GCM", 0x7F3A5ED9: "AES-CBC", 0x7F3A5EDA: "SM4-CBC"}
-# MindSpore 1.x spells `Uint8` what 2.x spells `UInt8`, hence the lower case.
+# MindSpore 1.x writes `Uint8`, 2.x `UInt8`, hence the lower case.
 _ELEMENT_TYPES = {
     **{name: name for name in ("int8", "uint8", "float16", "float32", "float64")},
     **{name: name for name in ("int16", "uint16", "int32", "uint32", "int64", "uint64")},
@@ -29,33 +30,31 @@ _ELEMENT_TYPES = {
 
 
 def open_mapped(path: Path | str) -> memoryview:
-    """Return the bytes of the file at `path`, mapped rather than read.
+    """Return a memory map of the file at `path`.
 
     Raises UsageError when there is no such file, BadDataError when it is empty or encrypted.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"There is no checkpoint file {path}. Check the path after --checkpoint.")
+    path = checkpoint_file(path)
     if not path.stat().st_size:
-        raise refusal(path, "it is empty")
+        raise unreadable(path, "it is empty")
     with path.open("rb") as stream:
-        # The mapping ends with the last view of it; closing it earlier would take the views' ground away.
+        # The mapping is released with its last view; closing it earlier would invalidate the views.
         view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     cipher = _CIPHERS.get(int.from_bytes(view[:4], "little"))
     if cipher:
         raise BadDataError(
-            f"The checkpoint {path} is encrypted with {cipher}, and encrypted files are not read here. Load it in "
+            f"The checkpoint {path} is encrypted with {cipher}, which is not supported. Load it in "
             "MindSpore with its key (load_checkpoint, dec_key and dec_mode) and save it again without enc_key."
         )
     return view
 
 
 def array_of(kind: str, dims: tuple[int, ...], content: bytes | memoryview) -> Array:
-    """Return the tensor of `dims` in these little-endian bytes, in memory of its own.
+    """Return a copy of the tensor of `dims` in these little-endian bytes.
 
-    `kind` is MindSpore's name of the element type, in either spelling. bfloat16, which numpy lacks, is widened
-    to float32, which is exact. dims of (0,) with one element are a number, as MindSpore 1.x writes it; "str" is
-    a text in UTF-32.
+    `kind` is MindSpore's name of the element type, in either spelling. bfloat16, which numpy does not have, is widened
+    to float32, exactly. dims of (0,) with one element are a number, as MindSpore 1.x writes it; "str" is a text in
+    UTF-32.
 
     Raises ValueError for an unknown type, an empty tensor and dims that do not fit the bytes.
     """
@@ -77,16 +76,8 @@ def array_of(kind: str, dims: tuple[int, ...], content: bytes | memoryview) -> A
 
 
 def sizes_in(found: Mapping[int, Sequence[Value]], number: int) -> tuple[int, ...]:
-    """Return the repeated field of a tensor's dims; raises ValueError when they are no numbers or too many."""
+    """Return the repeated field of a tensor's dims; raises ValueError when they are not numbers or too many."""
     sizes = tuple(value for value in found.get(number, ()) if isinstance(value, int))
     if len(sizes) != len(found.get(number, ())) or len(sizes) > MAX_DIMS:
-        raise ValueError(f"a tensor with other dims than at most {MAX_DIMS} numbers")
+        raise ValueError(f"a tensor whose dims are not at most {MAX_DIMS} numbers")
     return sizes
-
-
-def refusal(path: Path | str, reason: str) -> BadDataError:
-    """Return the error that says why the file is not read."""
-    return BadDataError(
-        f"The checkpoint {path} cannot be read: {reason}. It may be another kind of file or have been cut short "
-        "or changed on its way; download it again and compare its sha256 with the published one."
-    )

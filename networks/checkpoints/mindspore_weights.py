@@ -1,4 +1,4 @@
-"""Weights that MindSpore saved, under the keys of the network here."""
+"""Read weights saved by MindSpore under the keys of `networks.stnet.StNet`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vidom.files import sha256_file
 
 __all__ = ["mindspore_key", "read_mindspore", "xception_is_depthwise"]
 
-# MindSpore's names beside ours; everything else is spelt alike, and no tensor is transposed.
+# MindSpore's names and ours; all others are equal, and no tensor is transposed.
 _LEAVES = {
     "gamma": "weight",
     "beta": "bias",
@@ -27,18 +27,18 @@ _LEAVES = {
 }
 _OWNERS = {"down_sample_layer": "downsample", "bn1.bn2d": "bn1"}
 _CLASSIFIER = "fc.bias"
-# Momentum and Adam prefix the parameter's name so; their scalars and MindSpore's counters have no dot.
+# The prefixes of Momentum and Adam; their scalars and MindSpore's counters have no dot.
 _OPTIMIZER = re.compile(r"(moments|moment1|moment2)\..*|[^.]*")
 
 
 def read_mindspore(path: Path | str) -> Checkpoint:
     """Return the weights in MindSpore's .ckpt or .mindir file at `path`, under the keys of `StNet`.
 
-    What an optimizer left in a training checkpoint is dropped; its numbers (learning_rate, global_step, ...)
-    are in `meta`. A prefix that all parameters share is taken away, as MindSpore does. Which of the two kinds
-    of file it is shows in its bytes, not in its name.
+    The optimizer's entries in a training checkpoint are dropped; its numbers (learning_rate, global_step, ...) are in
+    `meta`. A prefix of all parameters is removed, as MindSpore does. The kind of the file is detected from its bytes,
+    not from its name.
 
-    Raises UsageError when there is no file; BadDataError when it is encrypted, damaged or holds weights that are no
+    Raises UsageError when there is no file; BadDataError when it is encrypted, damaged or has weights other than
     floating-point numbers.
     """
     path = Path(path)
@@ -46,24 +46,24 @@ def read_mindspore(path: Path | str) -> Checkpoint:
     weights = _without_prefix(
         {name: value for name, value in values.items() if not _OPTIMIZER.fullmatch(name)}
     )
-    strange = [f"{name} ({value.dtype})" for name, value in weights.items() if value.dtype.kind != "f"]
-    if strange:
+    others = [f"{name} ({value.dtype})" for name, value in weights.items() if value.dtype.kind != "f"]
+    if others:
         raise BadDataError(
-            f"The checkpoint {path} has {len(strange)} weights that are no floating-point numbers: "
-            f"{', '.join(strange[:5])}. It holds another, perhaps a quantised network; take the float32 one."
+            f"The checkpoint {path} has {len(others)} weights that are not floating-point numbers: "
+            f"{', '.join(others[:5])}. It may be of a quantized network; use the float32 one."
         )
     state: dict[str, Tensor] = {}
     for name, value in weights.items():
         if mindspore_key(name) in state:
             raise BadDataError(
-                f"The checkpoint {path} has two entries for {mindspore_key(name)}, one is {name}."
+                f"The checkpoint {path} has two entries for {mindspore_key(name)}, one of them {name}."
             )
         state[mindspore_key(name)] = torch.from_numpy(value).float()
     return Checkpoint(path=path, sha256=sha256_file(path), meta=_meta(values), state_dict=state)
 
 
 def mindspore_key(name: str) -> str:
-    """Return the key that the parameter MindSpore calls `name` has in the state dict of `StNet`."""
+    """Return the key in the state dict of `StNet` of MindSpore's parameter `name`."""
     owner, dot, leaf = name.rpartition(".")
     for theirs, ours in _OWNERS.items():
         owner = re.sub(rf"(^|(?<=\.)){re.escape(theirs)}(?=\.|$)", ours, owner)
@@ -71,9 +71,9 @@ def mindspore_key(name: str) -> str:
 
 
 def xception_is_depthwise(state_dict: Mapping[str, Tensor]) -> bool:
-    """Return whether the head's temporal convolutions in these weights are depthwise; False where they lack.
+    """Return whether the head's temporal convolutions in these weights are depthwise; False where they are absent.
 
-    A depthwise filter sees one channel: its weight is [2048, 1, 3, 1], where a dense one is [2048, 2048, 3, 1].
+    A depthwise filter has one input channel: its weight is [2048, 1, 3, 1], that of a dense one [2048, 2048, 3, 1].
     """
     weight = state_dict.get("xception.att_conv.weight")
     return weight is not None and weight.ndim == 4 and weight.shape[1] == 1

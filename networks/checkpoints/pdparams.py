@@ -1,9 +1,9 @@
-"""The .pdparams files of Paddle, read without running anything in them.
+"""Read the .pdparams files of Paddle without executing anything in them.
 
 `paddle.save` (`python/paddle/framework/io.py`) writes one pickle of protocol 2 to 4. A state dict is a
-dictionary of numpy arrays with a table of internal names beside them; anything else, such as a dictionary
-around a state dict, holds each tensor as a tuple (internal name, array). Protocols 2 and 3 cut arrays of more
-than 1 GiB into slices. bfloat16, which numpy lacks, is kept as uint16.
+dictionary of numpy arrays and a table of internal names; anything else, such as a dictionary with a state dict, holds
+each tensor as a tuple (internal name, array). Protocols 2 and 3 split arrays of more than 1 GiB into slices. bfloat16,
+which numpy does not have, is stored as uint16.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from torch import Tensor
 from networks.checkpoints.array_record import ARRAY_NAMES, array_record
 from networks.checkpoints.checkpoint import Checkpoint, PlainValue
 from networks.checkpoints.inert_pickle import Call, read_pickle
-from vidom.errors import BadDataError, UsageError
+from networks.checkpoints.opening import checkpoint_file
+from vidom.errors import BadDataError
 from vidom.files import sha256_file
 
 __all__ = ["is_weight_name", "paddle_tensor", "read_pdparams"]
 
-# What a checkpoint of Paddle is made of, and nothing else: no file of weights needs more.
+# The names in Paddle's checkpoints; files of weights need no others.
 _NAMES = ARRAY_NAMES | {"builtins.tuple", "collections.OrderedDict"}
-_LONGEST_NAME = 256
+_MAX_NAME = 256
 _NAME_TABLE = "StructuredToParameterName@@"
 _SLICES = "UnpackBigParamInfor@@"
 _OPTIMIZER_TABLES = {"LR_Scheduler", "master_weights", "global_step"}
@@ -39,24 +40,24 @@ _OPTIMIZER_ENTRY = re.compile(r"_(velocity|moment[12]?|beta[12]_pow_acc|mean_squ
 def read_pdparams(path: Path | str) -> Checkpoint:
     """Return the weights in the .pdparams file at `path` under Paddle's keys, in Paddle's layouts.
 
-    Halves and bfloat16 come out as float32, other types as they are. Both of Paddle's layouts are read: a state
-    dict, and a dictionary whose `state_dict` is one; that one's texts and numbers are the `meta`. The table
-    of internal names is left out, and slices of big arrays are joined.
+    float16 and bfloat16 are returned as float32, other types unchanged. Both of Paddle's layouts are read: a state
+    dict, and a dictionary with a `state_dict`, whose texts and numbers are the `meta`. The table of internal names is
+    left out, and slices of large arrays are joined.
 
     Raises UsageError when there is no such file. Raises BadDataError when it is damaged, holds the state of an
-    optimizer, refers to any name but those of arrays, tuples and ordered dictionaries, or has entries that
-    are no arrays of numbers.
+    optimizer, refers to any name but those of arrays, tuples and ordered dictionaries, or has entries other than
+    arrays of numbers.
     """
     path = Path(path)
     source = f"The checkpoint {path}"
     content = _content(path, source=source)
     if not isinstance(content, dict) or not content:
         raise BadDataError(
-            f"{source} holds no weights by name: expected a dictionary as paddle.save writes it, but found "
-            f"{'an empty one' if content == {} else 'another object'}. Take the .pdparams file of the model."
+            f"{source} has no named weights: expected a dictionary as paddle.save writes it, but found "
+            f"{'an empty one' if content == {} else 'a different object'}. Use the .pdparams file of the model."
         )
     entries = content.get("state_dict", content)
-    _refuse_optimizer(content if not isinstance(entries, dict) else {**content, **entries}, source=source)
+    _reject_optimizer(content if not isinstance(entries, dict) else {**content, **entries}, source=source)
     arrays = _arrays(entries, source=source, size=path.stat().st_size)
     nested = entries is not content
     plain = {key: value for key, value in content.items() if nested and isinstance(value, PlainValue)}
@@ -76,25 +77,24 @@ def paddle_tensor(array: NDArray[Any]) -> Tensor:
 
 
 def is_weight_name(key: Any) -> bool:
-    """Return whether `key` can be printed as a tensor's name: neither endless nor a command to the terminal."""
-    return isinstance(key, str) and len(key) <= _LONGEST_NAME and key.isprintable()
+    """Return whether `key` is printable as a tensor's name: a text of limited length without control characters."""
+    return isinstance(key, str) and len(key) <= _MAX_NAME and key.isprintable()
 
 
 def _content(path: Path, *, source: str) -> Any:
-    if not path.is_file():
-        raise UsageError(f"There is no checkpoint file {path}. Check the path after --checkpoint.")
+    checkpoint_file(path)
     with path.open("rb") as stream:
         head = stream.read(2)
         if head[:1] != b"\x80" or head[1:] not in (b"\2", b"\3", b"\4"):
             raise BadDataError(
-                f"{source} is no file of paddle.save, which begins with a pickle of protocol 2 to 4, but starts with "
-                f"{head!r}. Take the .pdparams file of the model."
+                f"{source} is not a file of paddle.save, which is a pickle of protocol 2 to 4, but starts with "
+                f"{head!r}. Use the .pdparams file of the model."
             )
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
             return read_pickle(view, source=source, names=_NAMES).content
 
 
-def _refuse_optimizer(entries: Mapping[Any, Any], *, source: str) -> None:
+def _reject_optimizer(entries: Mapping[Any, Any], *, source: str) -> None:
     found = [
         key
         for key in entries
@@ -102,39 +102,36 @@ def _refuse_optimizer(entries: Mapping[Any, Any], *, source: str) -> None:
     ]
     if found:
         raise BadDataError(
-            f"{source} holds the state of an optimizer, not weights: {len(found)} of its entries are such as "
-            f"{found[0][:100]!r}. Paddle keeps that in .pdopt files; take the .pdparams file beside it."
+            f"{source} holds the state of an optimizer, not weights: it has {len(found)} entries such as "
+            f"{found[0][:100]!r}. Paddle stores that in .pdopt files; use the .pdparams file next to it."
         )
 
 
 def _arrays(entries: Any, *, source: str, size: int) -> dict[str, NDArray[Any]]:
     if not isinstance(entries, dict):
         raise BadDataError(
-            f"{source}: its state_dict is no dictionary. Take the .pdparams file of the model."
+            f"{source}: its state_dict is not a dictionary. Use the .pdparams file of the model."
         )
     if not all(is_weight_name(key) for key in entries):
-        raise BadDataError(
-            f"{source}: its weights have keys that are no names. Take the .pdparams file of the model."
-        )
+        raise BadDataError(f"{source}: its weights have invalid names. Use the .pdparams file of the model.")
     records = {
         key: array_record(_untupled(value), name=key[:200], source=source)
         for key, value in entries.items()
         if key not in (_NAME_TABLE, _SLICES)
     }
-    # A pickle may refer to the same bytes any number of times; what it describes could then be of any size.
+    # A pickle may refer to the same bytes any number of times, so its arrays could be of any size.
     if sum(record.nbytes for record in records.values()) > size:
         raise BadDataError(
-            f"{source} has arrays that share their bytes: together they are longer than the file."
+            f"{source} has arrays that share their bytes: together they are larger than the file."
         )
     if not records:
-        raise BadDataError(f"{source} holds no weights. Take the .pdparams file of the model.")
+        raise BadDataError(f"{source} has no weights. Use the .pdparams file of the model.")
     try:
         return _joined({key: record.array() for key, record in records.items()}, entries.get(_SLICES, {}))
     except (LookupError, ValueError) as error:
         raise BadDataError(
-            f"{source} is damaged: the elements of its arrays, or the table {_SLICES} by which Paddle joins the slices "
-            f"of big ones, do not fit together ({str(error)[:100]}). Download it again and compare its sha256 with "
-            "the published one."
+            f"{source} is damaged: the elements of its arrays, or the table {_SLICES} of the slices of large ones, do "
+            f"not match ({str(error)[:100]}). Download it again and compare its sha256 with the published one."
         ) from None
 
 
@@ -147,7 +144,7 @@ def _untupled(value: Any) -> Any:
 
 def _joined(arrays: dict[str, NDArray[Any]], sliced: Any) -> dict[str, NDArray[Any]]:
     if not isinstance(sliced, dict):
-        raise ValueError("it is no dictionary")
+        raise ValueError("it is not a dictionary")
     for key, plan in sliced.items():
         match plan:
             case {"slices": [*names], "OriginShape": [*shape]} if all(

@@ -1,4 +1,4 @@
-"""Which names in a pickle are data types, and which could be code."""
+"""Which names in a pickle are data types, and which may be code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 __all__ = ["names_data"]
 
-# The modules and built-in names of the standard library that hold data; no checkpoint needs the others.
+# The modules and built-in names of the standard library with data types; checkpoints need no others.
 _DATA_MODULES = {
     *("_codecs", "argparse", "array", "collections", "copyreg", "datetime", "decimal", "enum", "fractions"),
     *("functools", "pathlib", "types", "uuid", "zoneinfo"),
@@ -30,9 +30,9 @@ _DATA_BUILTINS = {
 
 
 def names_data(name: str) -> bool:
-    """Return whether `name`, as `module.attribute`, is a data type, or lies outside the standard library.
+    """Return whether `name`, as `module.attribute`, is a data type or not in the standard library.
 
-    What lies outside may be a class of an absent package; a reader that calls nothing can pass over it.
+    Other packages' classes are harmless to a reader that calls nothing.
     """
     root, _, attribute = name.partition(".")
     if root not in sys.stdlib_module_names:

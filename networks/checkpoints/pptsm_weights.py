@@ -1,4 +1,4 @@
-"""PP-TSM's weights under the keys of `networks.pptsm.PPTSM`, from those that Paddle gives them.
+"""Read PP-TSM's weights under the keys of `networks.pptsm.PPTSM` instead of Paddle's.
 
 | Paddle                      | here                              |
 |-----------------------------|-----------------------------------|
@@ -30,7 +30,7 @@ _STATISTICS = {
 
 
 def read_pptsm(path: Path | str) -> Checkpoint:
-    """Return the weights in the file at `path`, .pdiparams by its name or else .pdparams, for the network.
+    """Return the weights for the network in the file at `path`: .pdiparams if its name ends so, else .pdparams.
 
     Raises UsageError and BadDataError as `read_pdiparams` and `read_pdparams` do.
     """
@@ -42,7 +42,7 @@ def read_pptsm(path: Path | str) -> Checkpoint:
 def from_paddle(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a Paddle state dict under the network's keys and in its layouts.
 
-    Keys and shapes are not checked here; what does not belong is refused when the tensors are loaded.
+    Keys and shapes are not checked here but when the tensors are loaded.
     """
     return {
         _network_key(key): value.t().contiguous() if key == _CLASSIFIER and value.ndim == 2 else value
@@ -51,7 +51,7 @@ def from_paddle(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def paddle_key(key: str) -> str:
-    """Return Paddle's name of the tensor that the network calls `key`."""
+    """Return Paddle's key of the network's tensor `key`."""
     for theirs, ours in _STATISTICS.items():
         if key.endswith(ours):
             return key.removesuffix(ours) + theirs

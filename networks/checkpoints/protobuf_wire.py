@@ -1,4 +1,4 @@
-"""The wire form of protocol buffers (protobuf.dev/programming-guides/encoding), walked without a schema."""
+"""Read the wire format of protocol buffers (protobuf.dev/programming-guides/encoding) without a schema."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ _LENGTH_DELIMITED = 2
 
 
 def fields(message: memoryview, *, limit: int) -> Iterator[tuple[int, Value]]:
-    """Yield (field number, value) of each field of `message`, in order, nothing copied.
+    """Yield (field number, value) of each field of `message`, in order, without copying.
 
-    A varint or a fixed-width field gives an int (unsigned, little-endian), a length-delimited one a view of its
-    bytes, which can be walked in turn if it is a message. Groups, which proto2 deprecates, are not read.
+    A varint or a fixed-width field gives an int (unsigned, little-endian), a length-delimited one a view of its bytes,
+    which may be a nested message. Groups, which proto2 deprecates, are not supported.
 
-    Raises ValueError where the message is malformed, a field reaches beyond its end, or it has more than
-    `limit` fields.
+    Raises ValueError where the message is malformed, a field exceeds its end, or it has more than `limit` fields.
     """
     at, end = 0, len(message)
     for _ in range(limit):
@@ -58,23 +57,23 @@ def grouped(message: memoryview, *, limit: int) -> dict[int, list[Value]]:
 
 
 def number_in(found: Mapping[int, Sequence[Value]], number: int) -> int:
-    """Return the field that must be there once, as a number; raises ValueError where it is not."""
+    """Return the required field as a number; raises ValueError unless it is present once."""
     value = _single(found, number)
     if not isinstance(value, int):
-        raise ValueError(f"a field {number} that is no number")
+        raise ValueError(f"a field {number} that is not a number")
     return value
 
 
 def view_in(found: Mapping[int, Sequence[Value]], number: int) -> memoryview:
-    """Return the field that must be there once, as bytes; raises ValueError where it is not."""
+    """Return the required field as bytes; raises ValueError unless it is present once."""
     value = _single(found, number)
     if isinstance(value, int):
-        raise ValueError(f"a field {number} that should have a length")
+        raise ValueError(f"a field {number} that is not length-delimited")
     return value
 
 
 def text_in(found: Mapping[int, Sequence[Value]], number: int) -> str:
-    """Return the field that must be there once, as UTF-8 text; raises ValueError where it is not."""
+    """Return the required field as UTF-8 text; raises ValueError unless it is present once."""
     return bytes(view_in(found, number)).decode()
 
 

@@ -1,4 +1,4 @@
-"""Tensors as a torch pickle describes them: strided views of storages that lie elsewhere."""
+"""Tensors in torch pickles: strided views of storages, which are stored elsewhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ELEMENT_TYPES = {
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """A view of `storage`, a run of `elements` numbers of type `dtype`; offset and strides count elements."""
+    """A view of `storage`, which has `elements` numbers of type `dtype`; offset and strides count elements."""
 
     storage: str
     elements: int
@@ -42,12 +42,12 @@ class TensorRecord:
     def view_of(self, content: bytearray, *, source: str) -> Tensor:
         """Return the tensor, sharing the memory of its storage's `content`.
 
-        Raises BadDataError, naming `source`, when the record claims more than the content holds. A tensor that
-        repeats elements (stride 0) counts as such a claim: its copy could be of any size.
+        Raises BadDataError, with `source`, when the record exceeds the content. A tensor that repeats elements (stride
+        0) is rejected too: its copy could be of any size.
         """
         if len(content) != self.elements * self.dtype.itemsize:
             expected = f"{self.elements} elements of {self.dtype}"
-            raise BadDataError(f"{source}: its storage has {len(content)} bytes, which are not {expected}.")
+            raise BadDataError(f"{source}: its storage has {len(content)} bytes, expected {expected}.")
         numbers = (self.offset, *self.shape, *self.strides)
         reach = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         fits = (
@@ -58,7 +58,7 @@ class TensorRecord:
         if not fits:
             raise BadDataError(
                 f"{source}: its shape {list(self.shape)} with strides {list(self.strides)} from element "
-                f"{self.offset} reaches beyond its storage of {self.elements} elements."
+                f"{self.offset} exceeds its storage of {self.elements} elements."
             )
         if not content:
             return torch.empty(self.shape, dtype=self.dtype)
@@ -66,28 +66,28 @@ class TensorRecord:
 
 
 def element_type(storage_class: str, *, source: str) -> torch.dtype:
-    """Return the dtype of a storage class such as `torch.FloatStorage`; BadDataError for one that is not known."""
+    """Return the dtype of a storage class such as `torch.FloatStorage`; raises BadDataError for an unknown one."""
     if storage_class not in _ELEMENT_TYPES:
         known = ", ".join(_ELEMENT_TYPES)
-        raise BadDataError(f"{source} has a {storage_class}, which cannot be read; known are {known}.")
+        raise BadDataError(f"{source} has a {storage_class}, which is not supported; supported are {known}.")
     return _ELEMENT_TYPES[storage_class]
 
 
 def tensor_record(value: Any, *, name: str, source: str) -> TensorRecord:
-    """Return the record of the tensor that the inert `value` describes, a parameter's being its data's.
+    """Return the record of the tensor, or of the data of the parameter, that the inert `value` describes.
 
-    Raises BadDataError, naming `source` and the entry's `name`, when it describes no dense tensor.
+    Raises BadDataError, with `source` and the entry's `name`, for anything but a dense tensor.
     """
     match value:
         case Call(name="torch._utils._rebuild_parameter", arguments=(Call() as call, *_)) | (Call() as call):
             pass
         case _:
-            raise _refusal(value, name=name, source=source)
+            raise _invalid_entry(value, name=name, source=source)
     match call.name, call.arguments:
         case (
             "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor",
             (
-                # The storage's device is of no interest; a sixth part, None, is the legacy layout's.
+                # The storage's device is ignored; a sixth part, None, belongs to the legacy layout.
                 Stored(
                     identifier=("storage", Global(name=kind), str(key), _, int(elements))
                     | ("storage", Global(name=kind), str(key), _, int(elements), None)
@@ -99,9 +99,9 @@ def tensor_record(value: Any, *, name: str, source: str) -> TensorRecord:
             ),
         ) if len(shape) == len(strides) and all(isinstance(number, int) for number in (*shape, *strides)):
             return TensorRecord(key, elements, element_type(kind, source=source), offset, shape, strides)
-    raise _refusal(call, name=name, source=source)
+    raise _invalid_entry(call, name=name, source=source)
 
 
-def _refusal(value: Any, *, name: str, source: str) -> BadDataError:
+def _invalid_entry(value: Any, *, name: str, source: str) -> BadDataError:
     found = value.name if isinstance(value, Call | Global) else type(value).__name__
     return BadDataError(f"{source}: the entry {name!r} should be a dense tensor, but is {found}.")

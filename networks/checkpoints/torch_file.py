@@ -1,4 +1,4 @@
-"""The files of `torch.save`, read without running anything in them.
+"""Read the files of `torch.save` without executing anything in them.
 
 Two layouts exist (`torch/serialization.py`). Since torch 1.6 it is a zip archive of uncompressed members:
 `NAME/data.pkl` describes the object, `NAME/data/KEY` holds each storage. Before, it was four pickles (magic
@@ -22,8 +22,9 @@ from typing import IO, Any
 from torch import Tensor
 
 from networks.checkpoints.inert_pickle import Global, Pickled, Stored, read_pickle
+from networks.checkpoints.opening import checkpoint_file, unreadable
 from networks.checkpoints.tensor_record import element_type, tensor_record
-from vidom.errors import BadDataError, UsageError
+from vidom.errors import BadDataError
 
 __all__ = ["TorchFile", "read_torch_file"]
 
@@ -33,7 +34,7 @@ _LOCAL_HEADER = 30
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in the file a storage's bytes lie, and their CRC-32 where the file tells it."""
+    """The position of a storage's bytes in the file, and their CRC-32 where the file has it."""
 
     offset: int
     length: int
@@ -42,27 +43,27 @@ class _Place:
 
 @dataclass(frozen=True)
 class TorchFile:
-    """What a file describes: `content`, in which a tensor is an inert Call, and the places of its storages."""
+    """The contents of a file, in which a tensor is an inert Call, and the positions of its storages."""
 
     path: Path
     content: Any
     places: Mapping[str, _Place]
 
     def tensors(self, objects: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the tensors that `objects`, taken from `content`, describes, under the same names.
+        """Return the tensors described by `objects`, a part of `content`, under the same names.
 
-        Only their storages are read, each once, so that they take no more memory than the file is long.
-        Raises BadDataError when an entry is no tensor, or its storage is lacking, damaged or too short for it.
+        Only their storages are read, each once, so that memory is limited by the size of the file. Raises BadDataError
+        when an entry is not a tensor, or its storage is missing, damaged or too short.
         """
         source = f"The checkpoint {self.path}"
         records = {name: tensor_record(value, name=name, source=source) for name, value in objects.items()}
         keys = {record.storage for record in records.values()}
-        if lacking := keys - self.places.keys():
+        if missing := keys - self.places.keys():
             raise BadDataError(
-                f"{source} lacks the storages {sorted(lacking)[:5]} of its tensors. Download it again."
+                f"{source} has no storages {sorted(missing)[:5]} for its tensors. Download it again."
             )
         if sum(self.places[key].length for key in keys) > self.path.stat().st_size:
-            raise BadDataError(f"{source} has storages that overlap: together they are longer than the file.")
+            raise BadDataError(f"{source} has overlapping storages: together they are larger than the file.")
         with self.path.open("rb") as stream:
             storages = {key: _read(stream, self.places[key], path=self.path) for key in keys}
         return {
@@ -72,34 +73,32 @@ class TorchFile:
 
 
 def read_torch_file(path: Path | str) -> TorchFile:
-    """Return what the file at `path` describes, in either layout; no storage is read yet.
+    """Return the contents of the file at `path`, in either layout, without reading storages.
 
-    Raises UsageError when there is no file, and BadDataError when it is of neither layout, cut short, compressed,
-    written on a big-endian machine, or names code to be run.
+    Raises UsageError when there is no file, and BadDataError when it is of neither layout, truncated, compressed,
+    written on a big-endian machine, or refers to code.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"There is no checkpoint file {path}. Check the path after --checkpoint.")
+    path = checkpoint_file(path)
     with path.open("rb") as stream:
         head = stream.read(4)
         if head == b"PK\3\4":
             return _read_zip(path, stream)
         if head[:1] == b"\x80":
             return _read_legacy(path, stream)
-    raise _refusal(path, f"it is no file of torch.save, but starts with {head!r}")
+    raise unreadable(path, f"it is not a file of torch.save, but starts with {head!r}")
 
 
 def _read_zip(path: Path, stream: IO[bytes]) -> TorchFile:
     members = {info.filename: _member(path, stream, info) for info in _directory(path, stream)}
     descriptions = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(descriptions) != 1:
-        raise _refusal(
+        raise unreadable(
             path, f"the zip archive has {len(descriptions)} members */data.pkl where torch.save writes one"
         )
     folder = descriptions[0].removesuffix("data.pkl")
     order = members.get(f"{folder}byteorder")
     if order and bytes(_read(stream, order, path=path)) != b"little":
-        raise _refusal(path, "its numbers are big-endian, which is not read here")
+        raise unreadable(path, "its numbers are big-endian, which is not supported")
     described = io.BytesIO(_read(stream, members[descriptions[0]], path=path))
     content = read_pickle(described, source=f"The checkpoint {path}").content
     prefix = f"{folder}data/"
@@ -112,20 +111,20 @@ def _directory(path: Path, stream: IO[bytes]) -> list[zipfile.ZipInfo]:
         with zipfile.ZipFile(stream) as archive:
             return archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-        raise _refusal(
-            path, f"it begins as a zip archive, but its directory cannot be read ({error})"
+        raise unreadable(
+            path, f"it starts like a zip archive, but its directory cannot be read ({error})"
         ) from None
 
 
 def _member(path: Path, stream: IO[bytes], info: zipfile.ZipInfo) -> _Place:
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-        raise _refusal(path, f"its member {info.filename} is compressed, which torch.save never does")
-    # zipfile subtracts what it takes for a prefix of the archive, which may leave less than nothing.
+        raise unreadable(path, f"its member {info.filename} is compressed, which torch.save never does")
+    # zipfile subtracts what it regards as a prefix of the archive, so the result may be negative.
     stream.seek(max(info.header_offset, 0))
     header = stream.read(_LOCAL_HEADER)
     if info.header_offset < 0 or len(header) < _LOCAL_HEADER:
-        raise _refusal(path, f"its member {info.filename} lies outside it")
-    # The local header's own lengths count: torch pads there so that storages are aligned.
+        raise unreadable(path, f"its member {info.filename} is outside the file")
+    # The lengths in the local header are used: torch adds padding there to align storages.
     name_length, extra_length = struct.unpack("<HH", header[26:])
     offset = info.header_offset + _LOCAL_HEADER + name_length + extra_length
     return _Place(offset=offset, length=info.file_size, crc32=info.CRC)
@@ -135,11 +134,11 @@ def _read_legacy(path: Path, stream: IO[bytes]) -> TorchFile:
     source = f"The checkpoint {path}"
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
         if read_pickle(view, source=source).content != _LEGACY_MAGIC:
-            raise _refusal(path, "it is a pickle, but not one of torch.save")
+            raise unreadable(path, "it is a pickle, but not one of torch.save")
         read_pickle(view, source=source)
         system = read_pickle(view, source=source).content
         if not isinstance(system, dict) or system.get("little_endian") is not True:
-            raise _refusal(path, "its numbers are not little-endian, and others are not read here")
+            raise unreadable(path, "its numbers are not little-endian")
         described = read_pickle(view, source=source)
         keys = read_pickle(view, source=source).content
         places = _legacy_places(path, view, keys, sizes=_element_sizes(described, source=source))
@@ -157,16 +156,16 @@ def _element_sizes(described: Pickled, *, source: str) -> dict[str, int]:
 
 def _legacy_places(path: Path, view: mmap.mmap, keys: Any, *, sizes: Mapping[str, int]) -> dict[str, _Place]:
     if not isinstance(keys, list):
-        raise _refusal(path, "its list of storages is damaged")
+        raise unreadable(path, "its list of storages is damaged")
     places = {}
     for key in keys:
         count = view.read(8)
         if len(count) < 8 or not isinstance(key, str) or key not in sizes:
-            raise _refusal(path, f"it ends before its storage {key!r}")
+            raise unreadable(path, f"it ends before its storage {key!r}")
         length = struct.unpack("<q", count)[0] * sizes[key]
         places[key] = _Place(offset=view.tell(), length=length)
         if not 0 <= length <= len(view) - view.tell():
-            raise _refusal(
+            raise unreadable(
                 path, f"its storage {key!r} of {length} bytes does not fit into the file of {len(view)}"
             )
         view.seek(length, os.SEEK_CUR)
@@ -176,18 +175,11 @@ def _legacy_places(path: Path, view: mmap.mmap, keys: Any, *, sizes: Mapping[str
 def _read(stream: IO[bytes], place: _Place, *, path: Path) -> bytearray:
     size = os.fstat(stream.fileno()).st_size
     if place.offset + place.length > size:
-        raise _refusal(
+        raise unreadable(
             path, f"a member of {place.length} bytes at {place.offset} does not fit into the file of {size}"
         )
     stream.seek(place.offset)
     content = bytearray(stream.read(place.length))
     if place.crc32 is not None and zlib.crc32(content) != place.crc32:
-        raise _refusal(path, f"the bytes at {place.offset} do not have the CRC-32 that the archive tells")
+        raise unreadable(path, f"the bytes at {place.offset} do not match the CRC-32 of the archive")
     return content
-
-
-def _refusal(path: Path, reason: str) -> BadDataError:
-    return BadDataError(
-        f"The checkpoint {path} cannot be read: {reason}. It may be another kind of file or have been cut short "
-        "or changed on its way; download it again and compare its sha256 with the published one."
-    )

@@ -1,4 +1,4 @@
-"""Checkpoint files told by their contents: against the original frameworks' key lists and files of every format."""
+"""Detect networks and formats from the contents of files: original key lists and files of every format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from networks.__main__ import main
 from networks.checkpoints.any_file import read_any
 from networks.checkpoints.checkpoint import Shape, save_mmaction2, shapes_of
 from networks.checkpoints.mindspore_weights import mindspore_key
-from networks.detect import count_elements, fit, recognise
+from networks.detect import count_elements, detect, fit
 from networks.inspection import inspect_checkpoint
 from networks.loading import build_network
 from vidom.errors import BadDataError, UsageError
@@ -30,7 +30,7 @@ STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
 
 
 def original_shapes(fixtures: Path, name: str) -> tuple[dict[str, Shape], dict[str, Any]]:
-    """The shapes of an original's key list under the keys here, and what the list says besides."""
+    """Return the shapes of an original's key list under our keys, and the document of the list."""
     document = json.loads((fixtures / name).read_text())
     if "entries" in document:
         return {entry["key"]: tuple(entry["shape"]) for entry in document["entries"]}, document
@@ -45,7 +45,7 @@ def original_shapes(fixtures: Path, name: str) -> tuple[dict[str, Shape], dict[s
 
 
 @pytest.mark.parametrize(
-    ("name", "title", "arguments", "suited"),
+    ("name", "title", "arguments", "fitting"),
     [
         ("mmaction2/tsm_sthv2_keys.json", "TSM", {"depth": 50, "num_classes": 174}, {"tsm_sthv2"}),
         ("mmaction2/tsm_ucf101_keys.json", "TSM", {"depth": 50, "num_classes": 101}, {"tsm_ucf101"}),
@@ -60,31 +60,31 @@ def original_shapes(fixtures: Path, name: str) -> tuple[dict[str, Shape], dict[s
         ("mindspore/stnet_keys.json", "StNet", {"depthwise": False, "frames_per_segment": 5}, {"stnet_k400"}),
     ],
 )
-def test_originals_are_recognised_by_their_keys(
-    fixtures: Path, name: str, title: str, arguments: dict[str, Any], suited: set[str]
+def test_original_networks_are_detected_by_their_keys(
+    fixtures: Path, name: str, title: str, arguments: dict[str, Any], fitting: set[str]
 ) -> None:
     shapes, document = original_shapes(fixtures, name)
-    found = recognise(shapes)
+    found = detect(shapes)
     assert found is not None
     assert (found.title, found.differences) == (title, ())
     assert arguments.items() <= found.arguments.items()
     assert found.arguments["base_channels"] == 64
-    for recipe in suited:
+    for recipe in fitting:
         assert fit(found, shapes, load_recipe(recipe)).differences == ()
-    told = document.get("trainable", document.get("n_trainable_elements"))
-    if told is not None:
-        assert count_elements(shapes)[0] == told
+    trained = document.get("trainable", document.get("n_trainable_elements"))
+    if trained is not None:
+        assert count_elements(shapes)[0] == trained
 
 
-def test_a_recipe_of_other_classes_or_depth_is_said_to_be_so(fixtures: Path) -> None:
+def test_different_classes_or_depth_of_a_recipe_are_reported(fixtures: Path) -> None:
     shapes, _ = original_shapes(fixtures, "paddle/pptsm_101_keys.json")
-    found = recognise(shapes)
+    found = detect(shapes)
     assert found is not None
     other = fit(found, shapes, load_recipe("pptsm_ucf101_66"))
     assert set(other.arguments) == {("depth", 50, 101), ("num_classes", 66, 400)}
     # Seventeen more blocks of three convolutions, each with five tensors, and both of the classifier's.
-    assert len([row for row in other.differences if row.wanted is None]) == 17 * 15
-    assert {row.key for row in other.differences if row.wanted and row.found} == {
+    assert len([row for row in other.differences if row.expected is None]) == 17 * 15
+    assert {row.key for row in other.differences if row.expected and row.found} == {
         "head.fc.weight",
         "head.fc.bias",
     }
@@ -103,10 +103,10 @@ def test_a_recipe_of_other_classes_or_depth_is_said_to_be_so(fixtures: Path) -> 
         ("stnet", {"base_channels": 8, "depthwise": True, "frames_per_segment": 2}, "StNet"),
     ],
 )
-def test_variants_are_told_apart(arch: str, arguments: dict[str, Any], title: str) -> None:
+def test_variants_are_distinguished(arch: str, arguments: dict[str, Any], title: str) -> None:
     with torch.device("meta"):
         network = build_network(arch, {**arguments, "num_classes": 9})
-    found = recognise(shapes_of(network.state_dict()))
+    found = detect(shapes_of(network.state_dict()))
     assert found is not None
     assert (found.arch, found.title, found.differences) == (arch, title, ())
     arguments.pop("shift_div", None)
@@ -121,12 +121,12 @@ def test_absent_and_unknown_layers_are_counted() -> None:
     lost = [key for key in shapes if key.startswith("backbone.layer4.1.")]
     for key in lost:
         del shapes[key]
-    found = recognise(shapes)
+    found = detect(shapes)
     assert found is not None
     assert found.arguments["depth"] == 18
     missing = {row.key for row in found.differences if row.found is None}
     assert missing == {key for key in lost if not key.endswith("num_batches_tracked")}
-    assert [row.key for row in found.differences if row.wanted is None] == [
+    assert [row.key for row in found.differences if row.expected is None] == [
         "backbone.layer2.0.non_local_block.g.conv.weight"
     ]
 
@@ -142,8 +142,8 @@ def test_absent_and_unknown_layers_are_counted() -> None:
     ],
     ids=["torchvision", "three dimensions", "no channels", "odd width", "absurd width"],
 )
-def test_what_is_no_network_here_is_not_taken_for_one(shapes: dict[str, Shape]) -> None:
-    assert recognise(shapes) is None
+def test_shapes_of_other_networks_are_not_detected(shapes: dict[str, Shape]) -> None:
+    assert detect(shapes) is None
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def tiny() -> nn.Module:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_mmaction2_files_of_both_layouts(tmp_path: Path, tiny: nn.Module, zipped: bool) -> None:
-    # The name lies on purpose: bytes decide.
+    # The suffix is wrong on purpose: the format is detected from the bytes.
     path = tmp_path / "weights.ckpt"
     content = {
         "meta": {"epoch": 3},
@@ -163,9 +163,9 @@ def test_mmaction2_files_of_both_layouts(tmp_path: Path, tiny: nn.Module, zipped
     found = inspect_checkpoint(path, recipes=[])
     assert found.framework == "mmaction2"
     assert ("zip archive" in found.layout) == zipped
-    assert "beside meta" in found.layout
+    assert "state_dict and meta" in found.layout
     assert found.meta == {"epoch": 3}
-    assert found.whole
+    assert found.complete
     assert found.trained == sum(value.numel() for value in tiny.parameters())
     buffers = sum(value.numel() for value in tiny.buffers())
     assert found.statistics == buffers
@@ -194,7 +194,7 @@ def test_mindspore_files_of_every_layout(fixtures: Path, tmp_path: Path) -> None
     arrays = {"conv1.weight": np.ones((4, 6, 7, 7), np.float32), "fc.bias": np.ones(5, np.float32)}
     checked = tmp_path / "a.pth"
     checked.write_bytes(ckpt_bytes(arrays, crc=True))
-    assert read_any(checked).layout == "2 entries (.ckpt), CRC-32 checked"
+    assert read_any(checked).layout == "2 entries (.ckpt), CRC-32 verified"
     graph = tmp_path / "b.bin"
     graph.write_bytes(mindir(parameter(name, array) for name, array in arrays.items()))
     assert ".mindir" in read_any(graph).layout
@@ -221,7 +221,7 @@ def hostile(path: Path, fixtures: Path) -> dict[str, bytes]:
         "gzip archive": b"\x1f\x8b\x08\x00",
         "ONNX": (fixtures / "ais_bench/tiny_bs1.onnx").read_bytes(),
         "LFS": b"version https://git-lfs.github.com/spec/v1\n",
-        "begins with 23": b"# text",
+        "starts with 23": b"# text",
         "encrypted": (fixtures / "mindspore/encrypted.ckpt").read_bytes(),
         "optimizer": momentum.read_bytes(),
         "no weights of a": ckpt_bytes({"global_step": np.ones(1, np.float32)}),
@@ -244,9 +244,7 @@ def test_other_and_damaged_files_are_explained(tmp_path: Path, fixtures: Path) -
         read_any(tmp_path / "absent")
 
 
-def test_the_command_tells_what_suits_which_recipe(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_shows_which_recipes_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     committed = Path(load_recipe("tsm_demo").checkpoint.file)
     path = tmp_path / committed.name
     shutil.copy(Path(__file__).parents[2] / committed, path)
@@ -254,8 +252,8 @@ def test_the_command_tells_what_suits_which_recipe(
     text = capsys.readouterr().out
     assert "TSM: depth 10, num_classes 12, base_channels 16" in text
     lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("recipe")}
-    assert lines["tsm_demo"].endswith("fits, and has the name of its published file")
-    assert "num_classes is 12, it wants 174" in lines["tsm_sthv2"]
+    assert lines["tsm_demo"].endswith("fits and has the name of its published file")
+    assert "num_classes is 12, expected 174" in lines["tsm_sthv2"]
     assert not any(name.startswith(("i3d", "stnet", "pptsm")) for name in lines)
 
     main(["inspect", str(path), "--json"])
@@ -269,15 +267,15 @@ def test_the_command_tells_what_suits_which_recipe(
     ]
 
 
-def test_the_command_shows_what_it_found_before_it_refuses(
+def test_the_command_shows_the_contents_before_its_error(
     tmp_path: Path, tiny: nn.Module, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "other.pth"
     torch.save({"stage\x1b[2J.conv.weight": torch.ones(2, 3), "stage2.bias": torch.ones(4)}, path)
-    with pytest.raises(BadDataError, match=r"none of the networks here .*stage\?\[2J\.conv, stage2\.bias"):
+    with pytest.raises(BadDataError, match=r"not of a supported network .*stage\?\[2J\.conv, stage2\.bias"):
         main(["inspect", str(path)])
     text = capsys.readouterr().out
-    assert "not recognised" in text
+    assert "unknown" in text
     assert "10 trained" in text
     assert "\x1b" not in text
 

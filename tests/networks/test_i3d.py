@@ -44,7 +44,7 @@ CLIP_SEEDS = {
 STAGES = ("conv1", "maxpool", "layer1", "pool2", "layer2", "layer3", "layer4")
 LOGITS_TOLERANCE = 6e-4
 PROBABILITY_TOLERANCE = 5e-5
-# A mistake must move the logits by far more than the tolerance; those tried here move them by 2 and more.
+# A mistake must change the logits by far more than the tolerance; those below change them by 2 and more.
 CLEARLY = 0.5
 SMALL: dict[str, Any] = {"depth": 26, "num_classes": 5, "base_channels": 8}
 THIRTY_VIEWS = ViewPlan(
@@ -104,7 +104,7 @@ def test_state_dict_is_mmaction2s_and_the_seeded_tensors_are_the_fixtures(truths
     expected = json.loads((truths / "i3d_k400_keys.json").read_text())["entries"]
     found = [(key, list(value.shape), str(value.dtype)) for key, value in k400.state_dict().items()]
     assert found == [(entry["key"], entry["shape"], f"torch.{entry['dtype']}") for entry in expected]
-    # k400 holds what seeded_state_dict gave it.
+    # k400 has the tensors of seeded_state_dict.
     crcs = {key: zlib.crc32(value.numpy().tobytes()) for key, value in k400.state_dict().items()}
     assert crcs == {entry["key"]: entry["crc32"] for entry in expected}
 
@@ -136,7 +136,7 @@ def test_layers_have_the_settings_of_the_original(truths: Path, k400: I3D) -> No
 
 @dataclass(frozen=True)
 class Recorded:
-    """What one input of the reference archive gives."""
+    """The results of one input of the reference archive."""
 
     logits: np.ndarray
     features: dict[str, np.ndarray]
@@ -144,7 +144,7 @@ class Recorded:
 
 @pytest.fixture(scope="module")
 def record(outputs: dict[str, np.ndarray], k400: I3D) -> Callable[[str], Recorded]:
-    """Runs the input of a tag once, for all tests."""
+    """Run the input of a tag once for all tests."""
 
     @cache
     def recorded(tag: str) -> Recorded:
@@ -172,7 +172,7 @@ def test_every_stage_has_the_originals_features(
     for name, found in record(tag).features.items():
         truth = {field: outputs[f"{tag}/feat/{name}/{field}"] for field in ("shape", "slice", "stats")}
         assert found.shape == tuple(truth["shape"]), name
-        # Recorded were eight channels, the first two frames and a corner.
+        # The archive has eight channels, the first two frames and a corner.
         picked = found[:, :: found.shape[1] // 8, :2, :3, :3]
         np.testing.assert_allclose(picked, truth["slice"], rtol=0, atol=LOGITS_TOLERANCE, err_msg=name)
         statistics = [found.mean(dtype=np.float64), found.std(dtype=np.float64), found.max()]
@@ -180,7 +180,7 @@ def test_every_stage_has_the_originals_features(
 
 
 @pytest.mark.parametrize("tag", CLIP_SEEDS)
-def test_logits_and_averages_are_the_originals(
+def test_logits_and_averages_equal_the_originals(
     outputs: dict[str, np.ndarray], record: Callable[[str], Recorded], tag: str
 ) -> None:
     logits = record(tag).logits
@@ -194,7 +194,7 @@ def test_logits_and_averages_are_the_originals(
 
 
 @pytest.mark.parametrize("mistake", ["no pool2", "time reversed", "BGR", "stem stride 1", "pool1 stride 1"])
-def test_a_mistake_would_show(
+def test_a_mistake_is_detected(
     outputs: dict[str, np.ndarray], k400: I3D, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
     tag = "noise_2x3x16x48"
@@ -214,26 +214,26 @@ def test_a_mistake_would_show(
     assert np.abs(run(k400, views) - outputs[f"{tag}/dummy_logits"][:1]).max() > CLEARLY
 
 
-def test_views_do_not_see_each_other(small: I3D) -> None:
+def test_views_are_independent(small: I3D) -> None:
     views = noise(3, (2, 3, 3, 16, 32, 32))
     alone = np.concatenate([run(small, view[None, None]) for sample in views for view in sample])
     np.testing.assert_allclose(run(small, views), alone, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [8, 9, 31, 32])
-def test_the_stem_may_leave_out_the_frames_that_its_pool_drops(small: I3D, frames: int) -> None:
+def test_the_stem_may_skip_the_frames_that_its_pool_drops(small: I3D, frames: int) -> None:
     shortcut = I3D(**SMALL, conv1_stride_t=4, pool1_stride_t=1).eval()
     load_state(shortcut, small.state_dict(), source="the usual form")
     views = noise(frames, (1, 2, 3, frames, 32, 40))
     np.testing.assert_allclose(run(shortcut, views), run(small, views), rtol=0, atol=1e-5)
 
 
-def test_heavy_form_sees_every_frame_in_every_block() -> None:
+def test_the_heavy_configuration_inflates_every_block() -> None:
     heavy = seeded(I3D(**SMALL, conv1_stride_t=1, pool1_stride_t=1, inflate_all=True))
     kernels = {tuple(heavy.get_submodule(f"{name}.conv1.conv").kernel_size) for name in block_names(heavy)}
     assert kernels == {(3, 1, 1)}
     with torch.inference_mode():
-        # Eight frames go as far as pool2, which leaves four.
+        # pool2 reduces the eight frames to four.
         assert heavy.backbone(noise(0, (1, 3, 8, 32, 64))).shape == (1, 8 * 8 * 4, 4, 1, 2)
 
 
@@ -242,7 +242,7 @@ def block_names(network: I3D) -> list[str]:
     return [f"{stage}.{index}" for stage in stages for index in range(len(network.get_submodule(stage)))]
 
 
-def test_a_checkpoint_comes_back_whole(tmp_path: Path, small: I3D) -> None:
+def test_a_saved_checkpoint_is_read_completely(tmp_path: Path, small: I3D) -> None:
     save_mmaction2(tmp_path / "i3d.pth", small, {"epoch": 100})
     read = read_mmaction2(tmp_path / "i3d.pth")
     other = I3D(**SMALL).eval()
@@ -251,9 +251,9 @@ def test_a_checkpoint_comes_back_whole(tmp_path: Path, small: I3D) -> None:
     np.testing.assert_array_equal(run(other, views), run(small, views))
 
 
-def test_weights_of_another_network_are_refused(small: I3D) -> None:
+def test_weights_of_a_different_network_are_rejected(small: I3D) -> None:
     heavy = I3D(**SMALL, inflate_all=True)
-    with pytest.raises(BadDataError, match=r"another shape: 3[^0-9]"):
+    with pytest.raises(BadDataError, match=r"a different shape: 3[^0-9]"):
         load_state(heavy, small.state_dict(), source="the usual form")
     with pytest.raises(BadDataError, match="backbone.conv1.conv.weight"):
         load_state(small, TSM(depth=10, num_classes=5, base_channels=8).state_dict(), source="TSM")
@@ -277,7 +277,7 @@ def test_a_step_of_training_reaches_every_parameter() -> None:
         ({"dropout": 1.0}, "dropout"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], name: str) -> None:
+def test_arguments_out_of_range_are_rejected(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(UsageError, match=name):
         I3D(**{**SMALL, **arguments})
 
@@ -300,7 +300,7 @@ def traced(request: pytest.FixtureRequest) -> Iterator[tuple[I3D, onnx.ModelProt
     yield network, onnx.load_from_string(stream.getvalue())
 
 
-def test_traced_graph_holds_only_the_layers(traced: tuple[I3D, onnx.ModelProto]) -> None:
+def test_traced_graph_has_only_the_layers(traced: tuple[I3D, onnx.ModelProto]) -> None:
     census = Counter(node.op_type for node in traced[1].graph.node)
     census.pop("Constant")
     assert census == {
@@ -311,7 +311,7 @@ def test_traced_graph_holds_only_the_layers(traced: tuple[I3D, onnx.ModelProto])
 
 
 @pytest.mark.parametrize(("batch", "views"), [(1, 1), (3, 1), (2, 5)])
-def test_traced_graph_serves_any_number_of_views(
+def test_traced_graph_accepts_any_number_of_views(
     traced: tuple[I3D, onnx.ModelProto], batch: int, views: int
 ) -> None:
     network, model = traced
@@ -338,7 +338,7 @@ def check_views_from_frames(
             found = run(network, torch.from_numpy(view)[None, None])
             np.testing.assert_allclose(found[0], logits[number], rtol=0, atol=LOGITS_TOLERANCE)
             logits[number] = found
-    # All thirty would take a minute; the rows that were not computed are still the original's.
+    # All thirty would take a minute; the other rows are the original's.
     np.testing.assert_allclose(average(logits, 1), expected, rtol=0, atol=PROBABILITY_TOLERANCE)
 
 

@@ -1,4 +1,4 @@
-"""Networks as a recipe asks for them."""
+"""Build networks from the arguments of a recipe, and load their weights."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ def test_arguments_reach_the_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "problem"),
     [
         ({**ARGUMENTS, "deptth": 50}, "deptth is unknown"),
         ({"depth": 10}, "num_classes is missing"),
-        ({**ARGUMENTS, "depth": "10"}, "depth must be a whole number"),
-        ({**ARGUMENTS, "num_segments": 8.0}, "num_segments must be a whole number"),
-        ({**ARGUMENTS, "num_segments": True}, "num_segments must be a whole number"),
+        ({**ARGUMENTS, "depth": "10"}, "depth must be an integer"),
+        ({**ARGUMENTS, "num_segments": 8.0}, "num_segments must be an integer"),
+        ({**ARGUMENTS, "num_segments": True}, "num_segments must be an integer"),
         ({**ARGUMENTS, "shift": 1}, "shift must be true or false"),
         ({**ARGUMENTS, "dropout": None}, "dropout must be a number"),
         ({**ARGUMENTS, "depth": 12}, "10, 18, 34, 50, 101"),
     ],
 )
-def test_arguments_that_do_not_suit_are_refused(arguments: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(UsageError, match=complaint):
+def test_invalid_arguments_are_rejected(arguments: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
         build_network("tsm", arguments)
 
 
-def test_all_complaints_come_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     with pytest.raises(UsageError, match=r"deptth is unknown; depth is missing; num_classes is missing"):
         build_network("tsm", {"deptth": 50})
 
 
-def test_an_unknown_network_or_framework_is_refused() -> None:
-    with pytest.raises(UsageError, match="'tms'; known: tsm"):
+def test_an_unknown_network_or_framework_is_rejected() -> None:
+    with pytest.raises(UsageError, match="'tms'; choose one of tsm"):
         build_network("tms", ARGUMENTS)
     with pytest.raises(UsageError, match="'torch'.*mmaction2"):
         load_network("tsm", ARGUMENTS, framework="torch", checkpoint="seeded:0")
@@ -65,14 +65,14 @@ def test_a_checkpoint_file_is_loaded_for_evaluation(tmp_path: Path) -> None:
     assert not provenance.seeded
 
 
-def test_a_checkpoint_of_another_class_count_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_a_different_class_count_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "tsm.pth"
     save_mmaction2(path, build_network("tsm", {**ARGUMENTS, "num_classes": 4}), {})
-    with pytest.raises(BadDataError, match=r"tsm\.pth has 4 classes, the recipe wants 3"):
+    with pytest.raises(BadDataError, match=r"tsm\.pth has 4 classes, the recipe has 3"):
         load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=str(path))
 
 
-def test_a_stand_in_is_the_same_every_time_and_differs_by_number() -> None:
+def test_seeded_weights_are_reproducible_and_differ_by_seed() -> None:
     network, provenance = load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint="seeded:5")
     state = network.state_dict()
     expected = seeded_state_dict({key: value.shape for key, value in state.items()}, seed=5)
@@ -87,11 +87,11 @@ def test_a_stand_in_is_the_same_every_time_and_differs_by_number() -> None:
 
 
 @pytest.mark.parametrize("checkpoint", ["seeded:", "seeded:x", "seeded:-1", "seeded:1.5"])
-def test_a_malformed_stand_in_is_refused(checkpoint: str) -> None:
+def test_a_malformed_seed_is_rejected(checkpoint: str) -> None:
     with pytest.raises(UsageError, match="seeded:N"):
         load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=checkpoint)
 
 
-def test_an_absent_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"absent\.pth"):
         load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=str(tmp_path / "absent.pth"))

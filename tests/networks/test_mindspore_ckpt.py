@@ -1,4 +1,4 @@
-"""MindSpore's files: the values of real ones, what is refused, and what hostile ones cost."""
+"""MindSpore's files: the values of real ones, rejected ones, and the cost of hostile ones."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_bfloat16_is_widened_exactly(stored: Callable[[bytes], Path]) -> None:
     np.testing.assert_array_equal(found["w"], values.float().numpy())
 
 
-def test_what_an_optimizer_left_is_dropped_and_its_numbers_told(truths: Path) -> None:
+def test_the_optimizers_entries_are_dropped_and_its_numbers_kept(truths: Path) -> None:
     read = read_mindspore(truths / "small.ckpt")
     with np.load(truths / "small_ckpt_values.npz") as expected:
         assert read.meta == {
@@ -100,7 +100,7 @@ def test_the_originals_training_entries_are_the_network_and_its_optimizer(
 
 
 def tiny_weights() -> dict[str, np.ndarray]:
-    """A whole small network's weights under MindSpore's names."""
+    """Return the weights of a complete small network under MindSpore's names."""
     weights = reference_weights(StNet(**TINY).state_dict())
     return {mindspore_name(key): value.numpy() for key, value in weights.items()}
 
@@ -122,7 +122,7 @@ def as_prefixed_ckpt(weights: dict[str, np.ndarray]) -> bytes:
 
 
 @pytest.mark.parametrize("write", [as_ckpt, as_mindir, as_mindir_with_names_elsewhere, as_prefixed_ckpt])
-def test_a_whole_network_is_loaded(stored: Callable[[bytes], Path], write: Any) -> None:
+def test_a_complete_network_is_loaded(stored: Callable[[bytes], Path], write: Any) -> None:
     weights = tiny_weights()
     read = read_mindspore(stored(write(weights)))
     network = StNet(**TINY)
@@ -132,7 +132,7 @@ def test_a_whole_network_is_loaded(stored: Callable[[bytes], Path], write: Any) 
             np.testing.assert_array_equal(value, weights[mindspore_name(key)], err_msg=key)
 
 
-def test_a_part_of_a_network_is_refused_with_a_table(truths: Path) -> None:
+def test_a_part_of_a_network_is_rejected_with_a_table(truths: Path) -> None:
     with torch.device("meta"):
         network = StNet(num_classes=400)
     with pytest.raises(
@@ -150,13 +150,13 @@ def test_a_deeper_networks_blocks_are_unexpected(stored: Callable[[bytes], Path]
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
-def test_weights_tell_whether_the_head_is_depthwise(depthwise: bool) -> None:
+def test_a_depthwise_head_is_detected_from_the_weights(depthwise: bool) -> None:
     with torch.device("meta"):
         state = StNet(**TINY, depthwise=depthwise).state_dict()
     assert xception_is_depthwise(state) is depthwise
 
 
-def test_files_are_told_apart_by_their_bytes(truths: Path, stored: Callable[[bytes], Path]) -> None:
+def test_formats_are_detected_from_the_bytes(truths: Path, stored: Callable[[bytes], Path]) -> None:
     assert not is_mindir(truths / "small.ckpt")
     assert is_mindir(stored(mindir([])))
 
@@ -164,19 +164,19 @@ def test_files_are_told_apart_by_their_bytes(truths: Path, stored: Callable[[byt
 @pytest.mark.parametrize(
     ("magic", "cipher"), [(0x7F3A5ED8, "AES-GCM"), (0x7F3A5ED9, "AES-CBC"), (0x7F3A5EDA, "SM4-CBC")]
 )
-def test_encrypted_files_are_refused_by_their_cipher(
+def test_encrypted_files_are_rejected_with_their_cipher(
     stored: Callable[[bytes], Path], magic: int, cipher: str
 ) -> None:
     with pytest.raises(BadDataError, match=f"encrypted with {cipher}"):
         read_mindspore(stored(magic.to_bytes(4, "little") + bytes(100)))
 
 
-def test_the_sample_that_mindspore_encrypted_is_refused(truths: Path) -> None:
+def test_a_file_encrypted_by_mindspore_is_rejected(truths: Path) -> None:
     with pytest.raises(BadDataError, match="encrypted"):
         read_mindspore(truths / "encrypted.ckpt")
 
 
-def test_no_file_is_a_mistake_in_the_command(tmp_path: Path) -> None:
+def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="absent"):
         read_mindspore(tmp_path / "absent.ckpt")
 
@@ -250,12 +250,12 @@ def test_hostile_checkpoints_are_bad_data_and_cost_little(stored: Callable[[byte
     assert len(str(caught.value)) < 1500
 
 
-def test_weights_that_are_no_floats_are_refused(stored: Callable[[bytes], Path]) -> None:
+def test_weights_other_than_floats_are_rejected(stored: Callable[[bytes], Path]) -> None:
     with pytest.raises(BadDataError, match=r"fc\.weight \(int8\)"):
         read_mindspore(stored(entry("fc.weight", "Int8", (4,), b"abcd")))
 
 
-def test_two_names_of_one_tensor_are_refused(stored: Callable[[bytes], Path]) -> None:
+def test_two_names_of_one_tensor_are_rejected(stored: Callable[[bytes], Path]) -> None:
     both = checkpoint({name: np.ones(3, np.float32) for name in ("bn1.gamma", "bn1.weight")})
     with pytest.raises(BadDataError, match="two entries for bn1.weight"):
         read_mindspore(stored(both))
@@ -305,24 +305,24 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["dtypes_crc.ckpt", "legacy_1x_synthetic.ckpt", "a model"])
-def test_damaged_files_are_read_or_refused(truths: Path, stored: Callable[[bytes], Path], name: str) -> None:
+def test_damaged_files_are_read_or_rejected(truths: Path, stored: Callable[[bytes], Path], name: str) -> None:
     if name == "a model":
         arrays = {"bn1.gamma": np.ones(4, np.float32), "fc.weight": np.zeros((2, 3), np.float64)}
         whole = mindir(parameter(key, array) for key, array in arrays.items())
     else:
-        # Without the checksum, which would catch nearly everything before it is looked at.
+        # Without the checksum, which would detect nearly all damage before parsing.
         whole = (truths / name).read_bytes().partition(b"crc_num")[0]
-    generator, outcomes = random.Random(name), {"read": 0, "refused": 0}
+    generator, outcomes = random.Random(name), {"read": 0, "rejected": 0}
     for _ in range(250):
         try:
             read_mindspore(stored(mutated(whole, generator)))
             outcomes["read"] += 1
         except BadDataError:
-            outcomes["refused"] += 1
-    assert outcomes["refused"] > 100
+            outcomes["rejected"] += 1
+    assert outcomes["rejected"] > 100
 
 
-def test_every_prefix_is_refused_or_holds_the_first_entries(
+def test_every_prefix_is_rejected_or_holds_the_first_entries(
     truths: Path, stored: Callable[[bytes], Path]
 ) -> None:
     whole = (truths / "dtypes_crc.ckpt").read_bytes()
@@ -335,5 +335,5 @@ def test_every_prefix_is_refused_or_holds_the_first_entries(
             continue
         assert found == names[: len(found)]
         read += 1
-    # Where one entry ends and the next begins, nothing tells that more should follow.
+    # Between two entries it cannot be detected that more should follow.
     assert read == len(names)

@@ -1,4 +1,4 @@
-"""Paddle's checkpoint files: real ones give the values that Paddle wrote, hostile ones end in a refusal."""
+"""Paddle's checkpoint files: real ones give the values that Paddle wrote, hostile ones are rejected."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SHARED_FILES = [
 
 @pytest.fixture(scope="module")
 def small_files(fixtures: Path) -> Path:
-    """Files that Paddle 2.6.2 and 3.3.1 wrote of a network of 12 tensors."""
+    """Files of a network of 12 tensors, written by Paddle 2.6.2 and 3.3.1."""
     return fixtures / "paddle" / "files"
 
 
@@ -50,7 +50,7 @@ def truth(small_files: Path) -> dict[str, np.ndarray]:
 
 
 def as_numpy_reads_it(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file that is trusted, by Python's own unpickler."""
+    """Return the tensors of a trusted file, read by Python's own unpickler."""
     content = pickle.loads(path.read_bytes(), encoding="latin1")
     content = content.get("state_dict", content)
     content.pop(NAME_TABLE, None)
@@ -69,14 +69,14 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("name", SHARED_FILES)
-def test_every_sample_file_gives_what_python_itself_would_read(shared: Path, name: str) -> None:
+def test_every_sample_file_gives_the_tensors_of_pythons_unpickler(shared: Path, name: str) -> None:
     path = shared / "fixtures" / "paddle" / "pdparams" / name
     read = read_pdparams(path)
     assert same(read.state_dict, as_numpy_reads_it(path))
     assert read.meta == ({"epoch": 3} if "nested" in name else {})
     for key, value in read.state_dict.items():
         expected = paddle_array(key, tuple(value.shape))
-        # bfloat16 keeps 8 bits and float16 11; Paddle's cast may cut the rest off instead of rounding.
+        # bfloat16 keeps 8 bits and float16 11; Paddle's cast may truncate instead of rounding.
         lost = {"bf16fc": 2**-7, "fp16convs": 2**-10}.get(name.split("_")[2].removesuffix(".pdparams"), 0)
         np.testing.assert_allclose(value.numpy(), expected, rtol=lost, atol=1e-7 if lost else 0, err_msg=key)
 
@@ -93,7 +93,7 @@ class Tiny(nn.Module):
         return self.head(self.backbone(frames))  # type: ignore[no-any-return]
 
 
-def test_a_paddle_file_makes_the_network_compute_what_paddle_computed(fixtures: Path) -> None:
+def test_the_network_with_a_paddle_file_gives_paddles_outputs(fixtures: Path) -> None:
     network = Tiny().eval()
     read = read_pptsm(fixtures / "paddle" / "tiny_p26np1_proto4.pdparams")
     load_state(network, read.state_dict, source="the file")
@@ -134,7 +134,7 @@ def test_halves_become_float32(small_files: Path, truth: dict[str, np.ndarray]) 
         np.testing.assert_allclose(found, value, rtol=lost, atol=1e-7 if lost else 0, err_msg=key)
 
 
-def test_elements_kept_by_column_and_scalars_are_read(tmp_path: Path) -> None:
+def test_column_major_arrays_and_scalars_are_read(tmp_path: Path) -> None:
     by_column = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
     path = write(tmp_path, pickle.dumps({"a": by_column, "b": np.float64(2.5), "c": np.ones((0, 3))}, 4))
     read = read_pdparams(path).state_dict
@@ -153,7 +153,7 @@ def test_texts_of_python_2_are_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["files/tiny.pdopt", "shared"])
-def test_optimizer_state_is_recognised(request: pytest.FixtureRequest, fixtures: Path, name: str) -> None:
+def test_optimizer_state_is_detected(request: pytest.FixtureRequest, fixtures: Path, name: str) -> None:
     path = fixtures / "paddle" / name
     if name == "shared":
         path = request.getfixturevalue("shared") / "fixtures" / "paddle" / "pdparams" / "tiny_p33np2.pdopt"
@@ -175,14 +175,14 @@ def refusal(path: Path) -> str:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # Half a million objects of Python's, and the file's own bytes a few times over.
+    # Half a million Python objects, and a few copies of the file's bytes.
     assert peak < 100e6 + 5 * path.stat().st_size
     assert str(path) in str(caught.value)
     return str(caught.value)
 
 
 class Runs:
-    """An object whose pickle asks its reader to call something."""
+    """An object whose pickle makes its reader call something."""
 
     def __init__(self, call: Any, *arguments: Any) -> None:
         self.call, self.arguments = call, arguments
@@ -203,12 +203,12 @@ class Runs:
         (Runs(np.load, "ran"), "numpy"),
     ],
 )
-def test_any_name_but_those_of_arrays_is_refused(
+def test_any_name_but_those_of_arrays_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int, call: Runs, named: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path, pickle.dumps({"backbone.conv1_1._conv.weight": np.ones(3), "x": call}, protocol))
-    assert f"names `{named}" in refusal(path)
+    assert f"refers to `{named}" in refusal(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -217,7 +217,7 @@ def with_content(content: Any) -> bytes:
 
 
 def array_of(dtype: Any, shape: Any, raw: bytes) -> Any:
-    """What pickles as an array of that type, shape and content, whether they fit or not."""
+    """Return an object that pickles as an array of that type, shape and content, which may not fit."""
 
     class Array:
         def __reduce__(self) -> Any:
@@ -254,7 +254,7 @@ HOSTILE = {
     "no shape": with_content({"a": array_of(FLOAT, None, b"\0" * 4)}),
     "no type": with_content({"a": array_of(None, (1,), b"\0" * 4)}),
     "no bytes": with_content({"a": array_of(FLOAT, (1,), None)}),  # type: ignore[arg-type]
-    "characters that are no bytes": with_content({"a": array_of(FLOAT, (1,), "\u4e2d" * 4)}),  # type: ignore[arg-type]
+    "characters that are not bytes": with_content({"a": array_of(FLOAT, (1,), "\u4e2d" * 4)}),  # type: ignore[arg-type]
     "shared bytes": with_content(dict.fromkeys(map(str, range(20_000)), np.ones(100_000, np.float16))),
     "a length of 2^62": b"\x80\x04}\x8c\x01a\x8e" + struct.pack("<Q", 2**62) + b"\0" * 50,
     "a text of 2^62": b"\x80\x04}\x8d" + struct.pack("<Q", 2**62) + b"\0" * 50,
@@ -290,30 +290,30 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_hostile_file_is_rejected(tmp_path: Path, name: str) -> None:
     refusal(write(tmp_path, HOSTILE[name]))
 
 
-def test_a_file_cut_short_anywhere_is_refused(small_files: Path, tmp_path: Path) -> None:
+def test_a_file_truncated_anywhere_is_rejected(small_files: Path, tmp_path: Path) -> None:
     whole = (small_files / "tiny.pdparams").read_bytes()
     for length in range(0, len(whole), 61):
         refusal(write(tmp_path, whole[:length]))
 
 
-def test_an_absent_file_is_a_mistake_of_usage(tmp_path: Path) -> None:
+def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     for reader in (read_pdparams, read_pdiparams):
         with pytest.raises(UsageError, match="no checkpoint file"):
             reader(tmp_path / "absent.pdparams")
 
 
-def test_another_class_count_is_said_first() -> None:
+def test_a_different_class_count_is_reported_first() -> None:
     network = PPTSM(depth=50, num_classes=5, base_channels=4)
     other = PPTSM(depth=50, num_classes=9, base_channels=4)
-    with pytest.raises(BadDataError, match="has 9 classes, the recipe wants 5"):
+    with pytest.raises(BadDataError, match="has 9 classes, the recipe has 5"):
         load_state(network, other.state_dict(), source="the file")
 
 
-def test_a_partial_load_is_refused_with_a_table(fixtures: Path) -> None:
+def test_a_partial_load_is_rejected_with_a_table(fixtures: Path) -> None:
     read = read_pdparams(fixtures / "paddle" / "tiny_p26np1_proto4.pdparams")
     network = PPTSM(depth=50, num_classes=66, base_channels=16)
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -324,7 +324,7 @@ def test_a_partial_load_is_refused_with_a_table(fixtures: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["k" * 10_000_000, "\x1b[2J", "a\nb"])
-def test_a_key_that_cannot_be_printed_is_refused(tmp_path: Path, key: str) -> None:
+def test_an_unprintable_key_is_rejected(tmp_path: Path, key: str) -> None:
     message = refusal(write(tmp_path, with_content({key: np.ones(2)})))
     assert len(message) < 1000
     assert key not in message
@@ -356,7 +356,7 @@ def test_exported_tensors_need_their_table(small_files: Path, tmp_path: Path) ->
         with_content(Runs(os.system, "touch ran")),
     ],
 )
-def test_a_table_of_something_else_is_refused(small_files: Path, tmp_path: Path, table: bytes) -> None:
+def test_an_invalid_table_is_rejected(small_files: Path, tmp_path: Path, table: bytes) -> None:
     path = exported(small_files, tmp_path)
     (tmp_path / "tiny.pdiparams.info").write_bytes(table)
     refusal(path)
@@ -377,7 +377,7 @@ def test_a_table_of_something_else_is_refused(small_files: Path, tmp_path: Path,
         (23, b"\xff"),
     ],
 )
-def test_a_damaged_export_is_refused(small_files: Path, tmp_path: Path, place: int, content: bytes) -> None:
+def test_a_damaged_export_is_rejected(small_files: Path, tmp_path: Path, place: int, content: bytes) -> None:
     path = exported(small_files, tmp_path)
     damaged = bytearray(path.read_bytes())
     damaged[place : place + len(content)] = content
@@ -385,7 +385,7 @@ def test_a_damaged_export_is_refused(small_files: Path, tmp_path: Path, place: i
     refusal(path)
 
 
-def test_an_export_cut_short_or_with_a_tail_is_refused(small_files: Path, tmp_path: Path) -> None:
+def test_an_export_that_is_truncated_or_too_long_is_rejected(small_files: Path, tmp_path: Path) -> None:
     path = exported(small_files, tmp_path)
     whole = path.read_bytes()
     for content in (b"", *(whole[:length] for length in range(1, len(whole), 97)), whole + b"\0"):
@@ -394,7 +394,7 @@ def test_an_export_cut_short_or_with_a_tail_is_refused(small_files: Path, tmp_pa
 
 
 def edited(whole: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
-    """`whole` with, one after the other, `removed` bytes at a place (modulo the length) replaced by others."""
+    """Return `whole` after edits, each replacing `removed` bytes at a place (modulo the length) by others."""
     content = bytearray(whole)
     for place, removed, inserted in edits:
         start = place % (len(content) + 1)
@@ -408,7 +408,7 @@ def edited(whole: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
     name=st.sampled_from(["tiny.pdparams", "sliced_proto2.pdparams", "halves.pdparams", "tiny.pdiparams"]),
     edits=st.lists(
         st.tuples(
-            # Many of Paddle's own words and operations stand in the first few hundred bytes.
+            # Many of Paddle's own names and operations are in the first few hundred bytes.
             st.integers(0, 600) | st.integers(0, 10_000),
             st.integers(0, 4),
             st.binary(max_size=9)
@@ -418,7 +418,7 @@ def edited(whole: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
         max_size=4,
     ),
 )
-def test_any_damage_ends_in_a_refusal_or_in_tensors(
+def test_any_damage_gives_an_error_or_tensors(
     small_files: Path, tmp_path: Path, name: str, edits: list[tuple[int, int, bytes]]
 ) -> None:
     path = write(tmp_path, edited((small_files / name).read_bytes(), edits), name)
@@ -430,5 +430,5 @@ def test_any_damage_ends_in_a_refusal_or_in_tensors(
         return
     assert isinstance(read, Checkpoint)
     size = sum(value.numel() * value.element_size() for value in read.state_dict.values())
-    # Halves grow to twice their size.
+    # float16 grows to twice its size.
     assert size <= 2 * path.stat().st_size

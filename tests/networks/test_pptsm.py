@@ -40,7 +40,7 @@ def original(*, depth: int, classes: int, segments: int, damped: bool) -> tuple[
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _networks_are_let_go() -> Iterator[None]:
+def _networks_are_released() -> Iterator[None]:
     yield
     original.cache_clear()
 
@@ -51,7 +51,7 @@ def run(network: nn.Module, clips: np.ndarray) -> np.ndarray:
 
 
 class Recorded:
-    """One recorded forward pass, the network it belongs to and its input."""
+    """A recorded forward pass with its network and input."""
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as archive:
@@ -76,7 +76,7 @@ def agree(found: np.ndarray, expected: np.ndarray, *, scale: float, name: str) -
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * scale, err_msg=name)
 
 
-def layers_watched(recorded: Recorded) -> tuple[dict[str, np.ndarray], list[Any]]:
+def layers_with_hooks(recorded: Recorded) -> tuple[dict[str, np.ndarray], list[Any]]:
     outputs: dict[str, np.ndarray] = {}
     hooks = [
         recorded.network.get_submodule(
@@ -90,7 +90,7 @@ def layers_watched(recorded: Recorded) -> tuple[dict[str, np.ndarray], list[Any]
     return outputs, hooks
 
 
-# One representative of each kind; the rest repeat them with other numbers.
+# A representative of each kind; the rest repeat them with different numbers.
 REPRESENTATIVES = [
     *("r50_8f_400_damped_video", "r50_8f_400_damped_oddsize_200x216", "r50_8f_66_damped_batch2_video"),
     *("r50_16f_400_damped_video", "r101_8f_400_plain"),
@@ -102,9 +102,9 @@ WITH_ALL = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("name", [*REPRESENTATIVES, *(pytest.param(name, marks=WITH_ALL) for name in REST)])
-def test_layers_and_logits_are_the_originals(fixtures: Path, name: str) -> None:
+def test_layers_and_logits_equal_the_originals(fixtures: Path, name: str) -> None:
     recorded = Recorded(fixtures / "paddle" / f"forward_{name}.npz")
-    outputs, hooks = layers_watched(recorded)
+    outputs, hooks = layers_with_hooks(recorded)
     logits = run(recorded.network, recorded.clips)
     for hook in hooks:
         hook.remove()
@@ -123,7 +123,7 @@ def reversed_shift(x: Tensor, *, num_segments: int) -> Tensor:
     return paddle_temporal_shift(x.flip(0), num_segments=num_segments).flip(0)
 
 
-def test_a_reversed_shift_would_show_and_as_in_the_original(
+def test_a_reversed_shift_is_detected_and_differs_as_in_the_original(
     fixtures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded = Recorded(fixtures / "paddle" / "forward_r50_8f_400_damped_video.npz")
@@ -161,7 +161,7 @@ def test_shift_has_the_gradient_of_a_linear_map() -> None:
 
 
 @pytest.mark.parametrize(("depth", "classes"), [(50, 400), (101, 400), (50, 66), (101, 66)])
-def test_state_dict_is_paddles_but_for_the_classifiers_layout(
+def test_state_dict_equals_paddles_except_for_the_classifiers_layout(
     fixtures: Path, depth: int, classes: int
 ) -> None:
     document = json.loads((fixtures / "paddle" / f"pptsm_{depth}_keys.json").read_text())
@@ -198,7 +198,7 @@ def seeded(network: PPTSM) -> PPTSM:
     return network.eval()
 
 
-def test_shortcuts_average_what_is_there(fixtures: Path) -> None:
+def test_shortcuts_average_the_existing_pixels(fixtures: Path) -> None:
     block = Backbone(blocks=(1, 1), base_channels=2, num_segments=3).get_submodule("bb_1_0").eval()
     seen: list[Tensor] = []
     block.get_submodule("short").register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -209,14 +209,14 @@ def test_shortcuts_average_what_is_there(fixtures: Path) -> None:
         np.testing.assert_array_equal(seen[0][:1, :1], truth["avgpool_y"])
 
 
-def test_clips_of_a_sample_are_rows_of_their_own(small: PPTSM) -> None:
+def test_clips_of_a_sample_are_separate_rows(small: PPTSM) -> None:
     clips = np.random.default_rng(2).standard_normal((2, 24, 3, 32, 32)).astype(np.float32)
     together = run(small, clips)
     apart = np.concatenate([run(small, clips.reshape(6, 8, 3, 32, 32)[[clip]]) for clip in range(6)])
     np.testing.assert_allclose(together, apart, rtol=0, atol=1e-5)
 
 
-def test_seeded_logits_are_of_a_trained_networks_size_and_see_the_order_of_frames() -> None:
+def test_seeded_logits_have_a_trained_networks_magnitude_and_depend_on_the_order_of_frames() -> None:
     network = seeded(PPTSM(depth=50, num_classes=400))
     clip = recorded_clips((1, 8, 3, 64, 64), kind="video")
     logits = run(network, clip)
@@ -242,19 +242,19 @@ def test_a_step_of_training_reaches_every_parameter() -> None:
         ({"dropout": 1.0}, "dropout"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], name: str) -> None:
+def test_arguments_out_of_range_are_rejected(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(UsageError, match=name):
         PPTSM(**{"depth": 50, "num_classes": 3, **arguments})
 
 
 @pytest.mark.parametrize(("head", "backbone"), [(16, 8), (8, 16)])
-def test_a_head_and_a_backbone_of_other_clips_are_refused(head: int, backbone: int) -> None:
+def test_a_head_and_a_backbone_of_different_clips_are_rejected(head: int, backbone: int) -> None:
     with pytest.raises(UsageError, match=f"num_segments {head}.*found {backbone}"):
         PPTSM(depth=50, num_classes=3, num_segments=head, backbone_segments=backbone)
 
 
-def test_frames_that_are_no_whole_clips_are_refused(small: PPTSM) -> None:
-    # Two samples of 12 frames are three clips of 8 to Paddle, one of them across both samples.
+def test_incomplete_clips_are_rejected(small: PPTSM) -> None:
+    # Paddle treats two samples of 12 frames as three clips of 8, one of them across both samples.
     with pytest.raises(ValueError, match="12 frames"):
         run(small, np.zeros((2, 12, 3, 32, 32), np.float32))
 
@@ -267,7 +267,7 @@ def traced(request: pytest.FixtureRequest) -> tuple[PPTSM, onnx.ModelProto]:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
-            # 72 pixels become 9 and 5 before the second and the third average pool: windows over the edge.
+            # 72 pixels become 9 and 5 before the second and the third average pool: windows at the edge.
             (torch.zeros(1, 8, 3, 72, 64),),
             stream,  # type: ignore[arg-type]
             opset_version=request.param,
@@ -278,7 +278,7 @@ def traced(request: pytest.FixtureRequest) -> tuple[PPTSM, onnx.ModelProto]:
     return network, onnx.load_from_string(stream.getvalue())
 
 
-def test_traced_graph_holds_only_what_the_network_needs(traced: tuple[PPTSM, onnx.ModelProto]) -> None:
+def test_traced_graph_has_only_the_necessary_nodes(traced: tuple[PPTSM, onnx.ModelProto]) -> None:
     census = Counter(node.op_type for node in traced[1].graph.node)
     census.pop("Constant")
     assert census == {
@@ -293,7 +293,7 @@ def test_traced_graph_holds_only_what_the_network_needs(traced: tuple[PPTSM, onn
 
 
 @pytest.mark.parametrize(("batch", "frames"), [(1, 8), (3, 8), (2, 16)])
-def test_traced_graph_serves_any_number_of_clips(
+def test_traced_graph_accepts_any_number_of_clips(
     traced: tuple[PPTSM, onnx.ModelProto], batch: int, frames: int
 ) -> None:
     network, model = traced

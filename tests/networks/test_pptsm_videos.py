@@ -37,7 +37,7 @@ SOURCES = {"videos": ("example.avi", None), "frames": ("rawframes/example", 131)
         pytest.param("frames_dense_66", "pptsm_k400_dense", ("dataset.num_classes=66",), marks=WITH_ALL),
     ],
 )
-def test_scores_of_a_real_video_are_the_originals(
+def test_scores_of_a_real_video_equal_the_originals(
     fixtures: Path, shared: Path, name: str, recipe_name: str, overrides: tuple[str, ...]
 ) -> None:
     recipe = load_recipe(recipe_name, overrides)
@@ -48,7 +48,7 @@ def test_scores_of_a_real_video_are_the_originals(
     network = build_network(recipe.network.arch, recipe.network_arguments)
     fill(network, damped=True)
     with torch.inference_mode():
-        # Clips do not see each other; one at a time they take a tenth of the memory.
+        # Clips are independent; one at a time they need a tenth of the memory.
         clips = [network(clip[None]) for clip in sample.split(recipe.views.num_segments)]
     logits = torch.cat(clips)
     assert logits.shape == (recipe.views.clips, recipe.dataset.num_classes)

@@ -1,4 +1,4 @@
-"""The stand-in weights: determined by name, shape and seed, and sensitive to the clip."""
+"""Seeded random weights: determined by name, shape and seed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_tensor_does_not_depend_on_the_others() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 7, 10**15])
-def test_another_seed_gives_other_tensors(seed: int) -> None:
+def test_a_different_seed_gives_different_tensors(seed: int) -> None:
     first, second = seeded_state_dict(SHAPES, seed=0), seeded_state_dict(SHAPES, seed=seed)
     equal = [key for key in SHAPES if torch.equal(first[key], second[key])]
     # The counter is the sum modulo 1000.
@@ -40,7 +40,7 @@ def test_seed_is_added_to_the_crc_of_the_key() -> None:
     np.testing.assert_array_equal(seeded_state_dict({"a": (4,)}, seed=3)["a"], expected.astype(np.float32))
 
 
-def test_filters_but_the_stems_sum_to_zero() -> None:
+def test_all_filters_except_the_stems_sum_to_zero() -> None:
     tensors = seeded_state_dict(SHAPES, seed=0)
     for key in ("backbone.layer1.0.conv1.conv.net.weight", "cls_head.fc_cls.weight"):
         assert tensors[key].flatten(1).sum(dim=1).abs().max() < 1e-5

@@ -32,7 +32,7 @@ from vidom.formats.recipe import load_recipe
 
 # Of the largest logit; the original's own kernels differ among themselves by 1.3e-6.
 TOLERANCE = 1e-5
-# Layers that go by another name here: ours, and whether the reference is its input.
+# Layers with a different name here: ours, and whether the reference is its input.
 RENAMED = {"maxpool": ("layer1", True), "layer1.0.down_sample_layer": ("layer1.0.downsample", False)}
 TINY = {"num_classes": 5, "num_segments": 3, "frames_per_segment": 2, "pool_size": 2, "base_channels": 8}
 
@@ -59,7 +59,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 def activations(
     network: StNet, names: list[str], samples: np.ndarray
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The logits, and the outputs of the layers that MindSpore calls `names`."""
+    """Return the logits and the outputs of the layers with MindSpore's `names`."""
     caught: dict[str, np.ndarray] = {}
 
     def hook(name: str) -> Any:
@@ -79,7 +79,7 @@ def activations(
 
 
 def differing(caught: dict[str, np.ndarray], truth: Any) -> list[str]:
-    """The layers, in order of computation, whose features are not the reference's."""
+    """Return the layers, in order of computation, whose features differ from the reference."""
     names = []
     for name in map(str, truth["act_names"]):
         found, expected = (
@@ -97,7 +97,7 @@ def differing(caught: dict[str, np.ndarray], truth: Any) -> list[str]:
     return names
 
 
-def test_parameters_are_the_originals(truths: Path) -> None:
+def test_parameters_equal_the_originals(truths: Path) -> None:
     expected = json.loads((truths / "stnet_keys.json").read_text())["parameters"]
     with torch.device("meta"):
         state = StNet(num_classes=400).state_dict()
@@ -106,7 +106,7 @@ def test_parameters_are_the_originals(truths: Path) -> None:
     assert {mindspore_name(key) for key in ours} == {entry["name"] for entry in expected}
 
 
-def test_reference_weights_are_rebuilt_as_they_were(truths: Path) -> None:
+def test_reference_weights_are_rebuilt_exactly(truths: Path) -> None:
     checksums = json.loads((truths / "fill_checksums.json").read_text())
     small = {name: entry for name, entry in checksums.items() if np.prod(entry[0]) < 100_000}
     assert len(small) > 200
@@ -158,7 +158,7 @@ def test_layout_b_mixes_planes_as_the_original_does(truths: Path, calm: StNet) -
             assert relative(layout_a["logits"], truth["logits"]) > 0.1
 
 
-def test_a_mistaken_stem_pool_is_named(truths: Path, calm: StNet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_stem_pool_is_located(truths: Path, calm: StNet, monkeypatch: pytest.MonkeyPatch) -> None:
     def torch_style(x: Tensor, *, kernel: int, stride: int) -> Tensor:
         return functional.max_pool2d(x, kernel, stride, padding=1)
 
@@ -200,7 +200,7 @@ def noise(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
 
-def test_samples_do_not_see_each_other() -> None:
+def test_samples_are_independent() -> None:
     network, samples = tiny(), noise(0, (3, 3, 6, 64, 64))
     together = run(network, samples)
     assert together.shape == (3, 5)
@@ -225,15 +225,15 @@ def test_112_pixels_end_in_maps_of_four() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"),
+    ("shape", "reason"),
     [
-        ((1, 3, 5, 64, 64), "begin with"),
-        ((1, 4, 6, 64, 64), "begin with"),
+        ((1, 3, 5, 64, 64), "start with"),
+        ((1, 4, 6, 64, 64), "start with"),
         ((1, 3, 6, 96, 96), "last feature map"),
     ],
 )
-def test_other_shapes_are_refused(shape: tuple[int, ...], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_other_shapes_are_rejected(shape: tuple[int, ...], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         tiny()(torch.zeros(shape))
 
 
@@ -247,7 +247,7 @@ def test_other_shapes_are_refused(shape: tuple[int, ...], told: str) -> None:
         ("input_layout", "C"),
     ],
 )
-def test_arguments_out_of_range_are_refused(name: str, value: Any) -> None:
+def test_arguments_out_of_range_are_rejected(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=name):
         StNet(**{**TINY, name: value})
 
@@ -299,7 +299,7 @@ def traced(network: StNet, *, opset: int) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(("opset", "depthwise"), [(11, False), (13, True)])
-def test_traced_graph_pads_explicitly_and_serves_any_batch(opset: int, depthwise: bool) -> None:
+def test_traced_graph_pads_explicitly_and_accepts_any_batch(opset: int, depthwise: bool) -> None:
     network = tiny(depthwise=depthwise)
     model = traced(network, opset=opset)
     census = Counter(node.op_type for node in model.graph.node)
@@ -307,7 +307,7 @@ def test_traced_graph_pads_explicitly_and_serves_any_batch(opset: int, depthwise
     assert census == {
         # Stem, sixteen blocks of three, four shortcuts, two temporal blocks, five in the head.
         **{"Conv": 1 + 48 + 4 + 2 + 5, "Relu": 1 + 48 + 2 + 2, "Add": 16 + 2 + 1},
-        # Those behind a ReLU or a sum cannot be folded into a convolution.
+        # Those after a ReLU or a sum cannot be folded into a convolution.
         **{"BatchNormalization": 4, "MaxPool": 2, "AveragePool": 1, "Flatten": 1, "Gemm": 1},
         **{"Reshape": 1 + 2 * 2 + 1, "Transpose": 2 * 2 + 1},
     }

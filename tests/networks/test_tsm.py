@@ -113,10 +113,10 @@ def test_layers_have_the_settings_of_the_original(truths: Path, sthv2: TSM) -> N
 
 @pytest.mark.parametrize(
     ("dataset", "tag"),
-    # The largest input was recorded for sthv2 only.
+    # The largest input is recorded for sthv2 only.
     [("sthv2", tag) for tag in CLIP_SEEDS] + [("k400", tag) for tag in CLIP_SEEDS if tag != "noise_1x48x256"],
 )
-def test_logits_and_averages_are_the_originals(
+def test_logits_and_averages_equal_the_originals(
     truths: Path, request: pytest.FixtureRequest, dataset: str, tag: str
 ) -> None:
     with np.load(truths / f"tsm_{dataset}_out.npz") as archive:
@@ -129,7 +129,7 @@ def test_logits_and_averages_are_the_originals(
     assert zlib.crc32(clips.numpy().tobytes()) == truth["input_crc32"]
     network = request.getfixturevalue(dataset)
     if tag == "noise_1x48x256":
-        # Clips do not see each other; one at a time they take a tenth of the time and memory.
+        # Clips are independent; one at a time they need a tenth of the time and memory.
         logits = np.concatenate([run(network, clip[None]) for clip in clips[0].split(8)])
     else:
         logits = run(network, clips)
@@ -154,7 +154,7 @@ def test_every_stage_has_the_originals_features(truths: Path, sthv2: TSM, tag: s
         for name in STAGES:
             found = features[name]
             assert found.shape == tuple(truth[f"{tag}/feat/{name}/shape"]), name
-            # Recorded were the first, middle and last frame, eight channels and a corner.
+            # The archive has the first, middle and last frame, eight channels and a corner.
             picked = found[[0, len(found) // 2, -1], :: found.shape[1] // 8, :3, :3]
             np.testing.assert_allclose(
                 picked, truth[f"{tag}/feat/{name}/slice"], rtol=0, atol=LOGITS_TOLERANCE, err_msg=name
@@ -186,7 +186,7 @@ def test_shift_moves_channels_within_each_clip(num_segments: int, channels: int,
     np.testing.assert_array_equal(shifted, expected)
 
 
-def test_shift_fills_with_zero_where_an_activation_is_infinite() -> None:
+def test_shift_pads_with_zero_where_an_activation_is_infinite() -> None:
     shifted = temporal_shift(torch.full((8, 8, 1, 1), torch.inf), num_segments=8, shift_div=8)
     assert shifted[7, 0].item() == 0
     assert shifted[0, 1].item() == 0
@@ -215,7 +215,7 @@ def across_clips(x: Tensor, *, num_segments: int, shift_div: int) -> Tensor:
 
 
 @pytest.mark.parametrize("mistaken", [swapped, unshifted, too_wide, across_clips])
-def test_a_mistaken_shift_would_show(
+def test_a_wrong_shift_is_detected(
     truths: Path, sthv2: TSM, monkeypatch: pytest.MonkeyPatch, mistaken: Any
 ) -> None:
     monkeypatch.setattr(networks.tsm, "temporal_shift", mistaken)
@@ -224,7 +224,7 @@ def test_a_mistaken_shift_would_show(
         assert np.abs(logits - truth["noise_3x8x64/dummy_logits"]).max() > 0.5
 
 
-def test_only_the_shift_sees_the_order_of_frames(small: TSM) -> None:
+def test_only_the_shift_depends_on_the_order_of_frames(small: TSM) -> None:
     control = seeded(TSM(depth=10, num_classes=5, base_channels=16, shift=False))
     clips = noise(3, (1, 8, 3, 32, 32))
     order = [3, 1, 7, 0, 2, 6, 5, 4]
@@ -232,7 +232,7 @@ def test_only_the_shift_sees_the_order_of_frames(small: TSM) -> None:
     assert np.abs(run(small, clips) - run(small, clips[:, order])).max() > 0.1
 
 
-def test_control_has_the_keys_of_tsn() -> None:
+def test_the_network_without_shift_has_the_keys_of_tsn() -> None:
     shifted = TSM(depth=18, num_classes=3, base_channels=8).state_dict()
     control = TSM(depth=18, num_classes=3, base_channels=8, shift=False).state_dict()
     assert [key.replace(".net.", ".") for key in shifted] == list(control)
@@ -273,12 +273,12 @@ def test_a_step_of_training_reaches_every_parameter() -> None:
         ({"dropout": 1.0}, "dropout"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], name: str) -> None:
+def test_arguments_out_of_range_are_rejected(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(UsageError, match=name):
         TSM(**{"depth": 10, "num_classes": 3, **arguments})
 
 
-def test_frames_that_are_no_whole_clips_are_refused(small: TSM) -> None:
+def test_incomplete_clips_are_rejected(small: TSM) -> None:
     with pytest.raises(ValueError, match="12 frames"):
         small(noise(0, (2, 12, 3, 32, 32)))
 
@@ -301,7 +301,7 @@ def traced(request: pytest.FixtureRequest) -> Iterator[tuple[TSM, onnx.ModelProt
     yield network, onnx.load_from_string(stream.getvalue())
 
 
-def test_traced_graph_holds_only_what_the_shift_needs(traced: tuple[TSM, onnx.ModelProto]) -> None:
+def test_traced_graph_has_only_the_nodes_of_the_shift(traced: tuple[TSM, onnx.ModelProto]) -> None:
     census = Counter(node.op_type for node in traced[1].graph.node)
     census.pop("Constant")
     assert census == {
@@ -314,7 +314,7 @@ def test_traced_graph_holds_only_what_the_shift_needs(traced: tuple[TSM, onnx.Mo
 
 
 @pytest.mark.parametrize(("batch", "frames"), [(1, 8), (3, 8), (2, 16), (5, 4)])
-def test_traced_graph_serves_any_number_of_clips(
+def test_traced_graph_accepts_any_number_of_clips(
     traced: tuple[TSM, onnx.ModelProto], batch: int, frames: int
 ) -> None:
     network, model = traced

@@ -1,4 +1,4 @@
-"""MindSpore's files, written byte by byte for the tests from the formats' field numbers."""
+"""Writers of MindSpore's files for the tests, from the formats' field numbers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def field(number: int, value: int | bytes | str) -> bytes:
 
 
 def entry(tag: str, kind: str, dims: Iterable[int], content: bytes) -> bytes:
-    """One Value of a checkpoint."""
+    """Return one Value of a checkpoint."""
     tensor = b"".join(field(1, size) for size in dims) + field(2, kind) + field(3, content)
     return field(1, field(1, tag) + field(2, tensor))
 
 
 def checkpoint(arrays: Mapping[str, np.ndarray], *, crc: bool = False) -> bytes:
-    """A .ckpt of these float arrays."""
+    """Return a .ckpt of these float arrays."""
     content = b"".join(
         entry(name, array.dtype.name.capitalize(), array.shape, array.tobytes())
         for name, array in arrays.items()
@@ -45,14 +45,14 @@ def with_crc(content: bytes) -> bytes:
 
 
 def parameter(name: str, array: np.ndarray, *, name_field: int = 7) -> bytes:
-    """One parameter of a .mindir's graph."""
+    """Return one parameter of a .mindir's graph."""
     dims = b"".join(field(1, size) for size in array.shape)
     kind = field(2, MINDIR_TYPES[array.dtype.name])
     return dims + kind + field(name_field, f"1_2_construct:{name}") + field(9, array.tobytes())
 
 
 def mindir(parameters: Iterable[bytes], *, little_endian: int = 1) -> bytes:
-    """A .mindir with these parameters, and some of the fields that lie around them."""
+    """Return a .mindir with these parameters and some of the surrounding fields."""
     nodes = field(1, field(1, "x") + field(2, "y") + field(4, "REF::Conv2D"))
     graph = nodes + field(2, "construct") + b"".join(field(3, content) for content in parameters) + nodes
     head = field(1, "0.1.0") + field(2, "MindSpore") + field(5, "1.1.0")

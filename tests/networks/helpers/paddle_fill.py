@@ -1,4 +1,4 @@
-"""The weights and the clips that PaddleVideo's recorded outputs belong to, by the rules that came with them."""
+"""The weights and clips of PaddleVideo's recorded outputs, rebuilt by the rules that came with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSIFIER = "head.fc.weight"
 
 @functools.cache
 def paddle_array(key: str, shape: tuple[int, ...], *, damped: bool = False) -> np.ndarray:
-    """The array of Paddle's `key` in Paddle's `shape`; damped, last scales and the classifier are a quarter."""
+    """Return the array of Paddle's `key` in Paddle's `shape`; `damped` scales last norms and the classifier by 1/4."""
     normal = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
     owner, _, leaf = key.rpartition(".")
     if leaf == "_variance":
@@ -34,7 +34,7 @@ def paddle_array(key: str, shape: tuple[int, ...], *, damped: bool = False) -> n
 
 
 def fill(network: nn.Module, *, damped: bool) -> int:
-    """The network has the recorded weights; the CRC-32 over all of them is returned."""
+    """Load the recorded weights into the network and return the CRC-32 of all of them."""
     crc = 0
     arrays = {}
     for key, value in network.state_dict().items():
@@ -50,7 +50,7 @@ def fill(network: nn.Module, *, damped: bool) -> int:
 
 
 def recorded_clips(shape: tuple[int, ...], *, kind: str) -> np.ndarray:
-    """Normal noise, or, for the kind "video", noise that grows from frame to frame about an offset of its own."""
+    """Return normal noise or, for the kind "video", noise that grows from frame to frame around an offset."""
     generator = np.random.default_rng(0)
     clips = generator.standard_normal(shape)
     if kind == "video":

@@ -1,4 +1,4 @@
-"""The weights and inputs that MindSpore's reference outputs of StNet were made with, rebuilt from their rules."""
+"""The weights and inputs of MindSpore's reference outputs of StNet, rebuilt from their rules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FRAMES, SIZE = 35, 224
 
 
 def mindspore_name(key: str) -> str:
-    """The name that MindSpore gives to the tensor which is `key` in our state dict."""
+    """Return MindSpore's name of the tensor `key` of our state dict."""
     owner, _, leaf = key.rpartition(".")
     last = owner.rpartition(".")[2]
     normalisation = last.startswith("bn") or owner.endswith("downsample.1")
@@ -40,7 +40,7 @@ def mindspore_name(key: str) -> str:
 
 
 def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The "plain" tensor of a MindSpore parameter, from its name alone."""
+    """Return the "plain" tensor of a MindSpore parameter, determined by its name."""
     normal = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
     match name.rpartition(".")[2]:
         case "moving_variance":
@@ -55,12 +55,12 @@ def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def calm_gain(name: str) -> float:
-    """What the "calm" variant multiplies a tensor with, so that activations and logits stay of order one."""
+    """Return the factor of the "calm" variant, which keeps activations and logits of order one."""
     return next((gain for pattern, gain in CALM.items() if re.fullmatch(pattern, name)), 1.0)
 
 
 def reference_weights(keys: Mapping[str, Tensor], *, variant: str = "calm") -> dict[str, Tensor]:
-    """The reference's weights for these keys of a state dict, of which the shapes count."""
+    """Return the reference's weights for the keys and shapes of this state dict."""
     weights = {}
     for key, tensor in keys.items():
         if not key.endswith("num_batches_tracked"):
@@ -71,9 +71,9 @@ def reference_weights(keys: Mapping[str, Tensor], *, variant: str = "calm") -> d
 
 
 def filled(*, shared: Mapping[str, Tensor] | None = None, variant: str = "calm", **arguments: Any) -> StNet:
-    """A network in evaluation mode with the reference's weights.
+    """Return a network in evaluation mode with the reference's weights.
 
-    Those of `shared` that have its shapes are taken instead, without a copy.
+    Tensors of `shared` with the right shapes are used instead, without a copy.
     """
     with torch.device("meta"):
         network = StNet(**arguments)
@@ -90,7 +90,7 @@ def filled(*, shared: Mapping[str, Tensor] | None = None, variant: str = "calm",
 
 
 def structured_clip() -> np.ndarray:
-    """[35, 3, 224, 224]: a smooth pattern in which every frame and colour differs."""
+    """Return [35, 3, 224, 224]: a smooth pattern in which every frame and colour differs."""
     rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
     clip = np.empty((FRAMES, 3, SIZE, SIZE), np.float32)
     for frame in range(FRAMES):
@@ -103,7 +103,7 @@ def structured_clip() -> np.ndarray:
 
 
 def reference_input(kind: str, *, layout: str) -> np.ndarray:
-    """The input of a reference run: "noise" or "structured", in layout A or B."""
+    """Return the input of a reference run: "noise" or "structured", in layout A or B."""
     if kind == "noise":
         return np.random.default_rng(0).standard_normal((1, 7, 15, SIZE, SIZE)).astype(np.float32)
     clip = structured_clip()
