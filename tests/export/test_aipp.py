@@ -156,6 +156,7 @@ def test_surgery_counts_samples_and_keeps_what_the_model_says(
     np.testing.assert_allclose(*rows, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_auto_optimizer_keeps_the_metadata(
     exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

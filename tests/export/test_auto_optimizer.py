@@ -24,6 +24,8 @@ BRIDGE = REPOSITORY / "export" / "auto_optimizer" / "bridge.py"
 TSM = Path(__file__).parents[1] / "fixtures" / "onnx_skeletons" / "tsm_sthv2_bs1_torch1.9.skeleton.onnx"
 SLICES = "KnowledgeMergeConsecutiveSlice"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> Path:

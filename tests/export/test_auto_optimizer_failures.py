@@ -82,6 +82,7 @@ def test_the_last_lines_are_repeated(stub: StubAutoOptimizer, exported: Path) ->
     assert "Traceback" in log_of(exported).read_text()
 
 
+@pytest.mark.slow
 def test_the_time_limit_stops_it_and_what_it_started(
     stub: StubAutoOptimizer,
     exported: Path,
@@ -184,7 +185,7 @@ def test_it_runs_after_the_passes(stub: StubAutoOptimizer, exported: Path) -> No
         (["--with", "auto-optimizer=KnowledgeBigKernel"], "attention block"),
         (["--with", "auto-optimizer=KnowledgeDynamicReshape"], "skl2onnx"),
         (["--with", "auto-optimizer", "-bs", "2"], "set-batch"),
-        ([], "No pass was named"),
+        ([], "No pass was given"),
     ],
 )
 def test_invalid_options_are_rejected(exported: Path, words: list[str], reason: str) -> None:

@@ -32,6 +32,7 @@ def errors(path: Path) -> list[str]:
     return [str(finding) for finding in lint(read_subject(path)) if finding.severity == "error"]
 
 
+@pytest.mark.slow
 def test_our_export_has_no_findings_after_surgery(tmp_path: Path) -> None:
     network = TSM(depth=18, num_classes=5, num_segments=4)
     clips = nn.Sequential(network, nn.Softmax(dim=-1))
@@ -46,6 +47,7 @@ def test_surgery_removes_the_cause_of_lint_warnings(tmp_path: Path) -> None:
     assert lint(read_subject(saved(run_passes(naive).model, tmp_path))) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["i3d_k400_bs1_torch1.9", "tsm_sthv2_bs1_torch1.9"])
 def test_published_networks_have_no_errors(name: str, tmp_path: Path) -> None:
     assert errors(saved(skeleton(SKELETONS / f"{name}.skeleton.onnx"), tmp_path)) == []

@@ -79,6 +79,7 @@ def test_a_model_of_an_earlier_build_is_not_accepted(atc: StubAtc, build: Path) 
     assert "is missing" in failure(build, "--output_type", "FP16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", ["hang", "deaf"])
 def test_the_time_limit_stops_atc_and_its_workers(
     atc: StubAtc, build: Path, behaviour: str, monkeypatch: pytest.MonkeyPatch
@@ -98,6 +99,7 @@ def test_a_worker_that_outlives_atc_is_stopped(atc: StubAtc, build: Path) -> Non
     assert not alive(atc.worker)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_stops_atc(atc: StubAtc, build: Path, number: signal.Signals) -> None:
     atc.behave("hang")

@@ -342,12 +342,14 @@ def check_views_from_frames(
     np.testing.assert_allclose(average(logits, 1), expected, rtol=0, atol=PROBABILITY_TOLERANCE)
 
 
+@pytest.mark.slow
 def test_frames_to_probabilities(fixtures: Path, k400: I3D) -> None:
     source = RawFrames(fixtures / "synth" / "i3d_340x256", 70)
     archive = fixtures / "mmaction2" / "synth_only" / "e2e.npz"
     check_views_from_frames(k400, source, archive, "synth/i3d_340x256:70", (8, 21))
 
 
+@pytest.mark.slow
 def test_real_frames_to_probabilities(shared: Path, k400: I3D) -> None:
     source = RawFrames(shared / "data" / "rawframes" / "demo", 280)
     archive = shared / "fixtures" / "mmaction2" / "e2e.npz"

@@ -236,7 +236,10 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "a million entries" else ()) for name in HOSTILE],
+)
 def test_hostile_checkpoints_are_bad_data_and_cost_little(stored: Callable[[bytes], Path], name: str) -> None:
     path = stored(HOSTILE[name])
     tracemalloc.start()

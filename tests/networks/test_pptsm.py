@@ -92,8 +92,10 @@ def layers_with_hooks(recorded: Recorded) -> tuple[dict[str, np.ndarray], list[A
 
 # A representative of each kind; the rest repeat them with different numbers.
 REPRESENTATIVES = [
-    *("r50_8f_400_damped_video", "r50_8f_400_damped_oddsize_200x216", "r50_8f_66_damped_batch2_video"),
-    *("r50_16f_400_damped_video", "r101_8f_400_plain"),
+    *("r50_8f_400_damped_video", "r50_8f_400_damped_oddsize_200x216"),
+    pytest.param("r50_8f_66_damped_batch2_video", marks=pytest.mark.slow),
+    pytest.param("r50_16f_400_damped_video", marks=pytest.mark.slow),
+    pytest.param("r101_8f_400_plain", marks=pytest.mark.slow),
 ]
 REST = ["r50_8f_400_plain", "r50_8f_400_damped", "r50_8f_66_plain_batch2", "r50_16f_400_plain"]
 WITH_ALL = pytest.mark.skipif(

@@ -30,7 +30,7 @@ SOURCES = {"videos": ("example.avi", None), "frames": ("rawframes/example", 131)
     [
         ("videos_uniform_400", "pptsm_k400_uniform", ()),
         ("frames_uniform_66", "pptsm_ucf101_66", ()),
-        ("videos_uniform_16f_400", "pptsm_k400_uniform", SIXTEEN),
+        pytest.param("videos_uniform_16f_400", "pptsm_k400_uniform", SIXTEEN, marks=pytest.mark.slow),
         pytest.param("frames_uniform_400", "pptsm_k400_uniform", (), marks=WITH_ALL),
         pytest.param("videos_uniform_66", "pptsm_ucf101_66", (), marks=WITH_ALL),
         pytest.param("frames_dense_400", "pptsm_k400_dense", (), marks=WITH_ALL),
