@@ -9,7 +9,7 @@ from pathlib import Path
 
 from preprocess.datasets.annotations import ListLine, leaves_data_root, read_list
 from preprocess.datasets.audit_checks import WARNINGS, AuditJob, Problem, check_sample
-from preprocess.datasets.dataset import read_class_list
+from preprocess.datasets.splits import read_class_list
 from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import write_json

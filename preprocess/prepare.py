@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from preprocess.datasets.class_folders import locate_class_folders
-from preprocess.datasets.dataset import DataSet, Source, Split
 from preprocess.datasets.extraction_run import OnBad, extract_all
 from preprocess.datasets.frame_extraction import Extracted, ExtractionJob, ExtractionSettings
 from preprocess.datasets.frame_pack_writer import write_packs
@@ -23,6 +22,7 @@ from preprocess.datasets.prepared import (
     write_lists,
     write_record,
 )
+from preprocess.datasets.splits import DataSet, Source, Split
 from preprocess.datasets.sthv2 import locate_sthv2
 from preprocess.datasets.ucf101 import locate_ucf101, locate_ucf101_66
 from preprocess.sources.decoding import Decoder

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from preprocess.datasets.dataset import DataSet, Entry, Source, Split, read_class_list, unique_entries
+from preprocess.datasets.splits import DataSet, Entry, Source, Split, read_class_list, unique_entries
 from vidom.errors import BadDataError, UsageError
 
 __all__ = ["locate_class_folders"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from preprocess.datasets.dataset import (
+from preprocess.datasets.splits import (
     DataSet,
     Entry,
     Source,

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from preprocess.datasets.dataset import DataSet, Entry, Split
 from preprocess.datasets.flips import flip_pairs
 from preprocess.datasets.frame_extraction import Extracted
+from preprocess.datasets.splits import DataSet, Entry, Split
 from vidom.files import write_json, write_text
 
 __all__ = [

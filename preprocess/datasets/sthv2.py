@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.datasets.archives import archive_parts, unpack_videos
-from preprocess.datasets.dataset import DataSet, Entry, Source, Split, find_file, unique_entries
+from preprocess.datasets.splits import DataSet, Entry, Source, Split, find_file, unique_entries
 from vidom.errors import BadDataError, UsageError
 from vidom.files import read_json
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from preprocess.datasets.dataset import (
+from preprocess.datasets.splits import (
     DataSet,
     Entry,
     Source,
