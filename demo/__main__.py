@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.dataset import draw_frames
-from export.modify_onnx import modify_onnx
-from export.to_onnx import to_onnx
-from export.verification.parity import render
-from export.verify import verify
+from export.modify_onnx import ModifyOnnxOptions, modify_onnx
+from export.to_onnx import ToOnnxOptions, to_onnx
+from export.verify import VerifyOptions, verify
 from infer.batches.performance import InferenceResult
 from infer.inference import infer
 from postprocess.metrics import Metrics
@@ -22,6 +21,7 @@ from vidom.command import Parser, run
 from vidom.errors import CheckFailedError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import Recipe, load_recipe
+from vidom.parity import render
 
 __all__ = ["DemoResult", "demo", "main"]
 
@@ -77,9 +77,9 @@ def _say(step: int, what: str) -> None:
 def _build(recipe: Recipe, checkpoint: Path, batch_size: int, folder: Path) -> Path:
     naive = folder / f"bs{batch_size}.onnx"
     final = folder / f"new_bs{batch_size}.onnx"
-    to_onnx(recipe=recipe, checkpoint=str(checkpoint), output=naive, batch_size=batch_size)
-    modify_onnx(model=naive, output=final, batch_size=batch_size, target="cpu")
-    parities = verify(recipe=recipe, checkpoint=str(checkpoint), models=[naive, final])
+    to_onnx(ToOnnxOptions(recipe=recipe, checkpoint=str(checkpoint), output=naive, batch_size=batch_size))
+    modify_onnx(ModifyOnnxOptions(model=naive, output=final, batch_size=batch_size, target="cpu"))
+    parities = verify(VerifyOptions(recipe=recipe, checkpoint=str(checkpoint), model=(naive, final)))
     _log.info(render(parities))
     if not all(parity.passed for parity in parities):
         raise CheckFailedError(

@@ -1,4 +1,4 @@
-"""The build record: `build.json` beside a built model says what it was made from and what was proved of it."""
+"""The build record: `build.json` next to a built model states its inputs, tools and parity results."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from vidom.system.source_digest import sources_digest
 __all__ = ["BUILD_RECORD", "code_digest", "is_fresh", "read_record", "tool_versions", "write_record"]
 
 BUILD_RECORD = "build.json"
-_ROOMS = ("vidom", "networks", "export")
+_PACKAGES = ("vidom", "networks", "export")
 _TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
 
 
 @cache
 def code_digest() -> str:
-    """A SHA-256 over the sources that shape a built model, so that changed code makes it stale."""
-    return sources_digest(_ROOMS)
+    """Return a SHA-256 over the sources that determine a built model, so that changed code makes it stale."""
+    return sources_digest(_PACKAGES)
 
 
 def tool_versions() -> dict[str, str]:
-    """Return the versions of the packages that took part in a build."""
+    """Return the versions of the packages that a build uses."""
     return {name: version(name) for name in _TOOLS}
 
 
 def read_record(model: Path) -> dict[str, Any]:
-    """Return what `build.json` says of `model`, an empty dictionary where it says nothing."""
+    """Return the entry of `model` in `build.json`, an empty dictionary if there is none."""
     path = model.parent / BUILD_RECORD
     if not path.exists():
         return {}
@@ -39,7 +39,7 @@ def read_record(model: Path) -> dict[str, Any]:
 
 
 def write_record(model: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
-    """`build.json` describes `model` by what it was made from, its own hash, tools and `facts`."""
+    """Write the entry of `model` in `build.json`: what it was made from, its hash, tool versions and `facts`."""
     path = model.parent / BUILD_RECORD
     document = read_json(path, what="build record") if path.exists() else {"models": {}}
     document["models"][model.name] = {
@@ -52,7 +52,7 @@ def write_record(model: Path, made_from: Mapping[str, Any], **facts: Any) -> Non
 
 
 def is_fresh(model: Path, made_from: Mapping[str, Any]) -> bool:
-    """Whether `model` exists unchanged since it was made from exactly `made_from` with these tools."""
+    """Return whether `model` exists, unchanged, and was made from exactly `made_from` with these tools."""
     entry = read_record(model)
     return (
         model.is_file()

@@ -1,24 +1,28 @@
-"""The module that is exported: normalisation before the network if asked for, softmax and averaging after it."""
+"""The module that is exported: the network with normalisation before it if requested, softmax and averaging after it."""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, cast, get_args
+from pathlib import Path
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from export.cut_views import cut_views
+from networks.loading import Provenance, load_network
+from vidom.errors import UsageError
 from vidom.formats.aipp import aipp_of
+from vidom.formats.crop_boxes import crop_boxes
 from vidom.formats.recipe import Recipe
 from vidom.formats.views import ViewPlan
 
-__all__ = ["INPUT_DTYPES", "Deployable", "InputDtype", "input_shape"]
+__all__ = ["Deployable", "InputDtype", "build_deployable", "cut_views", "input_shape"]
 
 InputDtype = Literal["float32", "uint8", "aipp"]
-INPUT_DTYPES: tuple[InputDtype, ...] = get_args(InputDtype)
 
 
 class _OfFrames(Protocol):
+    """A network that also takes frames one after the other."""
+
     def of_frames(self, frames: Tensor) -> Tensor:
         """Return the logits of each clip of frames [N, 3, H, W]."""
 
@@ -26,7 +30,7 @@ class _OfFrames(Protocol):
 def input_shape(recipe: Recipe, batch_size: int, input_dtype: InputDtype) -> tuple[int, ...]:
     """Return the shape of the model's input for that many samples.
 
-    For "aipp" the frames of all samples are one row of pictures. Raises UsageError as `aipp_of` does.
+    For "aipp" dimension 0 counts the frames of all samples. Raises UsageError as `aipp_of` does.
     """
     batch, *sample = recipe.input_shape(batch_size)
     if input_dtype != "aipp":
@@ -36,17 +40,17 @@ def input_shape(recipe: Recipe, batch_size: int, input_dtype: InputDtype) -> tup
 
 
 class Deployable(nn.Module):
-    """Maps one batch of samples to one row per sample, shape (batch, classes), float32.
+    """A network that maps a batch of samples to one row per sample, shape (batch, classes), float32.
 
-    The input has the recipe's shape, a batch of its view plan's `sample_shape`. As float32 it is normalised
-    already; as uint8 it holds pixels 0..255 and (x / pixel_scale - mean) / std is computed here, in the order
-    of operations that preprocessing uses, so that both inputs give the same float32 values bit for bit. Views are cut
-    here where the plan's samples are whole frames (`frame_size`). For "aipp"
-    it is normalised float32 again, which an NPU's AIPP makes of pixels, and a row of pictures, see `input_shape`.
+    The input has the recipe's shape, a batch of its view plan's `sample_shape`. float32 input is normalised already;
+    uint8 input holds pixels 0..255, and (x / pixel_scale - mean) / std is computed here, in the order of operations of
+    preprocessing, so that both give the same float32 values bit for bit. Views are cut here where the samples are full
+    frames (`frame_size`). For "aipp" the input is normalised float32 again, which an NPU's AIPP computes from pixels,
+    one image after the other, see `input_shape`.
 
-    Rows are softmax(mean of the clips' logits) for `average_clips` "score", the mean of the clips' softmax
-    for "prob" (mmaction2's meaning of both words), the mean logits when the recipe's head has no softmax.
-    A recipe of single views (`Recipe.one_view`) has a row for each view, and nothing is averaged here.
+    Rows are softmax(mean of the clips' logits) for `average_clips` "score", the mean of the clips' softmax for "prob"
+    (both words as in mmaction2), and the mean logits if the recipe's head has no softmax. A recipe of single views
+    (`Recipe.one_view`) has one row per view, and nothing is averaged here.
     """
 
     mean: Tensor
@@ -59,7 +63,7 @@ class Deployable(nn.Module):
         self.clips = recipe.views.clips
         self.head = recipe.head
         self.normalise = input_dtype == "uint8"
-        self.of_pictures = input_dtype == "aipp"
+        self.takes_frames = input_dtype == "aipp"
         self.pixel_scale = recipe.views.pixel_scale
         self.register_buffer("mean", _along_channels(recipe.views.mean, recipe.views))
         self.register_buffer("std", _along_channels(recipe.views.std, recipe.views))
@@ -76,7 +80,7 @@ class Deployable(nn.Module):
             if self.pixel_scale != 1:
                 pixels = pixels / self.pixel_scale
             samples = (pixels + -self.mean) / self.std
-        if self.of_pictures:
+        if self.takes_frames:
             return cast("_OfFrames", self.network).of_frames(samples)
         logits: Tensor = self.network(samples)
         return logits
@@ -94,10 +98,58 @@ class Deployable(nn.Module):
 
 
 def _along_channels(numbers: tuple[float, ...], views: ViewPlan) -> Tensor:
-    """Return the three numbers in a shape that meets the channels of a batch of samples."""
+    """Return the three numbers in a shape that broadcasts along the channels of a batch of samples."""
     channels = torch.tensor(numbers)
     if views.layout == "stacked":
         return channels.repeat(views.clip_len).reshape(1, 1, -1, 1, 1)
     if views.layout == "planes":
         return channels.reshape(1, 3, 1, 1, 1)
     return channels.reshape(1, 1, 3, *[1] * (len(views.views_shape) - 2))
+
+
+def cut_views(frames: Tensor, plan: ViewPlan) -> Tensor:
+    """Return the views of full frames, shape (batch, *plan.views_shape), in the dtype of the frames.
+
+    `frames` are (batch, frames_per_crop, 3, height, width) and of the plan's `frame_size`; without one they are the
+    views already. In ONNX this is a Slice for each crop and a Concat, in layout NCTHW a Reshape and a Transpose too.
+    """
+    if plan.frame_size is None:
+        return frames
+    boxes = crop_boxes(*plan.frame_size, plan)
+    crops = [frames[..., box.top : box.bottom, box.left : box.right] for box in boxes]
+    views = torch.cat(crops, dim=1)
+    if plan.layout == "NCTHW":
+        size = (plan.crop_size, plan.crop_size)
+        return views.reshape(-1, plan.clips, plan.clip_len, 3, *size).transpose(2, 3)
+    return views
+
+
+def build_deployable(
+    recipe: Recipe, checkpoint: str, *, input_dtype: InputDtype = "float32"
+) -> tuple[Deployable, Provenance]:
+    """Return the module to export, in evaluation mode with the checkpoint's weights, and their origin.
+
+    `checkpoint` is a path, "seeded:N" for random weights of that seed, or empty for the recipe's own file, if this
+    repository has it. Raises UsageError, naming the published checkpoint, when there is none.
+    """
+    checkpoint = checkpoint or _own_checkpoint(recipe)
+    if not checkpoint.startswith("seeded:") and not Path(checkpoint).is_file():
+        missing = f"{checkpoint} does not exist" if checkpoint else "none was given"
+        source = recipe.checkpoint.url or "(it is not published)"
+        raise UsageError(
+            f"The recipe {recipe.name} needs a {recipe.checkpoint.framework} checkpoint, but {missing}. Download "
+            f"{source} and pass its path with --checkpoint (make: CKPT=path). To try the pipeline without it, use "
+            "--checkpoint seeded:0: seeded random weights, with which accuracy is meaningless."
+        )
+    network, provenance = load_network(
+        recipe.network.arch,
+        recipe.network_arguments,
+        framework=recipe.checkpoint.framework,
+        checkpoint=checkpoint,
+    )
+    return Deployable(network, recipe, input_dtype=input_dtype).eval(), provenance
+
+
+def _own_checkpoint(recipe: Recipe) -> str:
+    path = Path(__file__).resolve().parents[1] / recipe.checkpoint.file
+    return str(path) if path.is_file() else ""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
-from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,234 +16,220 @@ from export.auto_optimizer.rules import rule_table, selected_rules
 from export.build_record import code_digest, is_fresh, read_record, write_record
 from export.surgery.model_file import load_model, model_bytes
 from export.surgery.operator_counts import OperatorCounts, count_operators, operator_table
-from export.surgery.pass_types import AVERAGES, TARGETS, AverageClips, Target
-from export.surgery.run import PASSES, run_passes
+from export.surgery.pass_types import AverageClips, Target
+from export.surgery.run import PASSES, current_names, run_passes
 from export.surgery.values import batch_of
-from export.verification.equivalence import Difference, Equivalence, prove_equal
+from export.verification.equivalence import check_equivalence
 from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import sha256_file, write_bytes
+from vidom.options import add_options, option, options_from
+from vidom.parity import Flip, Parity, render
 
-__all__ = ["Modification", "main", "modify_onnx"]
+__all__ = ["Modification", "ModifyOnnxOptions", "main", "modify_onnx"]
 
 _log = logging.getLogger(__name__)
 
 AUTO_OPTIMIZER = "auto-optimizer"
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return () if text == "none" else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _rules(text: str) -> tuple[str, ...]:
+    optimizer, equals, names = text.partition("=")
+    rules = _names(names)
+    if optimizer.replace("_", "-") != AUTO_OPTIMIZER or bool(equals) != bool(rules):
+        raise argparse.ArgumentTypeError(
+            f"expected {AUTO_OPTIMIZER} or {AUTO_OPTIMIZER}=NAME,NAME, found {text!r}"
+        )
+    return rules
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModifyOnnxOptions:
+    """Optimize an exported ONNX graph for deployment and check its parity with the original."""
+
+    model: Path = option("the graph as exported", "-m1")
+    output: Path = option("the optimized graph to write", "-m2")
+    batch_size: int | None = option(
+        "batch size to write into the graph; unchanged if omitted", "-bs", default=None
+    )
+    passes: tuple[str, ...] | None = option(
+        "comma-separated passes to run instead of all; none only with --with", default=None, parse=_names
+    )
+    auto_optimizer: tuple[str, ...] | None = option(
+        "run auto-optimizer after the passes, with the given rewrite rules (default: its enabled set)",
+        "--with",
+        default=None,
+        metavar=f"{AUTO_OPTIMIZER}[=NAME,...]",
+        parse=_rules,
+    )
+    time_limit: float = option("seconds after which auto-optimizer is stopped", default=600.0)
+    average_clips: AverageClips = option(
+        "score: softmax of a sample's mean logits, as ModelZoo's script; prob: mean of its clips' probabilities, as "
+        "mmaction2; keep: one row per clip",
+        default="score",
+    )
+    target: Target = option(
+        "what runs the graph: the NPU through ATC, or cpu: ONNX Runtime, OpenVINO; --list shows the passes",
+        default="ascend310p",
+    )
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a batch size without the pass that sets it, and for an output that is the input."""
+        if self.passes is not None and not self.passes and self.batch_size is not None:
+            raise UsageError("The batch size is set by the pass set-batch, which --passes none leaves out.")
+        if self.model.resolve() == self.output.resolve():
+            raise UsageError(
+                f"-m1 and -m2 both name {self.model}; the original is needed for comparison. Choose a different output."
+            )
+
+    @property
+    def rules(self) -> tuple[str, ...] | None:
+        """The rewrite rules of auto-optimizer in its order, None without it. Raises UsageError for unknown ones."""
+        return None if self.auto_optimizer is None else selected_rules(self.auto_optimizer)
+
+    def made_from(self) -> dict[str, Any]:
+        """Return everything that determines the result."""
+        return {
+            "model": self.model.name,
+            "model_sha256": sha256_file(self.model),
+            "code_sha256": code_digest(),
+            "batch_size": self.batch_size,
+            "passes": None if self.passes is None else sorted(current_names(self.passes)),
+            "average_clips": self.average_clips,
+            "target": self.target,
+            "auto_optimizer": None if self.rules is None else list(self.rules),
+        }
+
+
 @dataclass(frozen=True)
 class Modification:
-    """The operators before and after, the passes that changed something, and how far the results are apart."""
+    """The operators before and after, what changed the graph, and the parity of each output with the original."""
 
-    census_before: OperatorCounts
-    census_after: OperatorCounts
+    operators_before: OperatorCounts
+    operators_after: OperatorCounts
     changed_by: tuple[str, ...]
-    equivalence: Equivalence
+    parities: tuple[Parity, ...]
 
+    @property
+    def passed(self) -> bool:
+        """Whether every output is within its tolerance."""
+        return bool(self.parities) and all(parity.passed for parity in self.parities)
 
-def modify_onnx(
-    *,
-    model: Path,
-    output: Path,
-    batch_size: int | None = None,
-    passes: Sequence[str] | None = None,
-    average_clips: AverageClips = "score",
-    target: Target = "ascend310p",
-    auto_optimizer: Sequence[str] | None = None,
-    time_limit: float = 600.0,
-) -> Modification:
-    """`output` holds `model` after surgery if ONNX Runtime gives the same for both, and does not exist if not.
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The modification as the build record holds it."""
+        return {
+            "census_before": self.operators_before,
+            "census_after": self.operators_after,
+            "changed_by": self.changed_by,
+            "equivalence": [asdict(parity) for parity in self.parities],
+        }
 
-    First vidom's `passes` operate, for None all that serve `target`, none where the list is empty; then, unless
-    `auto_optimizer` is None, auto-optimizer with the knowledges named there, with those that it applies unasked where
-    the list is empty, for at most `time_limit` seconds. All that it prints is in a log beside `output`.
-
-    What was done and proved stands in `build.json` beside `output`; an `output` that was made from the same
-    model, options and code is left alone. Raises UsageError for unknown passes or knowledges or a batch that does not
-    fit, BadDataError for a file that is no valid ONNX model, UnavailableError without auto-optimizer, ExternalToolError when that
-    fails.
-    """
-    if passes is not None and not passes and batch_size is not None:
-        raise UsageError("The batch is written by the pass set-batch, which --passes none leaves out.")
-    if model.resolve() == output.resolve():
-        raise UsageError(
-            f"-m1 and -m2 both name {model}; the original is needed for comparison. Name another output."
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> Modification:
+        """Return the modification that a build record describes."""
+        parities = tuple(
+            Parity(**{**entry, "flips": tuple(Flip(*flip) for flip in entry["flips"])})
+            for entry in facts["equivalence"]
         )
-    knowledges = None if auto_optimizer is None else selected_rules(auto_optimizer)
-    order = _Order(passes, batch_size, average_clips, target, knowledges, time_limit)
-    original = load_model(model)
-    made_from = order.made_from(model)
+        return cls(facts["census_before"], facts["census_after"], tuple(facts["changed_by"]), parities)
+
+
+def modify_onnx(options: ModifyOnnxOptions) -> Modification:
+    """Write the graph after surgery to `options.output` if it passes the parity check; otherwise remove that file.
+
+    vidom's passes run first: those given, by default all that support the target, none for an empty tuple. Unless
+    `auto_optimizer` is None, auto-optimizer follows, with the rewrite rules given there or its default ones for an
+    empty tuple. Its complete output is in a log next to the graph.
+
+    Steps and parity are recorded in `build.json` next to the output; an output that is up to date is not built again.
+
+    Raises UsageError for unknown passes or rules or a batch size that does not fit, BadDataError for an invalid ONNX
+    file, UnavailableError without auto-optimizer, ExternalToolError when it fails.
+    """
+    rules, output = options.rules, options.output
+    original = load_model(options.model)
+    made_from = options.made_from()
     if is_fresh(output, made_from):
         _log.info(f"{output} is up to date.")
-        return _recorded(read_record(output)["surgery"])
-    subject, changed_by, facts = _operated(original, order, output)
+        return Modification.of(read_record(output)["surgery"])
+    subject, changed_by, facts = _optimized(original, options, rules)
     _log.info("Comparing both graphs in ONNX Runtime on random samples.")
-    equivalence = prove_equal(original, subject, average_clips=average_clips)
-    done = Modification(count_operators(original), count_operators(subject), changed_by, equivalence)
-    if equivalence.passed:
+    parities = check_equivalence(original, subject, average_clips=options.average_clips)
+    done = Modification(count_operators(original), count_operators(subject), changed_by, parities)
+    if done.passed:
         write_bytes(output, model_bytes(subject))
-        exported_from = read_record(model).get("made_from")
-        write_record(output, made_from, exported_from=exported_from, surgery=asdict(done), **facts)
+        exported_from = read_record(options.model).get("made_from")
+        write_record(output, made_from, exported_from=exported_from, surgery=done.facts, **facts)
     else:
         output.unlink(missing_ok=True)
     return done
 
 
-@dataclass(frozen=True)
-class _Order:
-    """What is to be done to a graph; `knowledges` is None without auto-optimizer."""
-
-    passes: Sequence[str] | None
-    batch_size: int | None
-    average_clips: AverageClips
-    target: Target
-    knowledges: tuple[str, ...] | None
-    time_limit: float
-
-    def made_from(self, model: Path) -> dict[str, Any]:
-        """Return all that shapes what comes out."""
-        return {
-            "model": model.name,
-            "model_sha256": sha256_file(model),
-            "code_sha256": code_digest(),
-            "batch_size": self.batch_size,
-            "passes": None if self.passes is None else sorted(self.passes),
-            "average_clips": self.average_clips,
-            "target": self.target,
-            "auto_optimizer": None if self.knowledges is None else list(self.knowledges),
-        }
-
-
-def _operated(
-    original: ir.Model, order: _Order, output: Path
+def _optimized(
+    original: ir.Model, options: ModifyOnnxOptions, rules: tuple[str, ...] | None
 ) -> tuple[ir.Model, tuple[str, ...], dict[str, Any]]:
-    """Return the graph after all that was ordered, what changed it, and what the record says of auto-optimizer."""
-    if order.knowledges is None:
-        return (*_by_passes(original, order), {})
+    """Return the graph after passes and rewrite rules, what changed it, and the record's facts on auto-optimizer."""
+    if rules is None:
+        return (*_after_passes(original, options), {})
     interpreter = find_auto_optimizer()
-    subject, changed_by = (
-        (original, ()) if order.passes is not None and not order.passes else _by_passes(original, order)
+    subject, changed_by = (original, ()) if options.passes == () else _after_passes(original, options)
+    log_file = options.output.with_name(f"{options.output.stem}.{AUTO_OPTIMIZER}.log")
+    _log.info(f"{AUTO_OPTIMIZER} is optimizing the graph; log: {log_file}")
+    done = run_auto_optimizer(
+        subject, rules=rules, interpreter=interpreter, log_file=log_file, time_limit=options.time_limit
     )
-    log_file = output.with_name(f"{output.stem}.{AUTO_OPTIMIZER}.log")
-    _log.info(f"{AUTO_OPTIMIZER} operates on the graph; what it prints goes to {log_file}.")
-    operation = run_auto_optimizer(
-        subject,
-        rules=order.knowledges,
-        interpreter=interpreter,
-        log_file=log_file,
-        time_limit=order.time_limit,
-    )
-    if not operation.applied:
+    if not done.applied:
         _log.info(f"No rewrite rule matched; {AUTO_OPTIMIZER} left the graph unchanged.")
-    changed_by += tuple(f"{AUTO_OPTIMIZER}:{name}" for name in operation.applied)
-    facts = {"applied": operation.applied, "versions": operation.versions}
-    return operation.model, changed_by, {"auto_optimizer": facts}
+    changed_by += tuple(f"{AUTO_OPTIMIZER}:{name}" for name in done.applied)
+    return done.model, changed_by, {"auto_optimizer": {"applied": done.applied, "versions": done.versions}}
 
 
-def _by_passes(original: ir.Model, order: _Order) -> tuple[ir.Model, tuple[str, ...]]:
+def _after_passes(original: ir.Model, options: ModifyOnnxOptions) -> tuple[ir.Model, tuple[str, ...]]:
     """Return the graph after vidom's own passes and the names of those that changed something."""
     surgery = run_passes(
         original,
-        passes=order.passes,
-        batch_size=order.batch_size,
-        average_clips=order.average_clips,
-        target=order.target,
+        passes=options.passes,
+        batch_size=options.batch_size,
+        average_clips=options.average_clips,
+        target=options.target,
     )
     if batch_of(surgery.model) is None:
-        _log.info("The batch is symbolic, which leaves shapes to run time; -bs N fixes it.")
+        _log.info("The batch is symbolic, so that shapes are computed at run time; -bs N fixes it.")
     return surgery.model, tuple(step.name for step in surgery.steps if step.modified)
 
 
-def _recorded(surgery: dict[str, Any]) -> Modification:
-    differences = tuple(Difference(**entry) for entry in surgery["equivalence"]["differences"])
-    return Modification(
-        surgery["census_before"],
-        surgery["census_after"],
-        tuple(surgery["changed_by"]),
-        Equivalence(differences),
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, operate, print what changed and whether the meaning stayed."""
-    parser = Parser(
-        description="Rewrite an exported ONNX graph for deployment and prove that it still means the same."
-    )
-    parser.add_argument("--model", "-m1", type=Path, help="the graph as exported")
-    parser.add_argument("--output", "-m2", type=Path, help="where the rewritten graph goes")
-    parser.add_argument(
-        "--batch_size", "-bs", type=int, help="the batch to write into the graph; kept if not given"
-    )
-    parser.add_argument(
-        "--passes", type=_names, help="comma-separated passes to run instead of all; none only with --with"
-    )
-    parser.add_argument(
-        "--with",
-        dest="auto_optimizer",
-        type=_knowledges,
-        metavar=f"{AUTO_OPTIMIZER}[=NAME,...]",
-        help="let auto-optimizer operate after the passes, with the knowledges named or those it applies unasked",
-    )
-    parser.add_argument(
-        "--time_limit", type=float, default=600.0, help="seconds after which auto-optimizer is stopped"
-    )
-    parser.add_argument(
-        "--average_clips",
-        choices=AVERAGES,
-        default="score",
-        help="score: softmax of a sample's mean logits, as ModelZoo's script; prob: mean of its clips' "
-        "probabilities, as mmaction2; keep: one row per clip",
-    )
-    parser.add_argument(
-        "--target",
-        choices=TARGETS,
-        default="ascend310p",
-        help="what runs the graph: the NPU through ATC, or cpu: ONNX Runtime, OpenVINO; --list tells the passes",
-    )
-    parser.add_argument("--list", action="store_true", help="list passes and knowledges and stop")
-    options = parser.parse_args(argv)
-    if options.list:
+class _List(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         width = max(len(item.name) for item in PASSES)
         targets = max(len(" ".join(item.targets)) for item in PASSES)
         for item in PASSES:
             print(f"{item.name:<{width}}  {' '.join(item.targets):<{targets}}  {item.summary}")
         print(f"\n--with {AUTO_OPTIMIZER}\n{rule_table()}")
-        return ExitCode.DONE
-    if options.model is None or options.output is None:
-        parser.error("-m1 (the exported graph) and -m2 (the graph to write) are needed, or --list")
-    done = modify_onnx(
-        model=options.model,
-        output=options.output,
-        batch_size=options.batch_size,
-        passes=options.passes,
-        average_clips=options.average_clips,
-        target=options.target,
-        auto_optimizer=options.auto_optimizer,
-        time_limit=options.time_limit,
+        parser.exit()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, optimize the graph, print what changed and whether the parity check passed."""
+    parser = Parser(prog="modify_onnx.py", description=ModifyOnnxOptions.__doc__ or "")
+    parser.add_argument(
+        "--list", action=_List, nargs=0, help="list the passes and the rewrite rules and exit"
     )
-    return _tell(done, options.output)
-
-
-def _names(text: str) -> list[str]:
-    return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _knowledges(text: str) -> list[str]:
-    surgeon, equals, names = text.partition("=")
-    found = _names(names)
-    if surgeon.replace("_", "-") != AUTO_OPTIMIZER or bool(equals) != bool(found):
-        raise ArgumentTypeError(f"expected {AUTO_OPTIMIZER} or {AUTO_OPTIMIZER}=NAME,NAME, found {text!r}")
-    return found
-
-
-def _tell(done: Modification, output: Path) -> int:
-    print(operator_table(done.census_before, done.census_after))
+    add_options(parser, ModifyOnnxOptions)
+    given = vars(parser.parse_args(argv))
+    options = options_from(ModifyOnnxOptions, given)
+    done = modify_onnx(options)
+    print(operator_table(done.operators_before, done.operators_after))
     print(f"passes that changed something: {', '.join(done.changed_by) or 'none'}")
-    print(done.equivalence.lines())
-    if not done.equivalence.passed:
-        _log.info(f"The rewritten graph gives other results; {output} was not written.")
-    print("PASSED" if done.equivalence.passed else "FAILED", flush=True)
-    return ExitCode.DONE if done.equivalence.passed else ExitCode.CHECK_FAILED
+    print(render(done.parities))
+    if not done.passed:
+        _log.error(f"Outputs differ beyond tolerance; {options.output} was not written.")
+    print("PASSED" if done.passed else "FAILED", flush=True)
+    return ExitCode.DONE if done.passed else ExitCode.CHECK_FAILED
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Repair ONNX files that MindSpore exported: `python export/repair_mindspore_onnx.py -m1 stnet.onnx -m2 fixed.onnx`.
 
-MindSpore keeps a convolution's pads axis by axis (top, bottom, left, right) and writes them into ONNX as they
-are, where the specification has all beginnings first and then all ends. ONNX Runtime refuses the graph, or
-other engines pad the wrong axis. Seen in files of MindSpore 2.7 and 2.10 (`mindspore/ccsrc/.../onnx_exporter.cc`).
+MindSpore stores a convolution's pads axis by axis (top, bottom, left, right) and writes them into ONNX unchanged,
+where the specification has all begins first and then all ends. ONNX Runtime rejects the graph, or other engines pad
+the wrong axis. Seen in files of MindSpore 2.7 and 2.10 (`mindspore/ccsrc/.../onnx_exporter.cc`).
 """
 
 from __future__ import annotations
@@ -16,35 +16,50 @@ import onnx
 import onnx_ir as ir
 
 from export.surgery.model_file import load_model, model_bytes
-from vidom.command import Parser, run
+from vidom.command import run
 from vidom.errors import BadDataError, UsageError
 from vidom.files import write_bytes
+from vidom.options import option, read_options
 
-__all__ = ["RepairedConv", "main", "repair_mindspore_onnx", "repaired_pads"]
+__all__ = ["RepairOptions", "RepairedConv", "main", "repair_mindspore_onnx", "repaired_pads"]
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RepairOptions:
+    """Reorder the pads of the convolutions in an ONNX file that MindSpore exported."""
+
+    model: Path = option("the file as MindSpore wrote it", "-m1")
+    output: Path = option("the repaired file to write", "-m2")
+
+    def __post_init__(self) -> None:
+        """Raise UsageError where the output is the input."""
+        if self.model.resolve() == self.output.resolve():
+            raise UsageError(
+                f"-m1 and -m2 both name {self.model}; keep the original and choose a different output."
+            )
+
+
 @dataclass(frozen=True)
 class RepairedConv:
-    """A convolution whose pads were put in order."""
+    """A convolution whose pads were reordered."""
 
     node: str
     before: tuple[int, ...]
     after: tuple[int, ...]
 
 
-def repair_mindspore_onnx(*, model: Path, output: Path) -> tuple[RepairedConv, ...]:
-    """`output` holds `model` with the pads of its convolutions in ONNX's order; what was wrong is returned.
+def repair_mindspore_onnx(options: RepairOptions) -> tuple[RepairedConv, ...]:
+    """Write the model with the pads of its convolutions in ONNX's order; return the convolutions that were wrong.
 
-    Rewritten: the `pads` of every Conv that `repaired_pads` recognises. Not rewritten: anything else; a model
+    Rewritten: the `pads` of every Conv that `repaired_pads` recognizes. Not rewritten: anything else; a model
     without such a Conv is copied byte for byte, so repairing twice changes nothing.
 
-    Raises UsageError when there is no such file or both paths are one; BadDataError when it is no valid ONNX model,
-    or its shapes still contradict each other after the repair.
+    Raises UsageError for a missing file, BadDataError for an invalid ONNX model or one whose shapes still contradict
+    each other after the repair.
     """
-    if model.resolve() == output.resolve():
-        raise UsageError(f"-m1 and -m2 both name {model}; keep the original and name another output.")
+    model, output = options.model, options.output
     loaded = load_model(model)
     repaired = tuple(filter(None, (_repair(node) for node in loaded.graph)))
     content = model_bytes(loaded) if repaired else model.read_bytes()
@@ -54,11 +69,11 @@ def repair_mindspore_onnx(*, model: Path, output: Path) -> tuple[RepairedConv, .
 
 
 def repaired_pads(pads: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...] | None:
-    """Return `pads` in ONNX's order if they are in MindSpore's, None if there is no proof that they are.
+    """Return `pads` in ONNX's order if they are certainly in MindSpore's, else None.
 
-    The proof: read as ONNX, they pad an axis along which the kernel is 1 wide, which no padding mode does; read
-    axis by axis, they pad the wider axes only, each as much before as after it. Pads in ONNX's order never
-    meet both, and pads that read alike both ways need no repair.
+    They are if, read as ONNX, they pad an axis along which the kernel size is 1, which no padding mode does, and, read
+    axis by axis, they pad the other axes only, equally before and after. Pads in ONNX's order never meet both
+    conditions, and pads that are the same in both orders need no repair.
     """
     axes = len(kernel)
     if len(pads) != 2 * axes:
@@ -86,7 +101,7 @@ def _repair(node: ir.Node) -> RepairedConv | None:
 
 
 def _kernel(node: ir.Node) -> tuple[int, ...]:
-    """Return the kernel's extent along each axis, () where neither attribute nor weights tell it."""
+    """Return the kernel's extent along each axis, () if neither attribute nor weights state it."""
     if "kernel_shape" in node.attributes:
         return tuple(node.attributes["kernel_shape"].as_ints())
     weight = node.inputs[1]
@@ -101,26 +116,21 @@ def _check_shapes(content: bytes, model: Path) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[:400]
         raise BadDataError(
-            f"The shapes in {model} contradict each other for another reason than MindSpore's order of pads: "
+            f"The shapes in {model} contradict each other, but not because of MindSpore's order of pads: "
             f"{reason}. Nothing was written; export the model again."
         ) from None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command line, repair, and print the output's path."""
-    parser = Parser(
-        description="Put the pads of convolutions in an ONNX file that MindSpore exported in order."
-    )
-    parser.add_argument("--model", "-m1", type=Path, required=True, help="the file as MindSpore wrote it")
-    parser.add_argument("--output", "-m2", type=Path, required=True, help="where the repaired file goes")
-    options = parser.parse_args(argv)
-    repaired = repair_mindspore_onnx(model=options.model, output=options.output)
+    """Read the command line, repair the file and print the output's path."""
+    options = read_options(RepairOptions, argv, prog="repair_mindspore_onnx.py")
+    repaired = repair_mindspore_onnx(options)
     for conv in repaired:
         _log.info(f"{conv.node}: pads {list(conv.before)} -> {list(conv.after)}")
     _log.info(
         f"{len(repaired)} convolutions repaired."
         if repaired
-        else "No pads were wrong; the file is as it was."
+        else "No pads were wrong; the file was copied unchanged."
     )
     print(options.output)
 

@@ -22,7 +22,7 @@ INPUT_NAME = "clips"
 def traced(
     deployable: Deployable, recipe: Recipe, path: Path, *, opset: int, input_dtype: InputDtype
 ) -> onnx.ModelProto:
-    """Return the graph of the module for one sample of the recipe; `path` is written on the way."""
+    """Return the graph of the module for one sample of the recipe; `path` is overwritten."""
     dtype = torch.uint8 if input_dtype == "uint8" else torch.float32
     sample = torch.zeros(input_shape(recipe, 1, input_dtype), dtype=dtype)
     with _quiet_exporter(), torch.no_grad():
@@ -40,8 +40,8 @@ def traced(
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    # The TorchScript exporter is the one whose opset 11 graphs ATC reads; its notice of being the older
-    # one is not news to the user, nor that sizes other than the batch become constants, which is wanted.
+    # The TorchScript exporter is the one whose opset 11 graphs ATC reads; its deprecation warning does not help the
+    # user, nor the one that sizes other than the batch become constants, which is intended.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore", category=DeprecationWarning)
         warnings.simplefilter("ignore", category=UserWarning)
@@ -52,7 +52,7 @@ def _quiet_exporter() -> Iterator[None]:
 def set_batch(
     model: onnx.ModelProto, recipe: Recipe, batch_size: int | None, *, input_dtype: InputDtype
 ) -> None:
-    """The graph states the recipe's shapes for a batch of this size, an open one for None."""
+    """Write the recipe's shapes for a batch of this size into the graph, a symbolic batch for None."""
     for value, shape in (
         (model.graph.input[0], input_shape(recipe, batch_size or 1, input_dtype)),
         (model.graph.output[0], recipe.output_shape(batch_size or 1)),

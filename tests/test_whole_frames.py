@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from view_recipes import FRAMES, NAMES, packed, write_list, write_recipes
 
-from export.cut_views import cut_views
-from export.deployable import Deployable
+from export.deployable import Deployable, cut_views
 from export.modify_onnx import main as modify_onnx
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify

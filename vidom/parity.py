@@ -78,7 +78,8 @@ class Flip(NamedTuple):
 class Parity:
     """How far `stage` is from its reference on `samples` of the `of` samples that there are.
 
-    The differences are absolute, infinite where shapes differ or the candidate is not finite. The logits are None if
+    Differences are infinite where shapes differ or numbers are not finite; relative ones are over the reference's largest
+    magnitude. The logits are None if
     they were not compared. A flip counts as a failure only if its margin exceeds what the tolerance allows;
     `top5_changes` counts the rows whose five best classes form another set.
     """
@@ -93,6 +94,7 @@ class Parity:
     relative_logits: float | None
     allowed_logits: float | None
     max_rows: float
+    relative_rows: float
     allowed_rows: float
     flips: tuple[Flip, ...]
     top5_changes: int
@@ -140,7 +142,7 @@ def compare(
     if logits is not None:
         max_logits, scale = _max_difference(*logits), _largest(logits[0])
         allowed_logits = tolerance.logits * scale
-        if largest_row <= 1:
+        if _are_probabilities(rows[0]):
             # Equal logits still leave Softmax and the average a few roundings of their own.
             explained = 2 * allowed_logits + 4 * _UNIT_ROUNDOFF[tolerance.number_format]
             allowed_rows = min(allowed_rows, explained * largest_row)
@@ -160,11 +162,16 @@ def compare(
         relative_logits=None if max_logits is None or scale is None else _ratio(max_logits, scale),
         allowed_logits=allowed_logits,
         max_rows=max_rows,
+        relative_rows=_ratio(max_rows, largest_row),
         allowed_rows=allowed_rows,
         flips=flips,
         top5_changes=top5_changes,
         passed=bool(passed),
     )
+
+
+def _are_probabilities(rows: Array) -> bool:
+    return bool((rows >= 0).all() and (np.abs(rows.sum(axis=-1) - 1) < 1e-2).all())
 
 
 def _largest(values: Array) -> float:

@@ -16,7 +16,7 @@ from benchmarks.batch_table.row import Order, Row, measured_row
 from benchmarks.batch_table.table import document, markdown
 from benchmarks.measuring.report import check_plotting
 from export.deployable import InputDtype
-from export.to_onnx import add_model_options, recipe_of
+from export.model_options import ModelOptions
 from infer.engines.base import PRECISIONS, LocalEngine, Precision
 from infer.engines.choice import lacking_for_npu
 from infer.options import ENGINES, EngineName
@@ -25,6 +25,7 @@ from vidom.errors import UsageError
 from vidom.files import write_json, write_text
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import Recipe
+from vidom.options import add_options, options_from
 from vidom.system.cann import find_atc
 
 __all__ = ["BatchTable", "batch_table", "main"]
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(
         prog="python -m benchmarks.batch_table", description="Accuracy and speed by batch size, in one table."
     )
-    add_model_options(parser)
+    add_options(parser, ModelOptions)
     add = parser.add_argument
     add("--batches", nargs="+", type=int, default=[1, 4, 8, 16, 32], metavar="N", help="batch sizes")
     add("--store", type=Path, help="clip store for accuracy and end-to-end speed; without it fps alone")
@@ -122,18 +123,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--loop", type=int, default=20, help="executions of the pure-performance loop")
     add("--output_dir", type=Path, required=True, help="where models, results and the table go")
     options = parser.parse_args(argv)
+    model = options_from(ModelOptions, vars(options))
     table = batch_table(
-        recipe=recipe_of(options),
+        recipe=model.recipe,
         batches=options.batches,
         output_dir=options.output_dir,
-        checkpoint=options.checkpoint,
+        checkpoint=model.checkpoint,
         store=options.store,
         engine=options.engine,
         provider=options.provider,
         precision=options.precision,
         device=options.device,
         soc_version=options.soc_version,
-        input_dtype=options.input_dtype,
+        input_dtype=model.input_dtype,
         loop=options.loop,
     )
     print(table.text, end="")

@@ -15,9 +15,9 @@ import onnxruntime
 
 from export.build_record import code_digest
 from export.deployable import InputDtype
-from export.modify_onnx import modify_onnx
+from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.surgery.pass_types import Target
-from export.to_onnx import to_onnx
+from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.batches.performance import InferenceResult
 from infer.engines.base import LocalEngine, Precision
 from infer.inference import infer
@@ -26,6 +26,7 @@ from postprocess.score import score
 from vidom.errors import BadDataError, CheckFailedError
 from vidom.files import read_json, sha256_file, write_json
 from vidom.formats.recipe import Recipe
+from vidom.parity import render
 from vidom.system.machine import look_at_machine
 from vidom.system.requirements import installed_version
 
@@ -89,11 +90,13 @@ def measured_row(order: Order, batch_size: int) -> Row:
     """
     folder = order.output_dir / f"bs{batch_size}"
     naive = to_onnx(
-        recipe=order.recipe,
-        checkpoint=order.checkpoint,
-        output=folder / f"{order.recipe.name}_bs{batch_size}.onnx",
-        batch_size=batch_size,
-        input_dtype=order.input_dtype,
+        ToOnnxOptions(
+            recipe=order.recipe,
+            checkpoint=order.checkpoint,
+            output=folder / f"{order.recipe.name}_bs{batch_size}.onnx",
+            batch_size=batch_size,
+            input_dtype=order.input_dtype,
+        )
     )
     key = _key(order, naive)
     rows = _read_rows(order.output_dir)
@@ -142,10 +145,10 @@ def _row(**entry: Any) -> Row:
 def _built(order: Order, naive: Path, batch_size: int) -> Path:
     final = naive.with_name(f"{order.recipe.name}_new_bs{batch_size}.onnx")
     target: Target = "ascend310p" if order.engine == "ascend" else "cpu"
-    done = modify_onnx(model=naive, output=final, batch_size=batch_size, target=target)
-    if not done.equivalence.passed:
+    done = modify_onnx(ModifyOnnxOptions(model=naive, output=final, batch_size=batch_size, target=target))
+    if not done.passed:
         raise CheckFailedError(
-            f"Surgery changed what {naive} computes, so nothing was measured:\n{done.equivalence.lines()}"
+            f"Surgery changed what {naive} computes, so nothing was measured:\n{render(done.parities)}"
         )
     if order.engine != "ascend":
         return final

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.measuring.rotation import rotate
 from demo.dataset import draw_frames
-from export.modify_onnx import modify_onnx
-from export.to_onnx import to_onnx
+from export.modify_onnx import ModifyOnnxOptions, modify_onnx
+from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.engines.options import OnnxRuntimeOptions
 from infer.evaluation.batches import BatchSource, sample_dtype
 from infer.evaluation.buffers import TensorStream
@@ -62,8 +62,8 @@ def build(recipe: Recipe, checkpoint: str, folder: Path) -> Path:
     """Return the recipe's model after surgery, batch 4 for the demo's small samples and 1 for others."""
     batch = BATCH if recipe.name == "tsm_demo" else 1
     naive, final = folder / f"{recipe.name}.onnx", folder / f"{recipe.name}_new.onnx"
-    to_onnx(recipe=recipe, checkpoint=checkpoint, output=naive, batch_size=batch)
-    modify_onnx(model=naive, output=final, batch_size=batch, target="cpu")
+    to_onnx(ToOnnxOptions(recipe=recipe, checkpoint=checkpoint, output=naive, batch_size=batch))
+    modify_onnx(ModifyOnnxOptions(model=naive, output=final, batch_size=batch, target="cpu"))
     return final
 
 

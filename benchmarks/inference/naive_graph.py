@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from export.deployable import build_deployable
 from export.surgery.model_file import model_bytes
 from export.surgery.run import run_passes
-from export.to_onnx import build_deployable, to_onnx
+from export.to_onnx import ToOnnxOptions, to_onnx
 from export.tracing import INPUT_NAME
 from networks.tsm import ShiftedConv
 from vidom.files import atomic_path, write_bytes
@@ -32,7 +33,9 @@ def naive_graph(*, recipe: Recipe, output: Path, checkpoint: str = "seeded:0", b
     Raises what `to_onnx` raises.
     """
     if recipe.network.arch != "tsm":
-        return to_onnx(recipe=recipe, checkpoint=checkpoint, output=output, batch_size=batch_size)
+        return to_onnx(
+            ToOnnxOptions(recipe=recipe, checkpoint=checkpoint, output=output, batch_size=batch_size)
+        )
     deployable, _ = build_deployable(recipe, checkpoint)
     for module in tuple(deployable.modules()):
         for name, child in tuple(module.named_children()):

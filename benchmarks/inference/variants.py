@@ -15,12 +15,13 @@ import onnxruntime
 import torch
 
 from benchmarks.inference.naive_graph import naive_graph
-from export.deployable import Deployable
-from export.modify_onnx import modify_onnx
-from export.to_onnx import build_deployable, to_onnx
+from export.deployable import Deployable, build_deployable
+from export.modify_onnx import ModifyOnnxOptions, modify_onnx
+from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.engines.base import PRECISIONS, Precision, open_engine
 from vidom.errors import CheckFailedError
 from vidom.formats.recipe import Recipe, load_recipe
+from vidom.parity import render
 from vidom.system.machine import usable_cores
 
 __all__ = [
@@ -109,10 +110,10 @@ def built(recipe: Recipe, batch: int, stem: Path) -> tuple[Path, Path]:
     Raises CheckFailedError when surgery changes what the graph computes.
     """
     exported, modified = (stem.with_name(f"{stem.name}{suffix}.onnx") for suffix in ("", "_new"))
-    to_onnx(recipe=recipe, checkpoint=CHECKPOINT, output=exported, batch_size=batch)
-    done = modify_onnx(model=exported, output=modified, batch_size=batch, target="cpu")
-    if not done.equivalence.passed:
-        raise CheckFailedError(f"Surgery changed what {exported} computes:\n{done.equivalence.lines()}")
+    to_onnx(ToOnnxOptions(recipe=recipe, checkpoint=CHECKPOINT, output=exported, batch_size=batch))
+    done = modify_onnx(ModifyOnnxOptions(model=exported, output=modified, batch_size=batch, target="cpu"))
+    if not done.passed:
+        raise CheckFailedError(f"Surgery changed what {exported} computes:\n{render(done.parities)}")
     return exported, modified
 
 

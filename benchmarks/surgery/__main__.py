@@ -14,11 +14,11 @@ from benchmarks.measuring.graph_times import measured_times, sample_of
 from benchmarks.measuring.report import Cell, Report, Table, write_report
 from benchmarks.measuring.settings import machine_state
 from export.lint_onnx import LintOptions, lint_onnx
-from export.modify_onnx import modify_onnx
+from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.surgery.model_file import load_model
 from export.surgery.operator_counts import count_operators
-from export.to_onnx import OPSETS, to_onnx
-from export.verify import verify
+from export.to_onnx import OPSETS, Opset, ToOnnxOptions, to_onnx
+from export.verify import VerifyOptions, verify
 from vidom.command import Parser, run
 from vidom.errors import CheckFailedError
 from vidom.formats.recipe import load_recipe
@@ -60,14 +60,14 @@ def surgery(*, recipes: Sequence[str], output_dir: Path, rounds: int = 5, thread
     return report
 
 
-def _row(name: str, opset: int, folder: Path, rounds: int, threads: int) -> tuple[Cell, ...]:
+def _row(name: str, opset: Opset, folder: Path, rounds: int, threads: int) -> tuple[Cell, ...]:
     _log.info(f"{name}, opset {opset}")
     recipe = load_recipe(name)
     recipe = recipe.one_view() if recipe.views.clips > 1 else recipe
     exported, modified = (folder / f"{name}_{opset}{suffix}.onnx" for suffix in ("", "_new"))
-    to_onnx(recipe=recipe, checkpoint=CHECKPOINT, output=exported, opset=opset)
-    modify_onnx(model=exported, output=modified, batch_size=1, target="cpu")
-    parities = verify(recipe=recipe, checkpoint=CHECKPOINT, models=[exported, modified])
+    to_onnx(ToOnnxOptions(recipe=recipe, checkpoint=CHECKPOINT, output=exported, opset=opset))
+    modify_onnx(ModifyOnnxOptions(model=exported, output=modified, batch_size=1, target="cpu"))
+    parities = verify(VerifyOptions(recipe=recipe, checkpoint=CHECKPOINT, model=(exported, modified)))
     if not all(parity.passed for parity in parities):
         raise CheckFailedError(f"{modified} does not compute what torch computes.")
     before, after = (count_operators(load_model(path)) for path in (exported, modified))
@@ -82,7 +82,7 @@ def _row(name: str, opset: int, folder: Path, rounds: int, threads: int) -> tupl
         before.get("Slice", 0),
         after.get("Slice", 0),
         ", ".join(map(str, sorted({parity.batch_size for parity in parities}))),
-        max(parity.relative_logits for parity in parities),
+        max(parity.relative_logits or 0.0 for parity in parities),
         sum(finding.severity == "error" for finding in lint_onnx(LintOptions(model=modified))),
         (fast or 0) / (slow or 1),
         (fast_written or 0) / (slow_written or 1),

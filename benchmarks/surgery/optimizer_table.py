@@ -9,8 +9,8 @@ from pathlib import Path
 from benchmarks.measuring.report import Bar, Cell, Report, Table
 from benchmarks.measuring.settings import machine_state
 from export.surgery.operator_counts import OperatorCounts
-from export.verification.equivalence import Difference
 from vidom.files import sha256_file
+from vidom.parity import Parity
 
 __all__ = ["CONTROL", "Graph", "surgeons_report"]
 
@@ -22,19 +22,19 @@ Times = tuple[float | None, float | None]
 class Graph:
     """A graph of the comparison: its operators, who changed it, and how far it is from the exported one.
 
-    The exported graph has no `differences`. `versions` are those of auto-optimizer's parts where it operated.
+    The exported graph has no `parities`. `versions` are those of auto-optimizer's parts where it operated.
     """
 
     name: str
     operators: OperatorCounts
     changed_by: tuple[str, ...] = ()
-    differences: tuple[Difference, ...] = ()
+    parities: tuple[Parity, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
         """Whether all that was compared is within its tolerance."""
-        return all(difference.passed for difference in self.differences)
+        return all(parity.passed for parity in self.parities)
 
 
 def surgeons_report(
@@ -52,9 +52,14 @@ def surgeons_report(
         question=f"What do vidom's passes and auto-optimizer make of {model.name}?",
         tables=[Table("Graphs", columns, rows, " ".join(_notes(graphs)))],
         bars=[
-            Bar(f"{graph.name}: {item.what}, max abs diff", item.max_abs, item.tolerance, at_least=False)
+            Bar(
+                f"{graph.name}: {item.stage}, largest difference over the tolerance",
+                item.tolerance_used,
+                1.0,
+                at_least=False,
+            )
             for graph in graphs
-            for item in graph.differences
+            for item in graph.parities
         ],
         conditions={
             "rounds": rounds,

@@ -16,7 +16,7 @@ from benchmarks.measuring.report import Report, write_report
 from benchmarks.surgery.optimizer_table import CONTROL, Graph, surgeons_report
 from export.auto_optimizer.external_optimizer import find_auto_optimizer
 from export.build_record import read_record
-from export.modify_onnx import modify_onnx
+from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.surgery.model_file import load_model
 from export.surgery.operator_counts import count_operators
 from vidom.command import Parser, run
@@ -78,16 +78,16 @@ def surgeons(*, model: Path, output_dir: Path, rounds: int = 20, threads: int = 
 def _operated(surgery: Surgery, model: Path, output_dir: Path) -> tuple[Graph, Path]:
     path = output_dir / surgery.file
     done = modify_onnx(
-        model=model,
-        output=path,
-        passes=surgery.passes,
-        average_clips="keep",
-        auto_optimizer=() if surgery.auto_optimizer else None,
+        ModifyOnnxOptions(
+            model=model,
+            output=path,
+            passes=surgery.passes,
+            average_clips="keep",
+            auto_optimizer=() if surgery.auto_optimizer else None,
+        )
     )
     versions = read_record(path).get("auto_optimizer", {}).get("versions", {}) if path.exists() else {}
-    graph = Graph(
-        surgery.name, done.census_after, done.changed_by, done.equivalence.differences, versions=versions
-    )
+    graph = Graph(surgery.name, done.operators_after, done.changed_by, done.parities, versions=versions)
     return graph, path
 
 

@@ -18,7 +18,7 @@ from export.surgery.model_file import load_model, model_bytes
 from export.surgery.operator_counts import count_operators
 from export.surgery.pass_types import TARGETS, Target
 from export.surgery.run import PASSES, run_passes
-from export.verification.equivalence import prove_equal
+from export.verification.equivalence import check_equivalence
 from vidom.command import Parser, run
 from vidom.errors import ExitCode
 from vidom.files import write_bytes
@@ -75,9 +75,9 @@ def _rows(
         surgery = run_passes(original, passes=serving[:count], batch_size=1, target=target)
         if not surgery.steps[-1].modified:
             continue
-        equivalence = prove_equal(found[0][1], surgery.model)
-        worst = max(worst, *(item.max_abs / item.tolerance for item in equivalence.differences))
-        found.append((added, surgery.model, equivalence.differences[0].max_rel))
+        parities = check_equivalence(found[0][1], surgery.model)
+        worst = max(worst, *(parity.tolerance_used for parity in parities))
+        found.append((added, surgery.model, parities[0].relative_logits or 0.0))
         files.append(folder / f"{name}_{target}_{count}.onnx")
         write_bytes(files[-1], model_bytes(surgery.model))
     times = measured_times(files, sample_of(original), rounds=rounds, threads=threads)

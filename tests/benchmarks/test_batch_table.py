@@ -16,8 +16,8 @@ from benchmarks.batch_table.__main__ import batch_table, main
 from benchmarks.batch_table.plot import plot
 from benchmarks.batch_table.row import Order, Row
 from benchmarks.batch_table.table import document, markdown
+from export.deployable import build_deployable
 from export.to_om import ToOmOptions
-from export.to_onnx import build_deployable
 from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.inference.naive_graph import naive_graph
 from benchmarks.measuring.node_time import node_seconds, non_convolution_share
-from export.to_onnx import to_onnx
+from export.to_onnx import ToOnnxOptions, to_onnx
 from vidom.formats.recipe import load_recipe
 
 MOVES = ("Slice", "Sub", "Concat", "Conv", "Relu", "Add", "MaxPool", "Gemm")
@@ -31,7 +31,9 @@ def rows(path: Path, samples: np.ndarray) -> np.ndarray:
 def test_rows_are_those_of_our_export(batch: int, tiny_recipe: Path, tmp_path: Path) -> None:
     recipe = load_recipe(str(tiny_recipe))
     naive = naive_graph(recipe=recipe, output=tmp_path / "naive.onnx", batch_size=batch)
-    ours = to_onnx(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "ours.onnx", batch_size=batch)
+    ours = to_onnx(
+        ToOnnxOptions(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "ours.onnx", batch_size=batch)
+    )
     samples = np.random.default_rng(0).standard_normal(recipe.input_shape(batch), dtype=np.float32)
     np.testing.assert_allclose(rows(naive, samples), rows(ours, samples), rtol=0, atol=1e-6)
     assert operators(naive)["Sub"] == 2 * operators(ours)["Concat"]

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.roofline.operator_costs import OpCost, op_costs
+from export.deployable import build_deployable
 from export.surgery.model_file import load_model
-from export.to_onnx import build_deployable, to_onnx
+from export.to_onnx import ToOnnxOptions, to_onnx
 from vidom.errors import BadDataError
 from vidom.formats.recipe import load_recipe
 
@@ -146,7 +147,9 @@ def test_resnet_50(stride_in_3x3: bool, billions: float) -> None:
 
 def test_an_exported_network_costs_what_torch_counts(tiny_recipe: Path, tmp_path: Path) -> None:
     recipe = load_recipe(str(tiny_recipe))
-    model = to_onnx(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "tiny.onnx", batch_size=2)
+    model = to_onnx(
+        ToOnnxOptions(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "tiny.onnx", batch_size=2)
+    )
     network, _ = build_deployable(recipe, "seeded:0")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(recipe.input_shape(2)))

@@ -16,7 +16,7 @@ from surgery_graphs import noise, ops, run, shift_graph
 import export.surgery.run
 from export.auto_optimizer.rules import REWRITE_RULES
 from export.build_record import read_record
-from export.modify_onnx import main, modify_onnx
+from export.modify_onnx import ModifyOnnxOptions, main, modify_onnx
 from export.surgery.model_file import load_model
 from export.surgery.pass_types import Options, Pass
 from export.surgery.values import batch_of
@@ -51,7 +51,7 @@ def test_the_published_command_line(exported: Path, tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["operator", "before", "after", "change"]
     assert any(line.split() == ["Sub", "2", "0", "-2"] for line in lines)
-    assert any(line.startswith("output y: 16 random samples, max abs diff") for line in lines)
+    assert any(line.split()[:5] == ["output", "y", "8", "8", "float32"] for line in lines)
     assert lines[-1] == "PASSED"
     samples = noise(8, 12, 8, 4)
     original = load_model(exported)
@@ -91,7 +91,9 @@ def test_chosen_passes_only(exported: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_the_list_names_every_pass_and_knowledge(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list"]) == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["--list"])
+    assert ended.value.code == 0
     passes, knowledges = capsys.readouterr().out.split("\n\n")
     assert [line.split()[0] for line in passes.splitlines()] == [
         item.name for item in export.surgery.run.PASSES
@@ -102,7 +104,8 @@ def test_the_list_names_every_pass_and_knowledge(capsys: pytest.CaptureFixture[s
 
 
 def test_the_list_shows_the_targets_of_a_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--list"])
+    with pytest.raises(SystemExit):
+        main(["--list"])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert lines["time-major"].split()[1:3] == ["ascend310p", "cpu"]
     assert lines["split-shift"].split()[1:3] == ["cpu", "keep"]
@@ -110,7 +113,7 @@ def test_the_list_shows_the_targets_of_a_pass(capsys: pytest.CaptureFixture[str]
 
 def test_another_target_is_another_model(exported: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
-    modify_onnx(model=exported, output=output, batch_size=4)
+    modify_onnx(ModifyOnnxOptions(model=exported, output=output, batch_size=4))
     assert read_record(output)["made_from"]["target"] == "ascend310p"
     assert main(["-m1", str(exported), "-m2", str(output), "-bs", "4", "--target", "cpu"]) == 0
     assert read_record(output)["made_from"]["target"] == "cpu"
@@ -143,35 +146,35 @@ def test_another_meaning_fails_and_leaves_no_file(
 
 def test_the_same_bytes_twice(exported: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        modify_onnx(model=exported, output=tmp_path / name, batch_size=4)
+        modify_onnx(ModifyOnnxOptions(model=exported, output=tmp_path / name, batch_size=4))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_what_was_done_stands_beside_the_model(exported: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
-    done = modify_onnx(model=exported, output=output, batch_size=4)
+    done = modify_onnx(ModifyOnnxOptions(model=exported, output=output, batch_size=4))
     entry = read_record(output)
     assert entry["sha256"] == sha256_file(output)
     assert entry["made_from"]["model_sha256"] == sha256_file(exported)
     assert entry["surgery"]["census_before"]["Sub"] == 2
     assert "Sub" not in entry["surgery"]["census_after"]
-    assert modify_onnx(model=exported, output=output, batch_size=4) == done
+    assert modify_onnx(ModifyOnnxOptions(model=exported, output=output, batch_size=4)) == done
 
 
 def test_a_fresh_result_is_left_alone_and_a_stale_one_made_anew(exported: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
-    modify_onnx(model=exported, output=output, batch_size=4)
+    modify_onnx(ModifyOnnxOptions(model=exported, output=output, batch_size=4))
     written = output.stat().st_mtime_ns
-    modify_onnx(model=exported, output=output, batch_size=4)
+    modify_onnx(ModifyOnnxOptions(model=exported, output=output, batch_size=4))
     assert output.stat().st_mtime_ns == written
-    modify_onnx(model=exported, output=output, batch_size=5)
+    modify_onnx(ModifyOnnxOptions(model=exported, output=output, batch_size=5))
     assert batch_of(load_model(output)) == 5
 
 
 def test_a_batch_larger_than_the_number_of_samples_tried(exported: Path, tmp_path: Path) -> None:
-    done = modify_onnx(model=exported, output=tmp_path / "out.onnx", batch_size=11)
-    assert done.equivalence.passed
-    assert {item.samples for item in done.equivalence.differences} == {22}
+    done = modify_onnx(ModifyOnnxOptions(model=exported, output=tmp_path / "out.onnx", batch_size=11))
+    assert done.passed
+    assert {(item.samples, item.rows) for item in done.parities} == {(8, 22)}
 
 
 def test_uint8_pixels_are_tried_as_such(tmp_path: Path) -> None:
@@ -179,8 +182,8 @@ def test_uint8_pixels_are_tried_as_such(tmp_path: Path) -> None:
     g (uint8[1,6] x) => (float[1,6] y) { z = Cast<to = 1>(x) n = Sub(z, z) m = Add(z, n) y = Softmax<axis = 1>(m) }"""
     path, output = tmp_path / "pixels.onnx", tmp_path / "out.onnx"
     onnx.save(onnx.parser.parse_model(text), path)
-    done = modify_onnx(model=path, output=output, batch_size=4)
-    assert done.equivalence.passed
+    done = modify_onnx(ModifyOnnxOptions(model=path, output=output, batch_size=4))
+    assert done.passed
     assert "Sub" not in ops(load_model(output))
 
 
@@ -261,7 +264,7 @@ def test_weights_beside_the_model_are_taken_in(tmp_path: Path) -> None:
     weights = np.arange(3, dtype=np.float32)
     (tmp_path / "weights.bin").write_bytes(weights.tobytes())
     output = tmp_path / "new" / "out.onnx"
-    assert modify_onnx(model=external(tmp_path, "weights.bin"), output=output).equivalence.passed
+    assert modify_onnx(ModifyOnnxOptions(model=external(tmp_path, "weights.bin"), output=output)).passed
     (stored,) = onnx.load(output).graph.initializer
     np.testing.assert_array_equal(numpy_helper.to_array(stored), weights)
 

@@ -13,7 +13,13 @@ import torch
 from onnx import helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from export.repair_mindspore_onnx import RepairedConv, main, repair_mindspore_onnx, repaired_pads
+from export.repair_mindspore_onnx import (
+    RepairedConv,
+    RepairOptions,
+    main,
+    repair_mindspore_onnx,
+    repaired_pads,
+)
 from networks.seeded import seeded_state_dict
 from networks.stnet import StNet
 from vidom.errors import BadDataError, UsageError
@@ -74,7 +80,9 @@ def test_a_file_with_mindspores_pads_gives_the_networks_logits_again(tmp_path: P
     onnx.save(model, tmp_path / "wrong.onnx")
     with pytest.raises(ort_errors.Fail):
         onnxruntime.InferenceSession(tmp_path / "wrong.onnx")
-    repaired = repair_mindspore_onnx(model=tmp_path / "wrong.onnx", output=tmp_path / "repaired.onnx")
+    repaired = repair_mindspore_onnx(
+        RepairOptions(model=tmp_path / "wrong.onnx", output=tmp_path / "repaired.onnx")
+    )
     assert wrong == [
         "/temp1/conv1/Conv",
         "/temp2/conv1/Conv",
@@ -96,12 +104,15 @@ def test_a_file_with_mindspores_pads_gives_the_networks_logits_again(tmp_path: P
 def test_repairing_twice_or_repairing_a_right_file_changes_no_byte(tmp_path: Path) -> None:
     right, wrong = tmp_path / "right.onnx", tmp_path / "wrong.onnx"
     model = export(stnet(depthwise=False), right)
-    assert repair_mindspore_onnx(model=right, output=tmp_path / "copy.onnx") == ()
+    assert repair_mindspore_onnx(RepairOptions(model=right, output=tmp_path / "copy.onnx")) == ()
     assert (tmp_path / "copy.onnx").read_bytes() == right.read_bytes()
     as_mindspore_writes(model)
     onnx.save(model, wrong)
-    repair_mindspore_onnx(model=wrong, output=tmp_path / "once.onnx")
-    assert repair_mindspore_onnx(model=tmp_path / "once.onnx", output=tmp_path / "twice.onnx") == ()
+    repair_mindspore_onnx(RepairOptions(model=wrong, output=tmp_path / "once.onnx"))
+    assert (
+        repair_mindspore_onnx(RepairOptions(model=tmp_path / "once.onnx", output=tmp_path / "twice.onnx"))
+        == ()
+    )
     assert (tmp_path / "twice.onnx").read_bytes() == (tmp_path / "once.onnx").read_bytes()
 
 
@@ -159,28 +170,28 @@ def conv_model(pads: list[int], *, out: list[int], name_kernel: bool) -> onnx.Mo
 @pytest.mark.parametrize("name_kernel", [False, True])
 def test_the_kernel_is_known_from_attribute_or_weights(tmp_path: Path, name_kernel: bool) -> None:
     onnx.save(conv_model([1, 1, 0, 0], out=[1, 2, 4, 4], name_kernel=name_kernel), tmp_path / "a.onnx")
-    (conv,) = repair_mindspore_onnx(model=tmp_path / "a.onnx", output=tmp_path / "b.onnx")
+    (conv,) = repair_mindspore_onnx(RepairOptions(model=tmp_path / "a.onnx", output=tmp_path / "b.onnx"))
     assert conv.node == "y"
     assert run(tmp_path / "b.onnx", np.ones((1, 2, 4, 4), np.float32)).shape == (1, 2, 4, 4)
 
 
 def test_a_file_broken_in_another_way_is_refused(tmp_path: Path) -> None:
     onnx.save(conv_model([1, 1, 0, 0], out=[1, 2, 9, 9], name_kernel=True), tmp_path / "a.onnx")
-    with pytest.raises(BadDataError, match="another reason"):
-        repair_mindspore_onnx(model=tmp_path / "a.onnx", output=tmp_path / "b.onnx")
+    with pytest.raises(BadDataError, match="not because of MindSpore's order"):
+        repair_mindspore_onnx(RepairOptions(model=tmp_path / "a.onnx", output=tmp_path / "b.onnx"))
     assert not (tmp_path / "b.onnx").exists()
 
 
 def test_the_original_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="both name"):
-        repair_mindspore_onnx(model=tmp_path / "a.onnx", output=tmp_path / "a.onnx")
+        repair_mindspore_onnx(RepairOptions(model=tmp_path / "a.onnx", output=tmp_path / "a.onnx"))
 
 
-def test_the_command_tells_what_it_repaired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_logs_what_it_repaired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx.save(conv_model([1, 1, 0, 0], out=[1, 2, 4, 4], name_kernel=True), tmp_path / "a.onnx")
     main(["-m1", str(tmp_path / "a.onnx"), "-m2", str(tmp_path / "b.onnx")])
-    told = capsys.readouterr()
-    assert told.out == f"{tmp_path / 'b.onnx'}\n"
-    assert told.err == "y: pads [1, 1, 0, 0] -> [1, 0, 1, 0]\n1 convolutions repaired.\n"
+    logged = capsys.readouterr()
+    assert logged.out == f"{tmp_path / 'b.onnx'}\n"
+    assert logged.err == "y: pads [1, 1, 0, 0] -> [1, 0, 1, 0]\n1 convolutions repaired.\n"
     main(["-m1", str(tmp_path / "b.onnx"), "-m2", str(tmp_path / "c.onnx")])
-    assert "as it was" in capsys.readouterr().err
+    assert "copied unchanged" in capsys.readouterr().err

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surgery_graphs import Array, graph, integers, noise, ops, run
 
+from export.deployable import build_deployable
 from export.surgery.run import run_passes
-from export.to_onnx import build_deployable, to_onnx
+from export.to_onnx import ToOnnxOptions, to_onnx
 from vidom.formats.recipe import load_recipe
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
@@ -242,7 +243,9 @@ def test_a_network_fed_with_pixels_gives_the_probabilities_of_the_one_fed_with_n
     recipe = load_recipe(str(tiny_recipe))
     paths = {
         dtype: to_onnx(
-            recipe=recipe, checkpoint="seeded:0", output=tmp_path / f"{dtype}.onnx", input_dtype=dtype
+            ToOnnxOptions(
+                recipe=recipe, checkpoint="seeded:0", output=tmp_path / f"{dtype}.onnx", input_dtype=dtype
+            )
         )
         for dtype in ("float32", "uint8")
     }

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from export.build_record import read_record
-from export.to_onnx import build_deployable, main, to_onnx
+from export.deployable import build_deployable
+from export.to_onnx import ToOnnxOptions, main, to_onnx
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 
@@ -54,7 +55,13 @@ def test_the_graph_computes_the_head_that_numpy_computes(
     overrides, average = HEADS[head]
     recipe = load_recipe(str(tiny_recipe), overrides)
     path = to_onnx(
-        recipe=recipe, checkpoint=CHECKPOINT, output=tmp_path / "m.onnx", batch_size=batch_size, opset=opset
+        ToOnnxOptions(
+            recipe=recipe,
+            checkpoint=CHECKPOINT,
+            output=tmp_path / "m.onnx",
+            batch_size=batch_size,
+            opset=opset,
+        )
     )
     samples = np.random.default_rng(7).standard_normal(recipe.input_shape(batch_size)).astype(np.float32)
     np.testing.assert_allclose(
@@ -70,7 +77,7 @@ def test_averaging_probabilities_is_not_averaging_logits(tiny_recipe: Path, tmp_
     samples = None
     for head in ("score", "prob"):
         recipe = load_recipe(str(tiny_recipe), HEADS[head][0])
-        path = to_onnx(recipe=recipe, checkpoint=CHECKPOINT, output=tmp_path / f"{head}.onnx")
+        path = to_onnx(ToOnnxOptions(recipe=recipe, checkpoint=CHECKPOINT, output=tmp_path / f"{head}.onnx"))
         if samples is None:
             samples = np.random.default_rng(3).standard_normal(recipe.input_shape(1)).astype(np.float32)
         rows.append(run(path, samples))
@@ -80,15 +87,25 @@ def test_averaging_probabilities_is_not_averaging_logits(tiny_recipe: Path, tmp_
 def test_a_uint8_input_is_normalised_in_the_graph_bit_for_bit(recipe: Recipe, tmp_path: Path):
     pixels = np.random.default_rng(1).integers(0, 256, recipe.input_shape(2), dtype=np.uint8)
     mean, std = (np.float32(v).reshape(3, 1, 1) for v in (recipe.views.mean, recipe.views.std))
-    plain = to_onnx(recipe=recipe, checkpoint=CHECKPOINT, output=tmp_path / "f.onnx", batch_size=2)
+    plain = to_onnx(
+        ToOnnxOptions(recipe=recipe, checkpoint=CHECKPOINT, output=tmp_path / "f.onnx", batch_size=2)
+    )
     folded = to_onnx(
-        recipe=recipe, checkpoint=CHECKPOINT, output=tmp_path / "u.onnx", batch_size=2, input_dtype="uint8"
+        ToOnnxOptions(
+            recipe=recipe,
+            checkpoint=CHECKPOINT,
+            output=tmp_path / "u.onnx",
+            batch_size=2,
+            input_dtype="uint8",
+        )
     )
     np.testing.assert_array_equal(run(folded, pixels), run(plain, (pixels.astype(np.float32) - mean) / std))
 
 
 def test_a_symbolic_batch_takes_every_batch(recipe: Recipe, tmp_path: Path):
-    path = to_onnx(recipe=recipe, checkpoint=CHECKPOINT, output=tmp_path / "d.onnx", dynamic_batch=True)
+    path = to_onnx(
+        ToOnnxOptions(recipe=recipe, checkpoint=CHECKPOINT, output=tmp_path / "d.onnx", dynamic_batch=True)
+    )
     samples = np.random.default_rng(2).standard_normal(recipe.input_shape(5)).astype(np.float32)
     whole = run(path, samples)
     assert whole.shape == (5, 7)
@@ -101,7 +118,7 @@ def test_a_model_is_built_again_only_when_something_changed(
     path = tmp_path / "m.onnx"
 
     def build(**options: object) -> bool:
-        to_onnx(recipe=recipe, output=path, **{"checkpoint": CHECKPOINT, **options})
+        to_onnx(ToOnnxOptions(recipe=recipe, output=path, **{"checkpoint": CHECKPOINT, **options}))
         return "up to date" not in capsys.readouterr().err
 
     assert build()

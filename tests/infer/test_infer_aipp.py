@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ascend_bench import Bench
 
-from export.to_onnx import to_onnx
+from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.engines.ascend.om_input import plan_om_batches
 from infer.engines.base import open_engine
 from infer.engines.options import AscendOptions, OnnxRuntimeOptions
@@ -110,7 +110,7 @@ def test_engines_of_this_process_take_float32_clips_and_refuse_those_for_aipp(
         pytest.importorskip("openvino", reason="the package openvino is not installed")
     seeded = {"recipe": recipe, "checkpoint": "seeded:0", "batch_size": 2}
     models = {
-        dtype: to_onnx(**seeded, output=tmp_path / f"{dtype}.onnx", input_dtype=dtype)  # type: ignore[arg-type]
+        dtype: to_onnx(ToOnnxOptions(**seeded, output=tmp_path / f"{dtype}.onnx", input_dtype=dtype))  # type: ignore[arg-type]
         for dtype in ("aipp", "float32")
     }
     (spec,) = open_engine(models["aipp"], engine=engine).inputs  # type: ignore[arg-type]
@@ -227,10 +227,10 @@ def test_prediction_and_evaluation_on_the_cpu_take_a_model_for_aipp_like_any_oth
     scores, records = {}, {}
     source = open_source(Annotation(NAMES[0], NAMES[0], 30, 0), data_root=fixtures / "synth")
     for dtype in ("aipp", "float32"):
-        model = to_onnx(
+        model = to_onnx(ToOnnxOptions(
             recipe=recipe, checkpoint="seeded:0", output=tmp_path / f"{dtype}.onnx", batch_size=2,
             input_dtype=dtype,
-        )  # fmt: skip
+        ))  # fmt: skip
         scores[dtype] = sample_scores(open_engine(model), source, recipe)
         evaluate(
             EvaluateOptions(

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs
 
-from export.to_onnx import to_onnx
+from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.engines.base import Engine, open_engine
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.recipe import load_recipe
@@ -75,12 +75,14 @@ def test_a_network_gives_what_onnx_runtime_gives(
 ):
     recipe = load_recipe(str(tiny_recipe))
     model = to_onnx(
-        recipe=recipe,
-        checkpoint="seeded:0",
-        output=tmp_path / "m.onnx",
-        batch_size=2,
-        dynamic_batch=dynamic,
-        input_dtype=dtype,
+        ToOnnxOptions(
+            recipe=recipe,
+            checkpoint="seeded:0",
+            output=tmp_path / "m.onnx",
+            batch_size=2,
+            dynamic_batch=dynamic,
+            input_dtype=dtype,
+        )
     )
     pixels = np.random.default_rng(0).integers(0, 256, recipe.input_shape(2), dtype=np.uint8)
     sample = pixels if dtype == "uint8" else (pixels / np.float32(64) - 2).astype(np.float32)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from export.to_onnx import build_deployable, to_onnx
+from export.deployable import build_deployable
+from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.predict import main, predict
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.samples import make_sample
@@ -46,11 +47,13 @@ def test_the_classes_are_those_that_torch_ranks_first(recipe: Recipe, video: Pat
     order = np.argsort(-scores)[:3]
     for batch_size, dtype in ((1, "float32"), (3, "uint8")):
         model = to_onnx(
-            recipe=recipe,
-            checkpoint="seeded:0",
-            output=tmp_path / f"{dtype}.onnx",
-            batch_size=batch_size,
-            input_dtype=dtype,
+            ToOnnxOptions(
+                recipe=recipe,
+                checkpoint="seeded:0",
+                output=tmp_path / f"{dtype}.onnx",
+                batch_size=batch_size,
+                input_dtype=dtype,
+            )
         )
         found = predict(recipe=recipe, model=model, video=video, top=3)
         assert [one.class_id for one in found] == order.tolist()
@@ -62,7 +65,7 @@ def test_openvino_ranks_the_same_classes_and_bf16_tells_what_differs(
     recipe: Recipe, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
-    model = to_onnx(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx")
+    model = to_onnx(ToOnnxOptions(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx"))
     wanted = predict(recipe=recipe, model=model, video=video, top=7)
     found = predict(recipe=recipe, model=model, video=video, top=7, engine="openvino")
     assert [one.class_id for one in found] == [one.class_id for one in wanted]
@@ -80,7 +83,7 @@ def test_openvino_ranks_the_same_classes_and_bf16_tells_what_differs(
 
 
 def test_another_recipe_and_no_video_are_refused(recipe: Recipe, video: Path, tmp_path: Path):
-    model = to_onnx(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx")
+    model = to_onnx(ToOnnxOptions(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx"))
     with pytest.raises(UsageError, match="Use the model's own recipe"):
         main(["--recipe", "tsm_demo", "--model", str(model), "--video", str(video)])
     with pytest.raises(BadDataError, match="cannot be decoded as a video"):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from export.to_onnx import build_deployable, to_onnx
+from export.deployable import build_deployable
+from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.inference import infer
 from postprocess.score import main as score
 from preprocess.layout_310 import lay_out
@@ -78,7 +79,7 @@ def test_the_flow_ends_with_the_accuracy_that_torch_has(
     labels = np.load(flow / "label_ids.npy")
     assert labels.dtype == np.int32 and labels.tolist() == [[label] for label in CLIPS.values()]
 
-    model = to_onnx(recipe=recipe, checkpoint="seeded:0", output=packs / "m.onnx")
+    model = to_onnx(ToOnnxOptions(recipe=recipe, checkpoint="seeded:0", output=packs / "m.onnx"))
     infer(model=model, input=str(flow / "data"), output=packs / "out", output_dirname="r", say=lambda _: None)
     words = ["--result_path", str(packs / "out" / "r"), "--info_path", str(flow / "label_ids.npy")]
     score([*words, "--num_classes", "5"])

@@ -31,6 +31,7 @@ __all__ = [
     "Head",
     "Published",
     "Recipe",
+    "RecipeGroup",
     "load_recipe",
     "recipe_folder",
     "recipe_names",
@@ -171,8 +172,11 @@ class Recipe(_Section):
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
-class _RecipeGroup:
+class RecipeGroup:
+    """The option group that builds a Recipe from `--recipe` and any number of `--set`."""
+
     def add(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options to the parser."""
         known = "name in om_models/, or path of a .yaml file"
         parser.add_argument("--recipe", required=True, default=argparse.SUPPRESS, help=known)
         parser.add_argument(
@@ -184,12 +188,13 @@ class _RecipeGroup:
         )
 
     def build(self, given: dict[str, Any]) -> Recipe:
+        """Return the recipe that the options in `given` name, removing them. Raises UsageError as `load_recipe`."""
         return load_recipe(given.pop("recipe"), given.pop("set", ()))
 
 
 def recipe_option() -> Any:
     """Return a dataclass field of type Recipe that is read from `--recipe` and any number of `--set`."""
-    return group(_RecipeGroup())
+    return group(RecipeGroup())
 
 
 def recipe_folder() -> Path:

@@ -15,6 +15,9 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import numpy_helper
 
+from export.verification.equivalence import check_equivalence
+from vidom.parity import render
+
 if TYPE_CHECKING:
     import torch
 
@@ -58,6 +61,22 @@ def assert_same(before: ir.Model, after: ir.Model, *shape: int, atol: float = 0.
         for expected, found in zip(run(before, sample), run(after, sample), strict=True):
             assert expected.shape == found.shape
             np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+
+def assert_equivalent(
+    original: ir.Model, modified: ir.Model, *, relative: float = 1.0, **options: Any
+) -> None:
+    """Assert that the equivalence check passes and no difference exceeds `relative` of the largest magnitude."""
+    parities = check_equivalence(original, modified, **options)
+    assert parities and all(parity.passed for parity in parities), render(parities)
+    assert all(parity.relative_logits is not None for parity in parities)
+    found = max(max(parity.relative_logits or 0.0, parity.relative_rows) for parity in parities)
+    assert found < relative, render(parities)
+
+
+def equivalent(original: ir.Model, modified: ir.Model, **options: Any) -> bool:
+    """Return whether the equivalence check passes."""
+    return all(parity.passed for parity in check_equivalence(original, modified, **options))
 
 
 def ops(model: ir.Model) -> list[str]:
