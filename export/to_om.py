@@ -16,7 +16,7 @@ from export.lint.run import lint, summary
 from export.lint.subject import Subject, read_subject
 from vidom.command import run
 from vidom.errors import CheckFailedError, ExternalToolError, UnavailableError, UsageError
-from vidom.files import sha256_file, write_text
+from vidom.files import write_text
 from vidom.options import nested, option, read_options
 from vidom.system.cann import find_cann, require_atc
 from vidom.system.npu import common_soc_version, list_cards, normalise_soc_version
@@ -146,13 +146,7 @@ def _compile(
             "Nothing was compiled."
         ) from None
     command = job.command(job.work_folder, program=str(program))
-    made_from = {
-        "model_sha256": sha256_file(job.model),
-        "files_sha256": {name: sha256_file(file) for name, file in job.files.items()},
-        "command": command,
-        "cann": version,
-        "frames_per_sample": job.aipp.frames_per_sample if job.aipp else None,
-    }
+    made_from = {**job.inputs_of_build(), "command": command, "cann": version}
     if is_fresh(job.om, made_from):
         _log.info(f"{job.om} is up to date.")
         return job.om

@@ -160,7 +160,7 @@ class PPTSM(nn.Module):
             backbone_segments,
             backbone_segments == num_segments,
             name="backbone_segments",
-            allowed=f"equal to the head's num_segments {num_segments} (set both for another clip length)",
+            allowed=f"equal to the head's num_segments {num_segments} (set both for a different clip length)",
         )
         even = base_channels >= 2 and base_channels % 2 == 0
         _require(base_channels, even, name="base_channels", allowed="even and at least 2")

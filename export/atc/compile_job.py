@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from export.atc.cann_versions import Release
 from export.atc.command_line import AtcOptions, GraphInput, atc_command
 from export.atc.commands_script import commands_script
 from export.lint.subject import Subject
 from vidom.errors import UsageError
-from vidom.files import write_text
+from vidom.files import sha256_file, write_text
 from vidom.formats.aipp import Aipp
 
 __all__ = ["CompileJob", "graph_inputs"]
@@ -94,6 +95,14 @@ class CompileJob:
             for name in ("op_precision_mode", "keep_dtype", "insert_op_conf")
         )
         return {name: file for name, file in named if file is not None}
+
+    def inputs_of_build(self) -> dict[str, Any]:
+        """Return what `build.json` records of the job's inputs, for the decision whether the model is up to date."""
+        return {
+            "model_sha256": sha256_file(self.model),
+            "files_sha256": {name: sha256_file(file) for name, file in self.files.items()},
+            "frames_per_sample": self.aipp.frames_per_sample if self.aipp else None,
+        }
 
     def script(self) -> str:
         """Return the text of `commands.sh`, which is stored next to the model."""

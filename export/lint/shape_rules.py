@@ -130,7 +130,7 @@ def _input_rank(subject: Subject) -> Iterator[Fault]:
             yield Fault(
                 f"input {value.name}",
                 f"with --input_format=ND up to {_PUBLISHED_RANK} dimensions are published (TSM), found {rank}; if ATC "
-                "refuses it, try --input_format NCHW as the published I3D guide does for 6.",
+                "rejects it, try --input_format NCHW as the published I3D guide does for 6.",
             )
 
 
@@ -160,11 +160,11 @@ def _int64_arithmetic(subject: Subject) -> Iterator[Fault]:
 
 def _wide_types(subject: Subject) -> Iterator[Fault]:
     """Warn about float64 and reject bfloat16."""
-    refused: tuple[tuple[ir.DataType, Severity, str], ...] = (
+    unsupported: tuple[tuple[ir.DataType, Severity, str], ...] = (
         (ir.DataType.DOUBLE, "warning", "no AI core computes float64; cast to float32"),
         (ir.DataType.BFLOAT16, "error", "the 310P has no bfloat16; export in float32"),
     )
-    for dtype, severity, why in refused:
+    for dtype, severity, why in unsupported:
         nodes = [node for node in subject.computed if any(value.dtype == dtype for value in node.outputs)]
         if nodes:
             yield Fault(label(nodes[0]), f"{len(nodes)} node(s) compute {dtype}, and {why}.", severity)

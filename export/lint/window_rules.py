@@ -140,7 +140,7 @@ WINDOW_RULES = (
     Rule("conv-window", "error", "SRC Conv plugin: at least one attribute", _conv_window),
     Rule("conv-padding", "error", "SRC Conv plugin: auto_pad NOTSET, for 5D NOTSET or VALID", _conv_padding),
     Rule("pool-rank", "error", "SRC MaxPool and AveragePool plugins: only 1D/2D/3D", _pool_rank),
-    Rule("pool-indices", "error", "SRC MaxPool plugin: Indices and storage_order=1 refused", _pool_indices),
+    Rule("pool-indices", "error", "SRC MaxPool plugin: Indices and storage_order=1 rejected", _pool_indices),
     Rule(
         "pool-padding",
         "error",

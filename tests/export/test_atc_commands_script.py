@@ -78,7 +78,7 @@ def test_the_script_renames_a_model_with_the_host_in_its_name(build: Path) -> No
 
 
 def test_the_script_stops_where_a_step_fails(build: Path) -> None:
-    (build.parent / "stub" / "plan.json").write_text('{"behaviour": "refuse", "lines": ["E10041: x"]}')
+    (build.parent / "stub" / "plan.json").write_text('{"behaviour": "reject", "lines": ["E10041: x"]}')
     done = run(build)
     assert done.returncode == 255
     assert not (build.parent / "record.txt").exists()

@@ -94,7 +94,7 @@ def test_the_time_limit_stops_it_and_what_it_started(
 
 
 def test_an_interpreter_without_it(stub: StubAutoOptimizer, exported: Path) -> None:
-    stub.behaves("lacks")
+    stub.behaves("no auto-optimizer")
     with pytest.raises(UnavailableError, match=r"onnx\.mapping.*make auto-optimizer") as raised:
         main(command(exported, "--with", "auto-optimizer"))
     assert raised.value.exit_code == 3

@@ -43,7 +43,7 @@ def failure(build: Path, *more: str) -> str:
 def test_an_error_code_is_explained_and_leftover_files_are_listed(
     atc: StubAtc, build: Path, line: str, word: str
 ) -> None:
-    atc.behave("refuse", [line, "        Possible Cause: x", "        TraceBack (most recent call last):"])
+    atc.behave("reject", [line, "        Possible Cause: x", "        TraceBack (most recent call last):"])
     message = failure(build)
     assert "failed with exit code 255" in message
     assert line.split(":", maxsplit=1)[0] in message

@@ -44,7 +44,7 @@ def auto_optimizer_python() -> Path:
     interpreter = REPOSITORY / ".venv-auto-optimizer" / "bin" / "python"
     if sys.version_info >= (3, 12) and not interpreter.exists():
         pytest.skip(
-            "auto-optimizer needs a Python older than 3.12; make auto-optimizer PYTHON=python3.11 uses another"
+            "auto-optimizer needs a Python older than 3.12; use make auto-optimizer PYTHON=python3.11"
         )
     if sys.version_info < (3, 12):
         done = _made()

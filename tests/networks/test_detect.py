@@ -1,29 +1,18 @@
-"""Detect networks and formats from the contents of files: original key lists and files of every format."""
+"""Networks detected from names and shapes, against the key lists of the original frameworks."""
 
 from __future__ import annotations
 
 import json
-import os
-import pickle
-import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from mindspore_bytes import checkpoint as ckpt_bytes
-from mindspore_bytes import mindir, parameter
-from torch import nn
 
-from networks.__main__ import main
-from networks.checkpoints.any_file import read_any
-from networks.checkpoints.checkpoint import Shape, save_mmaction2, shapes_of
+from networks.checkpoints.checkpoint import Shape, shapes_of
 from networks.checkpoints.mindspore_weights import mindspore_key
 from networks.detect import count_elements, detect, fit
-from networks.inspection import inspect_checkpoint
 from networks.loading import build_network
-from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe
 
 STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
@@ -144,143 +133,3 @@ def test_absent_and_unknown_layers_are_counted() -> None:
 )
 def test_shapes_of_other_networks_are_not_detected(shapes: dict[str, Shape]) -> None:
     assert detect(shapes) is None
-
-
-@pytest.fixture
-def tiny() -> nn.Module:
-    return build_network("tsm", {"depth": 10, "num_classes": 7, "base_channels": 8})
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_mmaction2_files_of_both_layouts(tmp_path: Path, tiny: nn.Module, zipped: bool) -> None:
-    # The suffix is wrong on purpose: the format is detected from the bytes.
-    path = tmp_path / "weights.ckpt"
-    content = {
-        "meta": {"epoch": 3},
-        "state_dict": {f"module.{key}": value for key, value in tiny.state_dict().items()},
-    }
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    found = inspect_checkpoint(path, recipes=[])
-    assert found.framework == "mmaction2"
-    assert ("zip archive" in found.layout) == zipped
-    assert "state_dict and meta" in found.layout
-    assert found.meta == {"epoch": 3}
-    assert found.complete
-    assert found.trained == sum(value.numel() for value in tiny.parameters())
-    buffers = sum(value.numel() for value in tiny.buffers())
-    assert found.statistics == buffers
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("tiny_p26np1_proto4.pdparams", ["protocol 4", "flat", "internal names"]),
-        ("files/nested_proto2.pdparams", ["protocol 2", "nested"]),
-        ("files/sliced_proto2.pdparams", ["protocol 2", "slices"]),
-        ("files/tiny.pdiparams", ["tiny.pdiparams.info"]),
-    ],
-)
-def test_paddle_files_of_every_layout(fixtures: Path, name: str, words: list[str]) -> None:
-    found = read_any(fixtures / "paddle" / name)
-    assert found.framework == "paddle"
-    assert [word for word in words if word not in found.layout] == []
-    assert found.checkpoint.state_dict
-
-
-def test_mindspore_files_of_every_layout(fixtures: Path, tmp_path: Path) -> None:
-    chunked = read_any(fixtures / "mindspore/chunked.ckpt")
-    assert chunked.framework == "mindspore"
-    assert "3 entries in 48 slices" in chunked.layout
-    arrays = {"conv1.weight": np.ones((4, 6, 7, 7), np.float32), "fc.bias": np.ones(5, np.float32)}
-    checked = tmp_path / "a.pth"
-    checked.write_bytes(ckpt_bytes(arrays, crc=True))
-    assert read_any(checked).layout == "2 entries (.ckpt), CRC-32 verified"
-    graph = tmp_path / "b.bin"
-    graph.write_bytes(mindir(parameter(name, array) for name, array in arrays.items()))
-    assert ".mindir" in read_any(graph).layout
-
-
-class Attack:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
-
-
-def hostile(path: Path, fixtures: Path) -> dict[str, bytes]:
-    small = (fixtures / "paddle/tiny_p26np1_proto4.pdparams").read_bytes()
-    stored = path / "stored.pth"
-    torch.save({"state_dict": {"a": torch.ones(4)}}, stored)
-    momentum = path / "momentum.pth"
-    parameter = nn.Parameter(torch.ones(2))
-    torch.save(torch.optim.SGD([parameter], lr=0.1, momentum=0.9).state_dict(), momentum)
-    return {
-        "is empty": b"",
-        "web page": b"<!DOCTYPE html><html>404</html>",
-        "gzip archive": b"\x1f\x8b\x08\x00",
-        "ONNX": (fixtures / "ais_bench/tiny_bs1.onnx").read_bytes(),
-        "LFS": b"version https://git-lfs.github.com/spec/v1\n",
-        "starts with 23": b"# text",
-        "encrypted": (fixtures / "mindspore/encrypted.ckpt").read_bytes(),
-        "optimizer": momentum.read_bytes(),
-        "no weights of a": ckpt_bytes({"global_step": np.ones(1, np.float32)}),
-        "system": pickle.dumps(Attack(path / "run"), protocol=4),
-        "damaged": small[: len(small) // 2],
-        "directory cannot be read": stored.read_bytes()[:-40],
-        "a field of": b"\n\xff\xff\xff\xff\xff\xff\xff\xff\x3f",
-    }
-
-
-def test_other_and_damaged_files_are_explained(tmp_path: Path, fixtures: Path) -> None:
-    files = hostile(tmp_path, fixtures)
-    path = tmp_path / "file"
-    for word, content in files.items():
-        path.write_bytes(content)
-        with pytest.raises(BadDataError, match=word):
-            read_any(path)
-    assert not (tmp_path / "run").exists()
-    with pytest.raises(UsageError, match="no checkpoint file"):
-        read_any(tmp_path / "absent")
-
-
-def test_the_command_shows_which_recipes_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    committed = Path(load_recipe("tsm_demo").checkpoint.file)
-    path = tmp_path / committed.name
-    shutil.copy(Path(__file__).parents[2] / committed, path)
-    main(["inspect", str(path)])
-    text = capsys.readouterr().out
-    assert "TSM: depth 10, num_classes 12, base_channels 16" in text
-    lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("recipe")}
-    assert lines["tsm_demo"].endswith("fits and has the name of its published file")
-    assert "num_classes is 12, expected 174" in lines["tsm_sthv2"]
-    assert not any(name.startswith(("i3d", "stnet", "pptsm")) for name in lines)
-
-    main(["inspect", str(path), "--json"])
-    document = json.loads(capsys.readouterr().out)
-    assert document["network"]["arguments"]["depth"] == 10
-    by_name = {one["recipe"]: one for one in document["recipes"]}
-    assert by_name["tsm_demo"]["fits"]
-    assert by_name["tsm_k400"]["arguments"]["num_classes"] == {"wanted": 400, "found": 12}
-    assert {"key": "cls_head.fc_cls.bias", "wanted": [400], "found": [12]} in by_name["tsm_k400"][
-        "differences"
-    ]
-
-
-def test_the_command_shows_the_contents_before_its_error(
-    tmp_path: Path, tiny: nn.Module, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "other.pth"
-    torch.save({"stage\x1b[2J.conv.weight": torch.ones(2, 3), "stage2.bias": torch.ones(4)}, path)
-    with pytest.raises(BadDataError, match=r"not of a supported network .*stage\?\[2J\.conv, stage2\.bias"):
-        main(["inspect", str(path)])
-    text = capsys.readouterr().out
-    assert "unknown" in text
-    assert "10 trained" in text
-    assert "\x1b" not in text
-
-    del tiny.cls_head
-    save_mmaction2(path, tiny, {})
-    with pytest.raises(BadDataError, match="looks like TSM, but 2 of its keys"):
-        main(["inspect", str(path)])
-    assert "cls_head.fc_cls.weight: expected [1, 64], found none" in capsys.readouterr().out

@@ -301,9 +301,9 @@ def traced(request: pytest.FixtureRequest) -> Iterator[tuple[I3D, onnx.ModelProt
 
 
 def test_traced_graph_has_only_the_layers(traced: tuple[I3D, onnx.ModelProto]) -> None:
-    census = Counter(node.op_type for node in traced[1].graph.node)
-    census.pop("Constant")
-    assert census == {
+    counts = Counter(node.op_type for node in traced[1].graph.node)
+    counts.pop("Constant")
+    assert counts == {
         # Stem, eight blocks of three convolutions, four shortcuts; batch normalisation is folded.
         **{"Conv": 1 + 24 + 4, "Relu": 1 + 24, "Add": 8, "MaxPool": 2},
         **{"Reshape": 1, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1},

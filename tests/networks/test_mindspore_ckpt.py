@@ -95,8 +95,8 @@ def test_the_originals_training_entries_are_the_network_and_its_optimizer(
     content = checkpoint({name: np.zeros(1 if "." in name else (), np.float32) for name in names})
     with torch.device("meta"):
         state = StNet(**TINY).state_dict()
-    wanted = {key for key in state if not key.endswith("num_batches_tracked")}
-    assert set(read_mindspore(stored(content)).state_dict) == wanted
+    expected = {key for key in state if not key.endswith("num_batches_tracked")}
+    assert set(read_mindspore(stored(content)).state_dict) == expected
 
 
 def tiny_weights() -> dict[str, np.ndarray]:
@@ -221,7 +221,7 @@ HOSTILE = {
     "no type": without_end(field(1, 1) + field(3, FLOAT)),
     "no name": field(1, field(2, field(1, 1) + NAMED + field(3, FLOAT))),
     "an empty tensor message": field(1, field(1, "w") + field(2, b"")),
-    "a name that is no text": field(1, field(1, b"\xff\xfe") + field(2, NAMED + field(3, FLOAT))),
+    "a name that is not a text": field(1, field(1, b"\xff\xfe") + field(2, NAMED + field(3, FLOAT))),
     "two contents": without_end(field(1, 1) + NAMED + field(3, FLOAT) + field(3, FLOAT)),
     "one name twice": b"".join(entry(name, "Float32", (1,), FLOAT) for name in "wvw"),
     "one tensor too often": entry("w", "Float32", (1,), FLOAT) * 2,
@@ -229,10 +229,10 @@ HOSTILE = {
     "a map tensor": field(1, field(1, "w") + field(3, b"")),
     "a group": b"\x0b\x0c",
     "field 0": b"\x02\x00",
-    "another message": field(2, b"abc"),
+    "a different message": field(2, b"abc"),
     "a text of odd bytes": entry("w", "str", (0,), b"abc"),
     "half a checksum": with_crc(entry("w", "Float32", (1,), FLOAT))[:-1],
-    "another checksum": entry("w", "Float32", (1,), FLOAT) + b"crc_num" + bytes(10),
+    "a wrong checksum": entry("w", "Float32", (1,), FLOAT) + b"crc_num" + bytes(10),
 }
 
 

@@ -238,8 +238,8 @@ HOSTILE = {
     "a table only": with_content({NAME_TABLE: {"a": "b"}}),
     "a number": with_content({"a": 3}),
     "a dictionary": with_content({"a": {"b": np.ones(2)}}),
-    "state_dict of another kind": with_content({"state_dict": [np.ones(2)]}),
-    "a key that is no name": with_content({3: np.ones(2)}),
+    "state_dict of a different kind": with_content({"state_dict": [np.ones(2)]}),
+    "a key that is not a name": with_content({3: np.ones(2)}),
     "objects": with_content({"a": np.array([None, 1], object)}),
     "texts": with_content({"a": np.array(["x"])}),
     "complex numbers": with_content({"a": np.ones(2, complex)}),
@@ -275,7 +275,7 @@ HOSTILE = {
     "slices that are not there": with_content(
         {"a": np.ones(2), "UnpackBigParamInfor@@": {"b": {"OriginShape": (2,), "slices": ["b@@.0"]}}}
     ),
-    "slices of another size": with_content(
+    "slices of a different size": with_content(
         {"a": np.ones(2), "UnpackBigParamInfor@@": {"b": {"OriginShape": (2**40, 2**40), "slices": ["a"]}}}
     ),
     "slices of a truth value": with_content(

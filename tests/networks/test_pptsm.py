@@ -281,9 +281,9 @@ def traced(request: pytest.FixtureRequest) -> tuple[PPTSM, onnx.ModelProto]:
 
 
 def test_traced_graph_has_only_the_necessary_nodes(traced: tuple[PPTSM, onnx.ModelProto]) -> None:
-    census = Counter(node.op_type for node in traced[1].graph.node)
-    census.pop("Constant")
-    assert census == {
+    counts = Counter(node.op_type for node in traced[1].graph.node)
+    counts.pop("Constant")
+    assert counts == {
         # Sixteen shifts, the frames of all samples in one dimension, and segments apart in the head.
         **{"Reshape": 16 * 2 + 2, "Slice": 16 * 5, "Pad": 16 * 2, "Concat": 16},
         # Three in the stem, three in each block, four shortcuts; batch normalisation is folded.

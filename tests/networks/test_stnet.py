@@ -302,9 +302,9 @@ def traced(network: StNet, *, opset: int) -> onnx.ModelProto:
 def test_traced_graph_pads_explicitly_and_accepts_any_batch(opset: int, depthwise: bool) -> None:
     network = tiny(depthwise=depthwise)
     model = traced(network, opset=opset)
-    census = Counter(node.op_type for node in model.graph.node)
-    census.pop("Constant")
-    assert census == {
+    counts = Counter(node.op_type for node in model.graph.node)
+    counts.pop("Constant")
+    assert counts == {
         # Stem, sixteen blocks of three, four shortcuts, two temporal blocks, five in the head.
         **{"Conv": 1 + 48 + 4 + 2 + 5, "Relu": 1 + 48 + 2 + 2, "Add": 16 + 2 + 1},
         # Those after a ReLU or a sum cannot be folded into a convolution.

@@ -305,9 +305,9 @@ def traced(request: pytest.FixtureRequest) -> Iterator[tuple[TSM, onnx.ModelProt
 
 
 def test_traced_graph_has_only_the_nodes_of_the_shift(traced: tuple[TSM, onnx.ModelProto]) -> None:
-    census = Counter(node.op_type for node in traced[1].graph.node)
-    census.pop("Constant")
-    assert census == {
+    counts = Counter(node.op_type for node in traced[1].graph.node)
+    counts.pop("Constant")
+    assert counts == {
         # Four shifted blocks, the frames of all samples in one dimension, and segments apart in the head.
         **{"Reshape": 4 * 2 + 2, "Slice": 4 * 5, "Pad": 4 * 2, "Concat": 4},
         # Stem, four blocks of two convolutions, three shortcuts; batch normalisation is folded.

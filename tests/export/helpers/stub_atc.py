@@ -29,7 +29,7 @@ def end(code, *lines):
     print(*lines, sep="\\n", flush=True)
     sys.exit(code)
 
-def refuse(line):
+def reject(line):
     end(255, "{failed}", line)
 
 print("{start}", flush=True)
@@ -37,21 +37,21 @@ given = {{}}
 for word in sys.argv[1:]:
     name, equals, value = word.lstrip("-").partition("=")
     if name not in LEGAL or not equals:
-        refuse("E10001: Value [" + word + "] for parameter [option] is invalid. Reason: no such option.")
+        reject("E10001: Value [" + word + "] for parameter [option] is invalid. Reason: no such option.")
     if value != value.strip() or not value:
-        refuse("E10001: Value [" + value + "] for parameter [--" + name + "] is invalid. Reason: whitespace.")
+        reject("E10001: Value [" + value + "] for parameter [--" + name + "] is invalid. Reason: whitespace.")
     given[name] = value
 for name in ("model", "framework", "output", "soc_version"):
     if name not in given:
-        refuse("E10054: The required parameter [--" + name + "] for ATC is empty.")
+        reject("E10054: The required parameter [--" + name + "] for ATC is empty.")
 if "precision_mode" in given and "precision_mode_v2" in given:
-    refuse("E10001: Value for parameter [precision_mode] is invalid. Reason: exclusive.")
+    reject("E10001: Value for parameter [precision_mode] is invalid. Reason: exclusive.")
 if ("-1" in given["input_shape"].split(":")[1].split(",")) != ("dynamic_batch_size" in given):
-    refuse("E10001: Value [-1] for parameter [Inputs] is invalid. Reason: maybe you should set input_shape.")
+    reject("E10001: Value [-1] for parameter [Inputs] is invalid. Reason: maybe you should set input_shape.")
 if not given["soc_version"].startswith("Ascend310"):
-    refuse("EE1001: Soc version [" + given["soc_version"] + "] is invalid")
+    reject("EE1001: Soc version [" + given["soc_version"] + "] is invalid")
 if not Path(given["model"]).is_file():
-    refuse("E10041: Failed to load the model from " + given["model"] + ".")
+    reject("E10041: Failed to load the model from " + given["model"] + ".")
 
 seen = dict(cwd=os.getcwd(), words=sys.argv[1:], pid=os.getpid())
 Path(__file__).with_name("seen.json").write_text(json.dumps(seen))
@@ -73,7 +73,7 @@ if behaviour == "orphan":
     Path(__file__).with_name("worker.txt").write_text(str(worker.pid))
 if behaviour == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
-if behaviour == "refuse":
+if behaviour == "reject":
     Path(given["output"] + ".om").write_bytes(b"half")
     end(255, "{failed}", *plan["lines"])
 if behaviour != "no model":
@@ -99,7 +99,7 @@ class StubAtc:
         self.behave("succeed")
 
     def behave(self, behaviour: str, lines: Sequence[str] = ()) -> None:
-        """Set the behaviour of the next calls; with "refuse" they print `lines`."""
+        """Set the behaviour of the next calls; with "reject" they print `lines`."""
         (self.folder / "plan.json").write_text(json.dumps({"behaviour": behaviour, "lines": list(lines)}))
 
     @property

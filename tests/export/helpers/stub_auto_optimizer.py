@@ -24,7 +24,7 @@ def finish(applied):
     Path(report).write_text(json.dumps(dict(applied=applied, versions={{"ait-surgeon": "stub"}})))
     sys.exit(0)
 
-if behaviour == "lacks":
+if behaviour == "no auto-optimizer":
     print("auto-optimizer cannot be imported here: No module named 'onnx.mapping'", file=sys.stderr)
     sys.exit(3)
 print("applying " + rules[0], flush=True)

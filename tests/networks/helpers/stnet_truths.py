@@ -82,8 +82,8 @@ def filled(*, shared: Mapping[str, Tensor] | None = None, variant: str = "calm",
         for key, tensor in network.state_dict().items()
         if key in (shared or {}) and (shared or {})[key].shape == tensor.shape
     }
-    lacking = {key: tensor for key, tensor in network.state_dict().items() if key not in taken}
-    state = {**taken, **reference_weights(lacking, variant=variant)}
+    missing = {key: tensor for key, tensor in network.state_dict().items() if key not in taken}
+    state = {**taken, **reference_weights(missing, variant=variant)}
     counters = {key: torch.tensor(0) for key in network.state_dict() if key.endswith("num_batches_tracked")}
     network.load_state_dict({**counters, **state}, assign=True)
     return network.eval()
