@@ -1,4 +1,4 @@
-"""Models for AIPP: what they take, what AIPP is told, what ATC is told. No NPU takes part."""
+"""Models for AIPP: their inputs, the configuration of AIPP, and the options of ATC. No NPU is used."""
 
 from __future__ import annotations
 
@@ -103,15 +103,15 @@ def test_a_pixel_scale_of_255_is_in_the_numbers() -> None:
 
 
 @pytest.mark.parametrize("name", ["tsm_sthv2", "pptsm_k400_uniform"])
-def test_its_documented_arithmetic_is_the_normalisation_within_half_precision(name: str) -> None:
+def test_the_documented_arithmetic_is_the_normalisation_within_half_precision(name: str) -> None:
     plan = load_recipe(name).views
     config = settings_of(aipp_of(plan).config(name="m.om", width=256, height=256))
     pixels = np.arange(256, dtype=np.float32)
     for channel in range(3):
         minimum = np.float16(config[f"min_chn_{channel}"])
         factor = np.float16(config[f"var_reci_chn_{channel}"])
-        whole = np.float32(config[f"mean_chn_{channel}"])
-        made = ((pixels - whole - np.float32(minimum)) * np.float32(factor)).astype(np.float16)
+        integer = np.float32(config[f"mean_chn_{channel}"])
+        made = ((pixels - integer - np.float32(minimum)) * np.float32(factor)).astype(np.float16)
         mean, std = plan.mean[channel], plan.std[channel]
         truth = (pixels.astype(np.float64) / plan.pixel_scale - mean) / std
         # Half precision has 11 bits: steps of 1/16 for a mean of 64 to 128, 1/2048 of any number otherwise.
@@ -120,7 +120,7 @@ def test_its_documented_arithmetic_is_the_normalisation_within_half_precision(na
         assert np.abs(made - truth).max() > 1e-5  # it is not the same arithmetic
 
 
-def test_the_model_takes_pictures_in_a_row_and_gives_the_rows_of_the_other(exported: dict[str, Path]) -> None:
+def test_the_model_takes_consecutive_frames_and_returns_the_same_rows(exported: dict[str, Path]) -> None:
     entry, output = (
         [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for graph in [onnx.load(exported["aipp"]).graph]
@@ -128,16 +128,16 @@ def test_the_model_takes_pictures_in_a_row_and_gives_the_rows_of_the_other(expor
     )
     assert (entry, output) == ([2 * FRAMES, 3, 32, 32], [2, CLASSES])
     samples = np.random.default_rng(0).standard_normal((2, FRAMES, 3, 32, 32), dtype=np.float32)
-    pictures = samples.reshape(2 * FRAMES, 3, 32, 32)
+    frames = samples.reshape(2 * FRAMES, 3, 32, 32)
     np.testing.assert_allclose(
-        run(exported["aipp"], pictures), run(exported["float32"], samples), rtol=0, atol=1e-6
+        run(exported["aipp"], frames), run(exported["float32"], samples), rtol=0, atol=1e-6
     )
-    # Nothing stands between AIPP's pictures and the first convolution.
+    # AIPP's frames go directly into the first convolution.
     first = next(node for node in onnx.load(exported["aipp"]).graph.node if node.op_type != "Constant")
     assert (first.op_type, first.input[0]) == ("Conv", "clips")
 
 
-def test_surgery_counts_samples_and_keeps_what_the_model_says(
+def test_surgery_counts_samples_and_keeps_the_metadata(
     exported: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = {dtype: tmp_path / f"{dtype}.onnx" for dtype in exported}
@@ -211,7 +211,7 @@ def test_a_network_of_paddle_and_single_views_can_be_for_aipp(
         ),
     ],
 )
-def test_what_aipp_can_not_do_is_refused_before_anything_is_built(
+def test_unsupported_options_are_rejected_before_anything_is_built(
     recipe: str, more: list[str], reason: str, tmp_path: Path
 ) -> None:
     more = [*more, "--input_dtype", "aipp"]
@@ -232,12 +232,12 @@ def test_what_aipp_can_not_do_is_refused_before_anything_is_built(
         '{"frames_per_sample": 1e9, "mean": [1, 1, 1], "std": [1, 1, 1]}',
     ],
 )  # fmt: skip
-def test_damaged_metadata_are_refused(text: str) -> None:
+def test_damaged_metadata_are_rejected(text: str) -> None:
     with pytest.raises(BadDataError, match="Export the model again"):
         read_aipp({"vidom.formats.aipp": text}, origin="m.onnx")
 
 
-def test_an_input_of_no_whole_samples_is_refused(exported: dict[str, Path], tmp_path: Path) -> None:
+def test_an_input_of_incomplete_samples_is_rejected(exported: dict[str, Path], tmp_path: Path) -> None:
     model = onnx.load(exported["aipp"])
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = FRAMES + 1
     onnx.save(model, tmp_path / "m.onnx")
@@ -257,7 +257,7 @@ def compile_words(model: Path, om: Path, *more: str, batch: int = 2) -> list[str
     return [*words, "--soc_version", "310P3", *more]
 
 
-def test_atc_is_told_of_aipp_and_the_record_of_the_pictures(
+def test_atc_gets_the_configuration_and_the_record_the_frames_per_sample(
     exported: dict[str, Path], atc: StubAtc, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     passes = ("fold-constants", "common-subexpression-elimination", "merge-slices", "dead-node-elimination")
@@ -280,7 +280,7 @@ def test_atc_is_told_of_aipp_and_the_record_of_the_pictures(
     assert "--insert_op_conf=m_aipp.cfg" in script and "--dtype aipp" in script
 
 
-def test_a_configuration_of_the_users_own_is_taken_instead(
+def test_a_configuration_given_by_the_user_has_priority(
     exported: dict[str, Path], atc: StubAtc, tmp_path: Path
 ) -> None:
     own = tmp_path / "own.cfg"
@@ -290,7 +290,7 @@ def test_a_configuration_of_the_users_own_is_taken_instead(
     assert not (tmp_path / "bs2" / "m_aipp.cfg").exists()
 
 
-def test_the_batch_that_is_checked_counts_samples(
+def test_the_checked_batch_size_counts_samples(
     exported: dict[str, Path], atc: StubAtc, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"--batch_size 48 contradicts.*48,3,32,32, 24 images per sample"):
@@ -298,7 +298,7 @@ def test_the_batch_that_is_checked_counts_samples(
     assert not atc.called
 
 
-def test_other_models_are_compiled_and_linted_as_before(
+def test_models_without_aipp_are_compiled_and_linted_without_it(
     exported: dict[str, Path], atc: StubAtc, tmp_path: Path
 ) -> None:
     model = exported["float32"]
