@@ -1,16 +1,14 @@
-"""Two models on the same samples, compared sample by sample: pure functions of predictions.
+"""Paired comparison of two models on the same samples: pure functions of predictions.
 
-Why pairs certify more than two accuracies. Over n = 1,000 clips an accuracy of 0.62 alone is known to
-1.96 √(0.62 · 0.38 / 1000) = ±3.0 points, and the difference of two such accuracies even less well. But two engines
-that run one network disagree about few clips: where both are right, or both wrong, nothing is learnt about the
-difference and nothing is lost either, so that its uncertainty comes from the flips alone. With b flips from right to
-wrong and c from wrong to right it is 1.96 √(b + c) / n while b and c are about equal: 5 flips in 1,000 clips, half a
-percent, give 1.96 √5 / 1000 = ±0.44 points. Which of the clips are hard no longer matters.
+Why pairs are more precise than two accuracies. Over n = 1,000 clips the 95 % interval of an accuracy of 0.62 is
+1.96 √(0.62 · 0.38 / 1000) = ±3.0 points, and that of the difference of two such accuracies is wider. But two engines
+that run one network disagree about few clips, and only these flips make the difference uncertain. With b flips from
+right to wrong and c from wrong to right the half width is 1.96 √(b + c) / n while b and c are about equal: 5 flips in
+1,000 clips, half a percent, give 1.96 √5 / 1000 = ±0.44 points, however hard the clips are.
 
-The p-value is McNemar's, exact: under the hypothesis of equal accuracies each flip goes either way with
-probability 1/2. The interval that is given is Tango's score interval. For few flips the formula above is too narrow,
-and without any it would claim certainty: Tango's is ±0.38 points for none in 1,000, and -0.70 .. +0.46 for the 3 and
-2 that make the five above.
+The p-value is the exact one of McNemar's test: if the accuracies are equal, a flip has either direction with
+probability 1/2. The interval is Tango's score interval. For few flips the formula above is too narrow, and without
+any it would give zero width: Tango's is ±0.38 points for none in 1,000, and -0.70 .. +0.46 for 3 and 2.
 
 Sources: Q. McNemar, Psychometrika 12 (1947) 153-157; T. Tango, Statistics in Medicine 17 (1998) 891-908;
 M. W. Fagerland, S. Lydersen and P. Laake, Statistics in Medicine 33 (2014) 2850-2875, who recommend both.
@@ -30,23 +28,23 @@ import numpy.typing as npt
 __all__ = ["Paired", "compare_predictions", "mcnemar_exact", "tango_interval"]
 
 IntArray = npt.NDArray[np.int64]
-_HALVINGS = 60
+_BISECTIONS = 60
 
 
 @dataclass(frozen=True)
 class Paired:
-    """What the same `n` samples say of a model against a reference.
+    """A model compared with a reference on the same `n` samples.
 
-    `broken` samples went from right to wrong, `mended` from wrong to right; `disagreements` have another first
-    choice, right or wrong. `difference` is the model's accuracy less the reference's, a fraction, with its 95 %
-    interval from `low` to `high`. `p` is the exact McNemar p-value of no difference.
+    `regressions` are right in the reference only, `fixes` in the model only; `disagreements` counts all changed
+    predictions. `difference` is the model's accuracy minus the reference's, a fraction, with its 95 % interval
+    from `low` to `high`. `p` is the exact McNemar p-value of no difference.
     """
 
     n: int
     correct: int
     reference_correct: int
-    broken: int
-    mended: int
+    regressions: int
+    fixes: int
     disagreements: int
     p: float
     difference: float
@@ -55,7 +53,7 @@ class Paired:
 
 
 def compare_predictions(predictions: IntArray, reference: IntArray, labels: IntArray) -> Paired:
-    """Return the comparison of two models' first choices for the same samples, all of shape (samples,).
+    """Return the comparison of two models' predictions for the same samples, all of shape (samples,).
 
     Raises ValueError when there are no samples or the shapes differ.
     """
@@ -63,27 +61,27 @@ def compare_predictions(predictions: IntArray, reference: IntArray, labels: IntA
         raise ValueError(f"expected three arrays of one length, not {predictions.shape}, {reference.shape}, "
                          f"{labels.shape}")  # fmt: skip
     right, reference_right = predictions == labels, reference == labels
-    broken, mended = int((reference_right & ~right).sum()), int((right & ~reference_right).sum())
+    regressions, fixes = int((reference_right & ~right).sum()), int((right & ~reference_right).sum())
     n = len(labels)
-    low, high = tango_interval(mended, broken, n)
+    low, high = tango_interval(fixes, regressions, n)
     return Paired(
         n=n,
         correct=int(right.sum()),
         reference_correct=int(reference_right.sum()),
-        broken=broken,
-        mended=mended,
+        regressions=regressions,
+        fixes=fixes,
         disagreements=int((predictions != reference).sum()),
-        p=mcnemar_exact(broken, mended),
-        difference=(mended - broken) / n,
+        p=mcnemar_exact(regressions, fixes),
+        difference=(fixes - regressions) / n,
         low=low,
         high=high,
     )
 
 
-def mcnemar_exact(broken: int, mended: int) -> float:
-    """Return the two-sided p-value: twice the chance that the rarer kind of flip is as rare or rarer, at most 1."""
-    flips = broken + mended
-    tail = sum(math.comb(flips, count) for count in range(min(broken, mended) + 1))
+def mcnemar_exact(regressions: int, fixes: int) -> float:
+    """Return the two-sided p-value: twice the probability of at most as many of the rarer kind of flip, at most 1."""
+    flips = regressions + fixes
+    tail = sum(math.comb(flips, count) for count in range(min(regressions, fixes) + 1))
     return float(min(Fraction(1), Fraction(2 * tail, 2**flips)))
 
 
@@ -91,7 +89,7 @@ def tango_interval(up: int, down: int, n: int, *, confidence: float = 0.95) -> t
     """Return the score interval of (up - down) / n, the difference of two paired proportions.
 
     `up` and `down` count the two kinds of discordant pairs among `n`. The bounds are the differences δ whose score
-    statistic is ±z, found by halving: it falls from one to the other as δ grows.
+    statistic is ±z, found by bisection: the statistic decreases as δ grows.
     """
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     estimate = (up - down) / n
@@ -102,25 +100,25 @@ def tango_interval(up: int, down: int, n: int, *, confidence: float = 0.95) -> t
 
 
 def _score(up: int, down: int, n: int, delta: float) -> float:
-    """Return how many standard deviations the observed difference lies above `delta`, if that were the true one.
+    """Return how many standard deviations the observed difference is above a true difference `delta`.
 
-    The chance of a pair counted in `down` is estimated under that condition: the larger root of Tango's quadratic.
+    The probability of a pair counted in `down` is estimated under that condition: the larger root of Tango's quadratic.
     """
     b = -up - down + (2 * n - up + down) * delta
     c = -down * delta * (1 - delta)
-    chance = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
-    variance = n * (2 * chance + delta * (1 - delta))
+    probability = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+    variance = n * (2 * probability + delta * (1 - delta))
     distance = up - down - n * delta
     if variance <= 0:
         return math.copysign(math.inf, distance) if distance else 0.0
     return distance / math.sqrt(variance)
 
 
-def _crossing(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function that falls from `low` to `high` crosses zero."""
-    for _ in range(_HALVINGS):
+def _crossing(decreasing: Callable[[float], float], low: float, high: float) -> float:
+    """Return the zero of a function that decreases from `low` to `high`."""
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        if falling(middle) > 0:
+        if decreasing(middle) > 0:
             low = middle
         else:
             high = middle

@@ -40,7 +40,7 @@ class Comparison:
                 f"compared on {paired.n} common samples{unshared if self.only_here or self.only_there else ''}:",
                 f"  top-1 {here:.4f}, reference {there:.4f}: {100 * paired.difference:+.2f} points, 95 % interval "
                 f"{100 * paired.low:+.2f} .. {100 * paired.high:+.2f} (paired, Tango's score interval)",
-                f"  {paired.broken} regressions, {paired.mended} fixes, {paired.disagreements} predictions changed "
+                f"  {paired.regressions} regressions, {paired.fixes} fixes, {paired.disagreements} predictions changed "
                 f"in total; exact McNemar p = {paired.p:.4g}",
             )
         )
@@ -122,8 +122,8 @@ def _document(
         "only_there": comparison.only_there,
         "top1_here": paired.correct / paired.n,
         "top1_there": paired.reference_correct / paired.n,
-        "right_there_wrong_here": paired.broken,
-        "wrong_there_right_here": paired.mended,
+        "right_there_wrong_here": paired.regressions,
+        "wrong_there_right_here": paired.fixes,
         "other_first_choice": paired.disagreements,
         "mcnemar_p": paired.p,
         "difference": paired.difference,

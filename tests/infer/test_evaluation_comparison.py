@@ -38,7 +38,7 @@ def test_regressions_and_fixes_by_hand(tmp_path: Path):
     comparison = compare_records(here, there, output=tmp_path / "c.json")
     paired = comparison.paired
     assert (paired.n, paired.reference_correct, paired.correct) == (7, 5, 3)
-    assert (paired.broken, paired.mended, paired.disagreements) == (3, 1, 5)
+    assert (paired.regressions, paired.fixes, paired.disagreements) == (3, 1, 5)
     # Four flips, one of the rarer kind: 2 (1 + 4) / 16.
     assert paired.p == 0.625
     assert (comparison.only_here, comparison.only_there) == (1, 1)
@@ -88,6 +88,6 @@ def test_two_models_on_one_list(tmp_path: Path):
         other.metrics.top1.correct,
         whole.metrics.top1.correct,
     )
-    assert paired.correct - paired.reference_correct == paired.mended - paired.broken
+    assert paired.correct - paired.reference_correct == paired.fixes - paired.regressions
     assert paired.disagreements > 0
     assert (tmp_path / "other" / "comparison.json").exists()

@@ -11,7 +11,7 @@ Z = 1.959963984540054
 
 
 @pytest.mark.parametrize(
-    ("broken", "mended", "p"),
+    ("regressions", "fixes", "p"),
     [
         (0, 0, 1.0),
         (0, 1, 1.0),
@@ -22,8 +22,8 @@ Z = 1.959963984540054
         (4, 4, 1.0),
     ],
 )
-def test_mcnemar_by_hand(broken: int, mended: int, p: float):
-    assert mcnemar_exact(broken, mended) == p
+def test_mcnemar_by_hand(regressions: int, fixes: int, p: float):
+    assert mcnemar_exact(regressions, fixes) == p
 
 
 def test_mcnemar_of_many_flips():
@@ -38,11 +38,11 @@ def test_predictions_are_counted():
     here = np.array([0, 1, 0, 1, 1, 0, 2, 1, 2, 1])
     found = compare_predictions(here, there, labels)
     assert (found.n, found.correct, found.reference_correct) == (10, 6, 6)
-    assert (found.broken, found.mended, found.disagreements) == (2, 2, 5)
+    assert (found.regressions, found.fixes, found.disagreements) == (2, 2, 5)
     assert (found.difference, found.p) == (0.0, 1.0)
     assert found.low == pytest.approx(-found.high)
     worse = compare_predictions(np.zeros(10, int), there, labels)
-    assert (worse.broken, worse.mended, worse.difference) == (4, 1, -0.3)
+    assert (worse.regressions, worse.fixes, worse.difference) == (4, 1, -0.3)
 
 
 def test_published_interval():
