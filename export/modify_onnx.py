@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ class Modification:
             "census_before": self.operators_before,
             "census_after": self.operators_after,
             "changed_by": self.changed_by,
-            "equivalence": [asdict(parity) for parity in self.parities],
+            "equivalence": [parity.facts for parity in self.parities],
         }
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def verify(options: VerifyOptions) -> tuple[Parity, ...]:
             for key, value in entry.items()
             if key not in ("sha256", "made_from", "tools", "parity")
         }
-        results = [asdict(parity) for parity in measured]
+        results = [parity.facts for parity in measured]
         write_record(path, entry.get("made_from", {}), **kept, parity=results)
         parities += measured
     return tuple(parities)

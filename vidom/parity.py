@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -99,6 +100,14 @@ class Parity:
     flips: tuple[Flip, ...]
     top5_changes: int
     passed: bool
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The comparison for a JSON file, in which infinite differences are None."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
 
     @property
     def tolerance_used(self) -> float:

@@ -107,7 +107,9 @@ class Probe:
                         f"The output {name} has the shape {output.shape} for a batch of {self.batch}: its rows "
                         "cannot be assigned to samples."
                     )
-                by_sample = output.astype(np.float64).reshape(self.batch, -1, *output.shape[1:])
+                # The clips of logits may be a dimension of their own or part of the first one.
+                tail = output.shape[1:] if name in self.outputs else output.shape[-1:]
+                by_sample = output.astype(np.float64).reshape(self.batch, -1, *tail)
                 gathered[name].append(by_sample[: len(part)])
         found = {name: np.concatenate(parts) for name, parts in gathered.items()}
         return {

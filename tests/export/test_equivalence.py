@@ -97,3 +97,13 @@ def test_graphs_of_different_inputs_are_rejected() -> None:
     second = graph("g (float[2,4] x) => (float[2,4] y) { y = Relu(x) }")
     with pytest.raises(BadDataError, match="take different samples"):
         check_equivalence(first, second)
+
+
+def test_logits_with_the_clips_in_a_dimension_of_their_own_are_those_of_each_clip() -> None:
+    text = """g (float[2,3,8] x) => (float[2,5] y) {
+        z = MatMul(x, w) p = Softmax<axis = 2>(z) y = ReduceMean<axes = [1], keepdims = 0>(p) }"""
+    weights = noise(8, 5)
+    samples = random_samples(2, (3, 8), np.dtype(np.float32))
+    output = Probe.of(graph(text, opset=13, w=weights)).run(samples, np.arange(2))["y"]
+    assert output.logits is not None and output.rows.shape == (2, 1, 5)
+    np.testing.assert_allclose(output.logits, samples @ weights, rtol=1e-5, atol=1e-6)

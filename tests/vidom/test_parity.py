@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 import numpy as np
@@ -33,7 +34,9 @@ def test_a_flip_is_reported_with_its_margin_and_judged_by_it():
 @pytest.mark.parametrize("candidate", [np.array([[np.nan, 0.5, 0.5]]), np.full((1, 4), 0.25)])
 def test_nan_and_a_different_shape_never_pass(candidate: np.ndarray):
     rows = np.full((1, 3), 1 / 3)
-    assert not compare("x", batch_size=1, logits=(rows, rows), rows=(rows, candidate)).passed
+    parity = compare("x", batch_size=1, logits=(rows, rows), rows=(rows, candidate))
+    assert not parity.passed
+    assert json.loads(json.dumps(parity.facts, allow_nan=False))["max_rows"] is None
     assert not compare("x", batch_size=1, logits=(rows, candidate), rows=(rows, rows)).passed
     assert not compare("x", batch_size=1, rows=(candidate, candidate.copy() * np.nan)).passed
 
