@@ -14,8 +14,7 @@ from demo.generate import scene_of
 from demo.motion import MOTIONS, Scene
 from demo.ordered_map import each
 from demo.sthv2_folder import SPLITS, Split
-from preprocess.sources.frames import decode_jpeg
-from preprocess.tensors.pixels import Image
+from preprocess.sources.jpeg import Image, decode_jpeg
 from preprocess.tensors.samples import make_sample
 from preprocess.tensors.sampling import uniform_train
 from vidom.formats.views import ViewPlan

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from preprocess.datasets.annotations import Annotation
-from preprocess.datasets.sample_list import decoder_name, list_digest, list_samples
+from preprocess.datasets.sample_list import list_digest, list_samples
 from preprocess.pack_groups import Group, pack_group
+from preprocess.tensors.samples import decoder_name
 from vidom.command import Parser, run
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.files import free_bytes, human_bytes
@@ -116,7 +117,7 @@ def store_header(
         layout=layout,
         normalised=dtype == "float32",
         samples_per_file=batch_size,
-        decoder=decoder_name(annotations[0], recipe),
+        decoder=decoder_name(annotations[0], recipe.views.pipeline),
         views_per_sample=recipe.views.clips if per_view else 1,
         average_clips=recipe.head.average_clips if per_view else "",
     )

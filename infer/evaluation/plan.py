@@ -14,7 +14,8 @@ from pathlib import Path
 
 from postprocess.metrics import wilson_interval
 from preprocess.datasets.annotations import Annotation
-from preprocess.datasets.sample_list import decoder_name, list_digest, list_samples
+from preprocess.datasets.sample_list import list_digest, list_samples
+from preprocess.tensors.samples import decoder_name
 from vidom.errors import UsageError
 from vidom.formats.recipe import Recipe
 from vidom.formats.views import ViewPlan
@@ -92,7 +93,7 @@ def plan_evaluation(
         frame_template=recipe.dataset.frame_template,
         class_names=recipe.labels(),
         published_top1=next(published, None),
-        decoder=decoder_name(jobs[0].annotation, recipe),
+        decoder=decoder_name(jobs[0].annotation, recipe.views.pipeline),
         data_root=data_root,
         jobs=jobs,
         total=len(annotations),

@@ -1,4 +1,4 @@
-"""The lists that name the videos of a data set, as mmaction2's tools write them."""
+"""Annotation lists of the videos of a data set, in the formats of mmaction2's tools."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Annotation:
     """One labelled video of a list.
 
     `id` is unique in the list; `path` is relative to the data root. `total_frames` is None for a video file;
-    `offset` frames of the folder precede the first one of this sample.
+    `offset` is the number of frames of the folder before the first one of this sample.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class ListLine:
-    """A line of a list that is not blank: its annotation, or what is wrong with its form."""
+    """A non-empty line of a list: its annotation, or the reason why it is malformed."""
 
     number: int
     text: str
@@ -52,10 +52,10 @@ class ListLine:
 
 
 def read_list(path: Path | str, *, kind: Kind | None = None) -> tuple[Kind, tuple[ListLine, ...]]:
-    """Return the kind of the list at `path` and its lines, in order, judged by their form alone.
+    """Return the kind of the list at `path` and its lines in order; only their form is checked.
 
-    Lines are split at white space, from the right, so that names with spaces are read too. Without `kind` it
-    is told from how many numbers most of the lines end with. Raises BadDataError for a list that is absent or empty.
+    Lines are split at whitespace from the right, so that names may contain spaces. Without `kind` it is inferred from
+    how many numbers most lines end with. Raises BadDataError for a list that is absent or empty.
     """
     lines = [(number, line.strip()) for number, line in enumerate(read_lines(path, what="list"), 1)]
     lines = [(number, line) for number, line in lines if line]
@@ -68,10 +68,10 @@ def read_list(path: Path | str, *, kind: Kind | None = None) -> tuple[Kind, tupl
 def read_annotations(
     path: Path | str, *, kind: Kind | None = None, num_classes: int | None = None
 ) -> tuple[Annotation, ...]:
-    """Return the annotations of the list at `path`, in its order; it is read as by `read_list`.
+    """Return the annotations of the list at `path` in order, read as by `read_list`.
 
-    Raises BadDataError that shows the first ten faulty lines: not of the form, a label outside `num_classes`, an
-    absolute path or one with `..`, a sample named twice.
+    Raises BadDataError with the first ten faulty lines: malformed, a label outside `num_classes`, an absolute path or
+    one with `..`, or a duplicate sample.
     """
     kind, lines = read_list(path, kind=kind)
     annotations: dict[str, tuple[int, Annotation]] = {}
@@ -93,7 +93,7 @@ def read_annotations(
 
 
 def leaves_data_root(annotation: Annotation) -> bool:
-    """Return whether the annotation's path is absolute, leads upwards, or is none at all."""
+    """Return whether the annotation's path is absolute, contains `..`, or is invalid."""
     path = PurePosixPath(annotation.path)
     return path.is_absolute() or ".." in path.parts or "\0" in annotation.path
 
@@ -104,7 +104,7 @@ def _kind_of(lines: Sequence[str]) -> Kind:
 
 
 def _kind_of_line(line: str) -> Kind:
-    """Return the kind with the most numbers that still leaves a name in front of them."""
+    """Return the kind with the most numbers that still leaves a name before them."""
     for kind in ("rawframes_with_offset", "rawframes"):
         words = line.rsplit(maxsplit=_NUMBERS[kind])
         if len(words) > _NUMBERS[kind] and all(map(_NUMBER.fullmatch, words[1:])):

@@ -84,7 +84,7 @@ def _video_problems(job: AuditJob, path: Path) -> Found:
         return
     count = 0
     try:
-        for _ in VideoFile(path).pictures():
+        for _ in VideoFile(path).timed_frames():
             count += 1
     except BadDataError as error:
         yield "unreadable", str(error)

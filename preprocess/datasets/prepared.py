@@ -1,13 +1,13 @@
-"""Lists, label files and the record of a prepared data set."""
+"""The lists, label files and record of a prepared data set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from preprocess.datasets.flips import flip_pairs
 from preprocess.datasets.frame_extraction import Extracted
 from preprocess.datasets.splits import DataSet, Entry, Split
 from vidom.files import write_json, write_text
@@ -15,6 +15,7 @@ from vidom.files import write_json, write_text
 __all__ = [
     "Excluded",
     "PreparedSplit",
+    "flip_pairs",
     "job_id",
     "prepared_split",
     "write_labels",
@@ -22,10 +23,13 @@ __all__ = [
     "write_record",
 ]
 
+_MISSING = "There is no such video."
+_SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Excluded:
-    """An annotated video that is in no list, and why."""
+    """An annotated video that is not listed, and the reason."""
 
     name: str
     reason: str
@@ -33,7 +37,7 @@ class Excluded:
 
 @dataclass(frozen=True)
 class PreparedSplit:
-    """A split with the entries that have frames, in the order of the annotations, and those that have none."""
+    """A split: the entries with frames, in the order of the annotations, and the entries without."""
 
     split: Split
     frame_root: Path
@@ -42,7 +46,7 @@ class PreparedSplit:
 
     @property
     def summary(self) -> str:
-        """Say how many of the annotated videos are in the lists, and what became of the others."""
+        """One line with the number of listed, missing and unreadable videos."""
         annotated = len(self.entries) + len(self.excluded)
         missing = sum(1 for excluded in self.excluded if excluded.reason == _MISSING)
         return (
@@ -51,16 +55,13 @@ class PreparedSplit:
         )
 
 
-_MISSING = "There is no such video."
-
-
 def job_id(split: Split, entry: Entry) -> str:
-    """Return the id of the entry's extraction: its folder of frames, which several splits may share."""
+    """Return the id of the entry's extraction: its frame folder, which several splits may share."""
     return f"{split.frame_root}/{entry.name}"
 
 
 def prepared_split(split: Split, *, frame_root: Path, results: Mapping[str, Extracted]) -> PreparedSplit:
-    """Return the split, its entries parted by whether `results`, keyed by `job_id`, have frames of them."""
+    """Return the split, with its entries separated by whether `results`, keyed by `job_id`, hold their frames."""
     entries: list[tuple[Entry, int]] = []
     excluded: list[Excluded] = []
     for entry in split.entries:
@@ -75,10 +76,10 @@ def prepared_split(split: Split, *, frame_root: Path, results: Mapping[str, Extr
 
 
 def write_lists(out: Path, prepared: PreparedSplit, *, videos: bool) -> tuple[Path, ...]:
-    """Return the lists of the split after writing them in `out`, as mmaction2's `build_file_list.py` does.
+    """Write the lists of the split to `out`, as mmaction2's `build_file_list.py` does, and return their paths.
 
-    `..._rawframes.txt` has lines `FOLDER FRAMES LABEL` relative to the frame root, `..._videos.txt` lines
-    `VIDEO LABEL` relative to the video root; the latter only where there are `videos`.
+    `..._rawframes.txt` has lines `FOLDER FRAMES LABEL` relative to the frame root; `..._videos.txt`, written if
+    `videos`, has lines `VIDEO LABEL` relative to the video root.
     """
     rawframes = out / prepared.split.list_name.format("rawframes")
     _write_lines(rawframes, (f"{entry.name} {frames} {entry.label}" for entry, frames in prepared.entries))
@@ -89,8 +90,20 @@ def write_lists(out: Path, prepared: PreparedSplit, *, videos: bool) -> tuple[Pa
     return rawframes, list_of_videos
 
 
+def flip_pairs(labels: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Return the pairs (lower id, higher id) of classes that swap when a video is mirrored.
+
+    These are classes whose names differ by left and right exchanged. For Something-Something V2 they are (86, 87),
+    (93, 94) and (166, 167), the `flip_label_map` of mmaction2's training configuration. Only whole words count:
+    "upright" has no partner.
+    """
+    ids = {label: number for number, label in enumerate(labels)}
+    pairs = ((number, ids.get(_mirrored(label), number)) for label, number in ids.items())
+    return tuple((one, other) for one, other in pairs if one < other)
+
+
 def write_labels(out: Path, labels: tuple[str, ...]) -> None:
-    """`label_map.txt` holds the class names in the order of their ids, `flip_pairs.json` mirrored ones if any."""
+    """Write `label_map.txt`, the class names in id order, and `flip_pairs.json` if there are mirrored classes."""
     _write_lines(out / "label_map.txt", labels)
     pairs = [{"ids": pair, "names": [labels[number] for number in pair]} for pair in flip_pairs(labels)]
     if pairs:
@@ -100,7 +113,7 @@ def write_labels(out: Path, labels: tuple[str, ...]) -> None:
 def write_record(
     out: Path, *, dataset: str, data: DataSet, settings: Mapping[str, Any], splits: Iterable[PreparedSplit]
 ) -> None:
-    """`preparation.json` says what was made of what, and which videos were left out and why."""
+    """Write `preparation.json`: sources, settings and splits, and the excluded videos with the reasons."""
     write_json(
         out / "preparation.json",
         {
@@ -125,3 +138,12 @@ def write_record(
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _mirrored(label: str) -> str:
+    return _SIDE.sub(lambda word: _other_side(word[0]), label)
+
+
+def _other_side(word: str) -> str:
+    other = "right" if word.lower() == "left" else "left"
+    return other.capitalize() if word[0].isupper() else other

@@ -1,4 +1,4 @@
-"""A data set as all layouts describe it: classes, splits, and where each annotated video lies."""
+"""A data set in the form common to all layouts: classes, splits, and the path of each annotated video."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["DataSet", "Entry", "Source", "Split", "find_file", "read_class_list"
 
 @dataclass(frozen=True)
 class Source:
-    """What the user names: the folder of downloads, the one to fill, and a class list of their own."""
+    """The user's input: the folder of downloads, the output folder, and optionally a class list."""
 
     src: Path
     out: Path
@@ -25,8 +25,8 @@ class Source:
 class Entry:
     """One annotated video.
 
-    `name` is its folder of frames below the split's frame root, as the lists write it; `video` its path below
-    the split's video root, spelled as on the disk, or None where the video is absent.
+    `name` is its frame folder relative to the split's frame root, as written in the lists; `video` is its path
+    relative to the split's video root, spelled as on disk, or None if the video is absent.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Split:
-    """The videos of one pair of lists; `list_name` has a `{}` for `videos` or `rawframes`."""
+    """The videos of one pair of lists; `list_name` has a `{}` that becomes `videos` or `rawframes`."""
 
     title: str
     list_name: str
@@ -47,9 +47,9 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Class names in the order of their ids, told by the file or folder `classes_from`, and the splits.
+    """Class names in id order, read from the file or folder `classes_from`, and the splits.
 
-    `extracted` says that each entry's `video` is a folder of frames already.
+    With `extracted`, each entry's `video` is a folder of frames that already exists.
     """
 
     labels: tuple[str, ...]
@@ -61,34 +61,34 @@ class DataSet:
 def find_file(
     src: Path, names: Sequence[str], *, folders: Sequence[str] = ("annotations", ".")
 ) -> Path | None:
-    """Return the first of these files that exists in one of these folders of `src`, or None."""
+    """Return the first existing file of these names in these folders of `src`, or None."""
     candidates = (src / folder / name for folder in folders for name in names)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:
-    """Return the class names of the file, one a line in the order of their ids; raises BadDataError for repetitions."""
+    """Return the class names in the file, one per line in id order; raises BadDataError for duplicates."""
     names = tuple(line.strip() for line in read_lines(path, what="class list"))
     if "" in names or len(set(names)) != len(names):
         raise BadDataError(
-            f"The class list {path} has an empty line or a name twice. Expected one class name a line."
+            f"The class list {path} has an empty line or a name twice. Expected one class name per line."
         )
     return names
 
 
 def unique_entries(entries: Iterable[Entry], *, source: Path) -> tuple[Entry, ...]:
-    """Return the entries, those that repeat an earlier one left out.
+    """Return the entries without repetitions.
 
-    Raises BadDataError, naming the annotation file or folder `source`, when one name has two labels or two videos,
-    leaves the folder of frames, or could not be written into a list.
+    Raises BadDataError, naming the annotation file or folder `source`, if a name has two labels or two videos,
+    leaves the frame folder, or cannot be written to a list.
     """
     known: dict[str, Entry] = {}
     for entry in entries:
         path = PurePosixPath(entry.name)
         if path.is_absolute() or ".." in path.parts or not entry.name.isprintable():
             raise BadDataError(
-                f"{source} names the video {entry.name!r}. Names are paths without '..', line breaks and other "
-                "characters that cannot be printed; rename it."
+                f"{source} names the video {entry.name!r}. Names are paths without '..', line breaks or other "
+                "non-printable characters; rename it."
             )
         if known.setdefault(entry.name, entry) != entry:
             raise BadDataError(

@@ -1,4 +1,4 @@
-"""Whether a video file ends where its own container says, which demuxers pass over in silence."""
+"""Detect video files that are shorter than their container declares, which demuxers do not report."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["missing_bytes"]
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _MP4_TYPES = frozenset({b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp", b"sidx"})
 _MAX_BOXES = 100_000
-# Writers disagree on whether a last byte of padding counts.
+# Writers disagree on whether a trailing padding byte counts.
 _PADDING = 1
 
 
 def missing_bytes(path: Path) -> int:
-    """Return how many bytes the file lacks of the length that its container announces; 0 where it tells none.
+    """Return how many bytes shorter the file is than its container declares; 0 if no length is declared.
 
-    Matroska and WebM announce the size of their segment (RFC 8794, section 6; RFC 9559), AVI that of its first
+    Matroska and WebM declare the size of their segment (RFC 8794, section 6; RFC 9559), AVI that of its first
     RIFF chunk, MP4 and QuickTime those of their boxes (ISO/IEC 14496-12, section 4.2). Other containers, and
-    those written to a stream, which leave the size open, tell nothing.
+    those written to a stream with an unknown size, declare nothing.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -27,8 +27,8 @@ def missing_bytes(path: Path) -> int:
         if start[:4] == _EBML:
             end = _matroska_end(stream)
         elif start[:4] == b"RIFF" and start[8:12] == b"AVI ":
-            announced = int.from_bytes(start[4:8], "little")
-            end = 8 + announced if announced < 0xFFFFFFFF else 0
+            declared = int.from_bytes(start[4:8], "little")
+            end = 8 + declared if declared < 0xFFFFFFFF else 0
         elif start[4:8] in _MP4_TYPES:
             end = _boxes_end(stream, size)
         else:
@@ -37,7 +37,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _matroska_end(stream: BinaryIO) -> int:
-    """Return where the segment behind the EBML header ends, 0 if that is left open."""
+    """Return the offset at which the segment after the EBML header ends, 0 if its size is unknown."""
     stream.seek(len(_EBML))
     header = _ebml_size(stream)
     if header is None:
@@ -48,20 +48,20 @@ def _matroska_end(stream: BinaryIO) -> int:
 
 
 def _ebml_size(stream: BinaryIO) -> int | None:
-    """Return the size at the stream's place: the first byte's leading zeros count the bytes that follow it."""
+    """Return the size encoded at the stream's position; the first byte's leading zeros count the bytes that follow."""
     first = stream.read(1)
     if not first or not first[0]:
         return None
     length = 9 - first[0].bit_length()
     content = bytes([first[0] & (0xFF >> length)]) + stream.read(length - 1)
-    # All bits set: the writer did not know.
+    # All bits set means that the writer did not know the size.
     unknown = (1 << 7 * length) - 1
     value = int.from_bytes(content, "big")
     return None if len(content) < length or value == unknown else value
 
 
 def _boxes_end(stream: BinaryIO, size: int) -> int:
-    """Return where the last of the boxes that make up the file ends; what is no known box ends the search."""
+    """Return the offset at which the last top-level box ends; an unknown box type ends the search."""
     at = 0
     for _ in range(_MAX_BOXES):
         stream.seek(at)
@@ -71,7 +71,7 @@ def _boxes_end(stream: BinaryIO, size: int) -> int:
         length = int.from_bytes(header[:4], "big")
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        # 0 means up to the end of the file.
+        # A length of 0 means up to the end of the file.
         if length < 8:
             return 0
         at += length

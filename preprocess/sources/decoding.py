@@ -1,4 +1,4 @@
-"""All frames of a video, one after the other, with either decoder and at either frame rate."""
+"""All frames of a video in order, with either decoder, at the original or a constant frame rate."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.sources.frames import check_frame_size
-from preprocess.sources.video import DEMUXER_OPTIONS, ShownPicture, VideoFile
+from preprocess.sources.jpeg import check_frame_size
+from preprocess.sources.video import DEMUXER_OPTIONS, TimedFrame, VideoFile
 from vidom.errors import BadDataError, UsageError
 
 __all__ = ["Decoder", "at_constant_rate", "decode", "decoder_version"]
@@ -22,82 +22,79 @@ __all__ = ["Decoder", "at_constant_rate", "decode", "decoder_version"]
 Decoder = Literal["pyav", "opencv"]
 
 _OPENCV_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-# A single damaged timestamp could otherwise ask for a disk full of copies of one frame.
+# A single damaged timestamp could otherwise fill the disk with copies of one frame.
 _LONGEST_GAP = 600
 
 
 def decoder_version(decoder: Decoder) -> str:
-    """Return the decoder's name and version, as records of data keep it."""
+    """Return the decoder's name and version, as recorded with extracted frames."""
     return f"PyAV {version('av')}" if decoder == "pyav" else f"OpenCV {cv2.__version__}"
 
 
 def decode(path: Path, *, decoder: Decoder, fps: float | None = None) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames of the video in the order shown: uint8 [height, width, 3], blue, green, red.
+    """Yield the frames of the video in presentation order: uint8 [height, width, 3], BGR.
 
-    A frame's pixels are good until the next one is asked for.
-    With `fps` frames are left out or shown again so that this many come per second; PyAV only, since OpenCV's
-    timestamps are wrong for some containers (UsageError). Raises BadDataError as VideoFile does; OpenCV by itself
-    would end a video that is cut short in silence, so its length is checked beforehand. What remains different
-    is damage inside: PyAV raises, OpenCV leaves frames out.
+    The array of a frame is valid until the next iteration. With `fps`, frames are dropped or duplicated to that
+    constant rate; this requires PyAV (else UsageError), because OpenCV's timestamps are wrong for some containers.
+    Raises BadDataError as VideoFile does. OpenCV silently stops at the end of a truncated file, so its length is
+    checked first. One difference remains for damage inside a file: PyAV raises, OpenCV drops frames.
     """
     if decoder == "pyav":
-        pictures = VideoFile(path).pictures()
+        frames = VideoFile(path).timed_frames()
         if fps is None:
-            return (picture.bgr for picture in pictures)
-        return at_constant_rate(pictures, fps, name=str(path))
+            return (frame.bgr for frame in frames)
+        return at_constant_rate(frames, fps, name=str(path))
     if fps is not None:
-        raise UsageError("--fps needs --decoder pyav: OpenCV does not tell reliably when a frame is shown.")
+        raise UsageError("--fps requires --decoder pyav: OpenCV's timestamps are not reliable.")
     return _opencv_frames(path)
 
 
-def at_constant_rate(
-    pictures: Iterable[ShownPicture], fps: float, *, name: str
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield the pictures that are shown at 0, 1, 2... times 1/fps seconds after the first one.
+def at_constant_rate(frames: Iterable[TimedFrame], fps: float, *, name: str) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames that are shown at 0, 1, 2... times 1/fps seconds after the first one.
 
-    The rule is that of FFmpeg's filter `fps=FPS:round=near`: a picture's place is its time in units of 1/fps,
-    rounded half up; the later one of two at one place is taken; a place that nobody has shows the picture
-    before. At least one is yielded. Raises BadDataError, naming `name`, for a picture without a time and for
-    gaps of more than ten minutes.
+    The rule is that of FFmpeg's filter `fps=FPS:round=near`: a frame's slot is its time in units of 1/fps, rounded
+    half up; of two frames in one slot the later one is used; an empty slot repeats the previous frame. At least one
+    frame is yielded. Raises BadDataError, naming `name`, for a frame without a timestamp and for gaps of more than
+    ten minutes.
     """
     rate = Fraction(fps).limit_denominator(1_000_000)
     held: NDArray[np.uint8] | None = None
     done = end = 0
     first = True
-    for picture in pictures:
-        place, end = _places(picture, rate, name)
+    for frame in frames:
+        slot, end = _slots(frame, rate, name)
         if held is None:
-            done = place
-        for _ in range(_checked_gap(place - done, rate, name)):
+            done = slot
+        for _ in range(_checked_gap(slot - done, rate, name)):
             yield held  # type: ignore[misc]
             first = False
-        done = max(done, place)
-        held = picture.bgr
+        done = max(done, slot)
+        held = frame.bgr
     if held is not None:
         for _ in range(max(_checked_gap(end - done, rate, name), int(first))):
             yield held
 
 
-def _places(picture: ShownPicture, rate: Fraction, name: str) -> tuple[int, int]:
-    """Return the place where the picture appears, and the first one where it no longer is shown."""
-    if picture.ticks is None or picture.tick is None:
+def _slots(frame: TimedFrame, rate: Fraction, name: str) -> tuple[int, int]:
+    """Return the slot in which the frame appears, and the first slot in which it is no longer shown."""
+    if frame.ticks is None or frame.tick is None:
         raise BadDataError(
-            f"A frame of the video {name} has no timestamp, so no constant frame rate can be made of it. Leave "
-            "--fps out, or encode the video again."
+            f"A frame of the video {name} has no timestamp, so it cannot be converted to a constant frame "
+            "rate. Omit --fps, or encode the video again."
         )
     half = Fraction(1, 2)
-    start = picture.ticks * picture.tick * rate + half
-    end = (picture.ticks + picture.duration) * picture.tick * rate + half
+    start = frame.ticks * frame.tick * rate + half
+    end = (frame.ticks + frame.duration) * frame.tick * rate + half
     return start.__floor__(), end.__floor__()
 
 
-def _checked_gap(places: int, rate: Fraction, name: str) -> int:
-    if places > _LONGEST_GAP * rate:
+def _checked_gap(slots: int, rate: Fraction, name: str) -> int:
+    if slots > _LONGEST_GAP * rate:
         raise BadDataError(
-            f"The video {name} has a gap of {float(places / rate):.0f} seconds between two frames, more than the "
-            f"{_LONGEST_GAP} that --fps fills. Its timestamps are damaged; encode it again or leave it out."
+            f"The video {name} has a gap of {float(slots / rate):.0f} seconds between two frames; --fps fills "
+            f"gaps of up to {_LONGEST_GAP}. Its timestamps are damaged; encode it again or leave it out."
         )
-    return max(places, 0)
+    return max(slots, 0)
 
 
 def _opencv_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
@@ -105,13 +102,13 @@ def _opencv_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
     capture = _opened_by_opencv(path)
     try:
         if not capture.isOpened():
-            # PyAV tells why; if it can read the file, it is the decoder to use.
-            for _ in VideoFile(path).pictures():
+            # PyAV raises the reason; if it can read the file, it is the decoder to use.
+            for _ in VideoFile(path).timed_frames():
                 break
-            raise BadDataError(f"OpenCV cannot open the video {path}, PyAV can. Use --decoder pyav.")
+            raise BadDataError(f"OpenCV cannot open the video {path}, but PyAV can. Use --decoder pyav.")
         frame: NDArray[np.integer[Any] | np.floating[Any]] | None = None
         while True:
-            # Into the same memory again: a twentieth of the time otherwise goes into finding new one.
+            # Reusing the buffer saves a twentieth of the time.
             more, frame = capture.read(frame)
             if not more:
                 return
@@ -122,11 +119,11 @@ def _opencv_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def _opened_by_opencv(path: Path) -> cv2.VideoCapture:
-    """Return the capture, opened under the same restrictions as PyAV's; OpenCV takes them from the environment."""
+    """Return the capture, opened with the same restrictions as PyAV; OpenCV reads them from the environment."""
     before = os.environ.get(_OPENCV_OPTIONS)
     os.environ[_OPENCV_OPTIONS] = "|".join(f"{key};{value}" for key, value in DEMUXER_OPTIONS.items())
     try:
-        # One thread: videos are decoded in parallel already. An absolute path can't be mistaken for a URL.
+        # One thread: videos are decoded in parallel already. An absolute path cannot be mistaken for a URL.
         return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     finally:
         if before is None:

@@ -1,8 +1,8 @@
-"""Videos as Paddle's and MindSpore's `video2pkl.py` pack them: a pickle of name, label and JPEG files.
+"""Videos packed by Paddle's and MindSpore's `video2pkl.py`: a pickle of name, label and JPEG files.
 
 The pickle is (video name, label, [bytes of frame 1, bytes of frame 2, ...]) of protocol 2, written by Python 2
-or 3. It is read here as data: the few operations that such a file consists of are carried out, every other one
-is refused, and nothing is imported or called.
+or 3. It is interpreted as data: the few opcodes that such a file consists of are executed here, any other opcode
+is rejected, and nothing is imported or called.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from preprocess.tensors.pillow_pixels import decode_with_pillow
-from preprocess.tensors.pixels import Image
+from preprocess.sources.jpeg import Image, decode_with_pillow
 from vidom.errors import BadDataError
 
 __all__ = ["FramePack", "PackedFrames", "read_frame_pack", "read_pack_label"]
 
-# Eight operations a frame: a quarter of an hour of video.
-_MAX_OPERATIONS = 200_000
+# Eight opcodes per frame: enough for a quarter of an hour of video.
+_MAX_OPCODES = 200_000
 _MAX_BYTES = 1 << 30
 _LITERALS = ("BINUNICODE", "BININT", "BININT1", "BININT2")
 _MARK = object()
@@ -31,18 +30,18 @@ _MARK = object()
 
 @dataclass(frozen=True)
 class _Name:
-    """A name in a pack; it is compared, never looked up."""
+    """A global name in a pack; it is compared, never looked up."""
 
     text: str
 
 
-# Python 3 writes bytes, which protocol 2 lacks, as a text and how to encode it; no bytes at all as bytes().
+# Protocol 2 has no bytes: Python 3 writes them as a string and its encoding, and empty ones as a call of bytes().
 _ENCODE, _NO_BYTES = _Name("_codecs encode"), _Name("__builtin__ bytes")
 
 
 @dataclass(frozen=True)
 class FramePack:
-    """One packed video; `frames` are whole JPEG files."""
+    """One packed video; `frames` are complete JPEG files."""
 
     name: str
     label: int
@@ -64,12 +63,12 @@ class PackedFrames:
 
     @property
     def total_frames(self) -> int:
-        """How many frames are packed."""
+        """The number of packed frames."""
         return len(self.pack.frames)
 
     @cached_property
     def pack(self) -> FramePack:
-        """What the file holds; raises BadDataError as `read_frame_pack` does."""
+        """The content of the file; raises BadDataError as `read_frame_pack` does."""
         return read_frame_pack(self.path)
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
@@ -81,34 +80,34 @@ class PackedFrames:
 def read_frame_pack(path: Path) -> FramePack:
     """Return the video packed in the file at `path`.
 
-    Memory is that of the file, twice. Raises BadDataError when it is absent, too large, no such pickle or cut short,
-    and when it holds no frames: `video2pkl.py` writes an empty pack without a word where ffmpeg failed, as it
-    does for paths with a space.
+    Peak memory is twice the size of the file. Raises BadDataError if it is absent, too large, truncated or not such a
+    pickle, and if it holds no frames: `video2pkl.py` silently writes an empty pack if ffmpeg fails, for example on
+    a path with a space.
     """
-    machine = _run(path, _MAX_OPERATIONS)
+    machine = _run(path, _MAX_OPCODES)
     match machine.stack:
         case [(str() | bytes() as name, int(label), list(frames))] if label >= 0:
             pass
         case _:
-            raise _refusal(path, "it does not hold (name, label, frames)")
+            raise _rejection(path, "it does not hold (name, label, frames)")
     if not frames:
         raise BadDataError(
-            f"The pack {path} holds no frames. video2pkl.py writes such a file where ffmpeg failed, for instance "
-            "on a path with a space in it. Pack this video again, or take it out of the list."
+            f"The pack {path} holds no frames. video2pkl.py writes such a file if ffmpeg fails, for example "
+            "on a path with a space. Pack this video again, or remove it from the list."
         )
     if not all(isinstance(frame, bytes) for frame in frames):
-        raise _refusal(path, "its frames are not bytes")
+        raise _rejection(path, "its frames are not bytes")
     text = name.decode("latin-1") if isinstance(name, bytes) else name
     return FramePack(name=text, label=label, frames=tuple(frames))
 
 
 def read_pack_label(path: Path) -> int:
-    """Return the label of the pack at `path`, of which no frame is read; raises BadDataError as `read_frame_pack`."""
+    """Return the label of the pack at `path` without reading its frames; raises BadDataError as `read_frame_pack`."""
     # PROTO, name, at most one memo of it, label.
     machine = _run(path, 4)
     label = next((value for value in machine.stack if isinstance(value, int)), -1)
     if label < 0:
-        raise _refusal(path, "its second part is no label")
+        raise _rejection(path, "its second item is not a label")
     return label
 
 
@@ -117,21 +116,21 @@ def _run(path: Path, limit: int) -> _Machine:
         raise BadDataError(f"The pack {path} does not exist. Check --data_root and the list.")
     size = path.stat().st_size
     if not 0 < size <= _MAX_BYTES:
-        raise _refusal(path, f"it has {size} bytes, where 1 to {_MAX_BYTES} are read")
+        raise _rejection(path, f"it has {size} bytes; 1 to {_MAX_BYTES} are supported")
     machine = _Machine(budget=size)
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
         try:
-            for operation, argument, _ in islice(pickletools.genops(view), limit):  # type: ignore[arg-type]
-                machine.step(operation.name, argument)
+            for opcode, argument, _ in islice(pickletools.genops(view), limit):  # type: ignore[arg-type]
+                machine.step(opcode.name, argument)
         except (ValueError, LookupError) as error:
-            raise _refusal(path, str(error)[:200]) from None
-    if limit == _MAX_OPERATIONS and not machine.stopped:
-        raise _refusal(path, f"it takes more than {limit} operations")
+            raise _rejection(path, str(error)[:200]) from None
+    if limit == _MAX_OPCODES and not machine.stopped:
+        raise _rejection(path, f"it has more than {limit} opcodes")
     return machine
 
 
 class _Machine:
-    """The stack and the memo of a pack that is being read; `budget` bounds the bytes that its texts become."""
+    """The stack and memo of the pickle interpreter; `budget` limits the total bytes decoded from strings."""
 
     def __init__(self, *, budget: int) -> None:
         self.stack: list[Any] = []
@@ -157,7 +156,7 @@ class _Machine:
                 arguments, target = self.stack.pop(), self.stack.pop()
                 self.stack.append(self._bytes(target, arguments))
             case "BINSTRING" | "SHORT_BINSTRING":
-                # What Python 2 wrote as a string of bytes, pickletools shows as a text of as many characters.
+                # A byte string of Python 2 is returned by pickletools as a str with one character per byte.
                 self.stack.append(argument.encode("latin-1"))
             case _ if name in _LITERALS:
                 self.stack.append(argument)
@@ -174,7 +173,7 @@ class _Machine:
             case "APPEND" | "APPENDS":
                 self._append([self.stack.pop()] if name == "APPEND" else self._marked())
             case _:
-                raise ValueError(f"the operation {name}, which no pack of frames has")
+                raise ValueError(f"the opcode {name}, which packs of frames do not contain")
 
     def _marked(self) -> list[Any]:
         items = []
@@ -192,24 +191,22 @@ class _Machine:
             return b""
         match arguments:
             case (str(text), "latin1") if target is _ENCODE:
-                # A text may be fetched from the memo again and again; its bytes would be made anew each time.
+                # A string may be fetched from the memo many times, and each time its bytes are allocated again.
                 self._budget -= len(text)
                 if self._budget >= 0:
                     return text.encode("latin-1")
-        raise ValueError("a call that gives no bytes of this file")
+        raise ValueError("a call other than the encoding of bytes")
 
 
 def _named(name: str) -> _Name:
     for known in (_ENCODE, _NO_BYTES):
         if name == known.text:
             return known
-    raise ValueError(
-        f"the name {name[:80]!r}; a reader that obeys it could run code, and nothing was run here"
-    )
+    raise ValueError(f"the name {name[:80]!r}; unpickling it could run code (nothing was run here)")
 
 
-def _refusal(path: Path, reason: str) -> BadDataError:
+def _rejection(path: Path, reason: str) -> BadDataError:
     return BadDataError(
         f"The pack {path} cannot be read: {reason}. Expected a pickle of (name, label, JPEG frames) as video2pkl.py "
-        "writes it. Pack this video again, or take it out of the list."
+        "writes it. Pack this video again, or remove it from the list."
     )

@@ -1,7 +1,7 @@
-"""The frames of a video as other decoders and resizers give them, to see what changing one of them would do.
+"""The frames of a video from other decoders and resizers, to measure the effect of replacing one of them.
 
-Colours are stored by one of several matrices, and files rarely tell which. Where they do not, readers in software take
-BT.601, others BT.709 for large pictures: the same file then has other colours.
+Files rarely declare their colour matrix. Software decoders then assume BT.601, others BT.709 for large frames: the
+same file has different colours.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from av.video.reformatter import Colorspace, VideoReformatter
 
 from preprocess.sources.decoding import decode
 from preprocess.sources.frames import FrameSource
+from preprocess.sources.jpeg import Image
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.pillow_pixels import resize_with_pillow
-from preprocess.tensors.pipelines import jpeg_decoder, resized_frames
-from preprocess.tensors.pixels import Image, resize
+from preprocess.tensors.pipelines import PIPELINES, resized_frames
+from preprocess.tensors.pixels import resize
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.views import ViewPlan
 
@@ -31,10 +32,10 @@ __all__ = ["ALTERNATIVES", "alternative", "alternatives_to"]
 ALTERNATIVES = MappingProxyType(
     {
         "decoder=opencv": "cv2.VideoCapture",
-        "decoder=bt709": "colours by BT.709, the matrix of HD, whatever the file says",
+        "decoder=bt709": "colours by BT.709, the matrix of HD, regardless of the file's metadata",
         "decoder=jpeg": "frames extracted to JPEG files of quality 95",
-        "resizer=opencv": "OpenCV's bilinear resize, which does not antialias",
-        "resizer=pillow": "Pillow's bilinear resize, antialiased",
+        "resizer=opencv": "OpenCV's bilinear resize, without antialiasing",
+        "resizer=pillow": "Pillow's bilinear resize, with antialiasing",
     }
 )
 _JPEG_QUALITY = 95
@@ -42,7 +43,7 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class _Decoded:
-    """A video whose frames `frames(path)` yields one after the other."""
+    """A video whose frames are yielded in order by `frames(path)`."""
 
     path: Path
     frames: Callable[[Path], Iterator[Image]]
@@ -58,13 +59,13 @@ class _Decoded:
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
         decoded = enumerate(self.frames(self.path))
-        for wanted in positions:
-            yield next(frame for position, frame in decoded if position == wanted)
+        for requested in positions:
+            yield next(frame for position, frame in decoded if position == requested)
 
 
 @dataclass(frozen=True)
 class _Changed:
-    """The frames of `source`, each as `change` returns it."""
+    """The frames of `source`, each passed through `change`."""
 
     source: FrameSource
     change: Callable[[Image], Image]
@@ -86,19 +87,19 @@ class _Changed:
 
 
 def alternatives_to(plan: ViewPlan) -> tuple[str, ...]:
-    """Return the names of ALTERNATIVES that differ from what the plan's pipeline does itself."""
-    own = "resizer=opencv" if plan.pipeline == "mmaction2" else "resizer=pillow"
+    """Return the names of ALTERNATIVES that differ from the plan's own pipeline."""
+    own = f"resizer={PIPELINES[plan.pipeline].library}"
     return tuple(name for name in ALTERNATIVES if name != own)
 
 
 def alternative(name: str, video: Path, plan: ViewPlan) -> FrameSource:
-    """Return the frames of the video with one step of the plan's pipeline replaced by that of this name.
+    """Return the frames of the video with one step of the plan's pipeline replaced by the alternative `name`.
 
-    Where it is the resizer, frames come at the size that the pipeline would give them, so that it leaves them alone.
-    Raises UsageError for a name that is none of ALTERNATIVES, BadDataError as `VideoFile` does.
+    If that is the resizer, the frames already have the pipeline's size, so that it does not resize them again.
+    Raises UsageError for a name that is not in ALTERNATIVES, BadDataError as `VideoFile` does.
     """
     if name not in ALTERNATIVES:
-        raise UsageError(f"There is no alternative {name!r}; there are {', '.join(ALTERNATIVES)}.")
+        raise UsageError(f"Unknown alternative {name!r}; known: {', '.join(ALTERNATIVES)}.")
     usual = VideoFile(video)
     match name:
         case "decoder=opencv":
@@ -106,7 +107,7 @@ def alternative(name: str, video: Path, plan: ViewPlan) -> FrameSource:
         case "decoder=bt709":
             return _Decoded(video, _bt709)
         case "decoder=jpeg":
-            return _Changed(usual, partial(_through_jpeg, decoder=jpeg_decoder(plan.pipeline)))
+            return _Changed(usual, partial(_through_jpeg, decoder=PIPELINES[plan.pipeline].decode_jpeg))
     height, width = next(resized_frames(usual, [0], plan)).shape[:2]
     resizer = resize if name == "resizer=opencv" else resize_with_pillow
     return _Changed(usual, partial(resizer, width=width, height=height))
@@ -122,18 +123,18 @@ def _bt709(path: Path) -> Iterator[Image]:
     try:
         with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
             for frame in container.decode(video=0):
-                picture = reformatter.reformat(
+                image = reformatter.reformat(
                     frame,
                     format="bgr24",
                     interpolation="BICUBIC",
                     src_colorspace=Colorspace.ITU709,
                     threads=1,
                 )
-                rgb = cv2.cvtColor(picture.to_ndarray(), cv2.COLOR_BGR2RGB)
+                rgb = cv2.cvtColor(image.to_ndarray(), cv2.COLOR_BGR2RGB)
                 yield np.asarray(np.rot90(rgb, frame.rotation // 90), np.uint8)
     except (av.FFmpegError, IndexError) as error:
         raise BadDataError(
-            f"The file {path} cannot be decoded as a video ({error}). Take another one."
+            f"The file {path} cannot be decoded as a video ({error}). Use a different file."
         ) from None
 
 

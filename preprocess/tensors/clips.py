@@ -1,4 +1,4 @@
-"""The views of a sample one by one, for samples whose views together are too large."""
+"""The views of a sample one at a time, for samples whose tensor is too large."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ __all__ = ["ClipCrops", "clip_views", "read_clips"]
 
 @dataclass(frozen=True, eq=False)
 class ClipCrops:
-    """The pixels that the views of one video are made of: each crop of each needed frame once.
+    """The pixels of all views of one video: each crop of each required frame once.
 
     View v of a sample is clip v % clips of crop v // clips. Clips share frames, so this takes at most a quarter of
-    what all views take as float32: at most 189 MB for thirty views of 32 frames of 256x256, whatever the
-    video's size.
+    the memory of all views as float32: at most 189 MB for thirty views of 32 frames of 256x256, regardless of the
+    size of the video.
     """
 
     pixels: NDArray[np.uint8]
-    """[crops, needed frames, 3, crop_size, crop_size], before normalisation, in the plan's order of colours."""
+    """[crops, required frames, 3, crop_size, crop_size], before normalisation, in the plan's channel order."""
     slots: NDArray[np.int64]
-    """[clips, frames]: which of the needed frames each clip has at each time."""
+    """[clips, frames]: the index of the required frame that each clip shows at each time."""
     frames: tuple[int, ...]
-    """The frames of each crop, clip after clip, numbered as their source numbers them."""
+    """The frames of each crop, clip after clip, numbered as in their source."""
 
     @property
     def views(self) -> int:
-        """How many views there are."""
+        """The number of views."""
         return len(self.pixels) * len(self.slots)
 
 
 def read_clips(source: FrameSource, plan: ViewPlan) -> ClipCrops:
-    """Return the crops of the frames that the plan's clips are made of.
+    """Return the crops of the frames that the plan's clips show.
 
-    Each frame is decoded and resized once, however many clips it is in. Raises BadDataError, naming the source, for
-    a video without frames, frames of differing sizes, or frames that are missing, damaged or too large.
+    Each frame is decoded and resized once, even if several clips show it. Raises BadDataError, naming the source, for
+    a video without frames, frames of different sizes, or frames that are missing, damaged or too large.
     """
     positions = frame_positions(source, plan)
     needed, slots = np.unique(positions, return_inverse=True)
@@ -61,14 +61,14 @@ def read_clips(source: FrameSource, plan: ViewPlan) -> ClipCrops:
 
 
 def clip_views(crops: ClipCrops, plan: ViewPlan, *, dtype: Dtype = "float32") -> Iterator[Tensor]:
-    """Yield the views, crop after crop and within it clip after clip, as the sample's tensor has them.
+    """Yield the views in the order of the sample's tensor: crop after crop, and within a crop clip after clip.
 
     Each is [3, clip_len, crop_size, crop_size] in layout NCTHW, [num_segments, 3, crop_size, crop_size] in NCHW.
     They are bit for bit those of `make_sample`. float32 is normalised; uint8 holds the pixels before
-    normalisation. Only one view is held at a time: thirty of 32 frames of 256x256 are 755 MB.
+    normalisation. Only one view is in memory at a time: thirty of 32 frames of 256x256 are 755 MB.
     """
     table = lookup_table(plan, dtype)
-    # A three-dimensional network's sample has its views in front; of one view that is a 1.
+    # The first axis of a 3D network's sample is its views; it is dropped.
     shape = plan.one_view.sample_shape[-4:]
     for view in range(crops.views):
         out = np.empty(shape, dtype)
@@ -77,8 +77,8 @@ def clip_views(crops: ClipCrops, plan: ViewPlan, *, dtype: Dtype = "float32") ->
 
 
 def _write_view(crops: ClipCrops, view: int, table: Table | None, frames: Tensor) -> None:
-    """`frames` [frames, 3, size, size] are those of the view."""
+    """Write the frames of the view to `frames` [frames, 3, size, size]."""
     crop, clip = divmod(view, len(crops.slots))
-    whole = Box(0, 0, frames.shape[-1], frames.shape[-2])
+    box = Box(0, 0, frames.shape[-1], frames.shape[-2])
     for slot, frame in zip(crops.slots[clip], frames, strict=True):
-        write_crop(crops.pixels[crop, slot], whole, table, frame)
+        write_crop(crops.pixels[crop, slot], box, table, frame)

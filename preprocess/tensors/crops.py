@@ -1,4 +1,4 @@
-"""The sizes that frames are resized to, and where crops other than those of the test views lie: no pixels.
+"""The size of resized frames, and the boxes of crops other than those of the test views; pure geometry.
 
 The rules are those of mmaction2 0.24 (mmaction/datasets/pipelines/augmentations.py) and mmcv
 `rescale_size`; all boxes are in pixels of the resized frame.
@@ -15,13 +15,13 @@ __all__ = ["multi_scale_crop", "short_side_size", "ten_crop"]
 
 
 def short_side_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:
-    """Return (width, height) scaled, up or down, so that the shorter of them is `short_side`."""
+    """Return (width, height) scaled, up or down, so that the shorter one is `short_side`."""
     scale = short_side / min(width, height)
     return int(width * scale + 0.5), int(height * scale + 0.5)
 
 
 def ten_crop(width: int, height: int, *, size: int) -> tuple[tuple[Box, bool], ...]:
-    """Return ten (box, mirrored): upper left, upper right, lower left, lower right, centre, each both ways."""
+    """Return ten (box, mirrored): upper left, upper right, lower left, lower right, centre, each plain and mirrored."""
     require_room(width, height, size)
     step_x, step_y = (width - size) // 4, (height - size) // 4
     places = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))
@@ -41,9 +41,16 @@ def multi_scale_crop(
 ) -> Box:
     """Return a random box of random size and aspect, to be resized to `size` x `size` for training.
 
-    Its sides are two of `scales` (at most `max_scale_gap` places apart in that list) times the short side of
-    the frame; a side within 2 pixels of `size` becomes `size`. It lies at one of the 5 or 13 places of
-    `num_fixed_crops`.
+    Its sides are two of `scales` times the short side of the frame; a side within 2 pixels of `size` becomes `size`.
+
+    Args:
+        width: the width of the frame.
+        height: its height.
+        generator: the source of randomness.
+        size: the size that the network takes.
+        scales: the possible ratios of a side to the short side of the frame.
+        max_scale_gap: how many entries of `scales` the ratios of the two sides may be apart.
+        num_fixed_crops: how many of the 13 fixed positions are used, 5 or 13.
     """
     sides = [int(min(width, height) * scale) for scale in scales]
     shapes = [
@@ -59,7 +66,7 @@ def multi_scale_crop(
     return Box(left, top, left + across, top + down)
 
 
-# (column, row) in quarters of the free space: corners and centre, then edges, then the inner quarters.
+# (column, row) in quarters of the margin: corners and centre, then edges, then the inner quarters.
 _FIXED_PLACES = (
     *((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),
     *((0, 2), (4, 2), (2, 4), (2, 0)),

@@ -1,4 +1,4 @@
-"""From a decoded frame to the planes of a tensor: resize, crop, mirror, normalise."""
+"""From a decoded frame to the planes of a tensor: resize, crop, mirror, normalise (OpenCV pipelines)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocess.sources.jpeg import Image
 from vidom.formats.crop_boxes import Box
 
 __all__ = [
     "Dtype",
-    "Image",
     "Planes",
     "Table",
     "Tensor",
@@ -27,20 +27,18 @@ __all__ = [
 ]
 
 Dtype = Literal["float32", "uint8"]
-Image = NDArray[np.uint8]
-"""A frame: uint8 [height, width, 3], red, green, blue."""
 Planes = NDArray[np.uint8]
-"""A frame: uint8 [3, height, width], a plane for each colour."""
+"""A frame: uint8 [3, height, width], one plane per channel."""
 Table = NDArray[np.float32]
-"""What each of the 256 values of each of the 3 channels becomes: [3, 256]."""
+"""The normalised value of each of the 256 pixel values of each of the 3 channels: [3, 256]."""
 Tensor = NDArray[np.float32] | NDArray[np.uint8]
 """Frames of a network's input, normalised or not."""
 
 
 def resize(image: Image, width: int, height: int) -> Image:
-    """Return the frame at the new size, bilinearly, with OpenCV's fixed-point weights as the original does.
+    """Return the frame at the new size, bilinear with OpenCV's fixed-point weights as in the original.
 
-    A frame of that size already is returned itself; OpenCV would copy it.
+    A frame that already has that size is returned as it is; OpenCV would copy it.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -48,17 +46,17 @@ def resize(image: Image, width: int, height: int) -> Image:
 
 
 def crop(image: Image, box: Box) -> Image:
-    """Return the part of the frame inside `box`, without copying."""
+    """Return a view of the part of the frame inside `box`."""
     return image[box.top : box.bottom, box.left : box.right]
 
 
 def mirror(image: Image) -> Image:
-    """Return the frame with left and right exchanged."""
+    """Return the frame flipped horizontally."""
     return np.asarray(cv2.flip(image, 1), np.uint8)
 
 
 def pixel_table(*, mean: Sequence[float], std: Sequence[float]) -> Table:
-    """Return what each pixel value of each channel becomes: (value - mean) / std.
+    """Return the normalised value of each pixel value and channel: (value - mean) / std.
 
     Both operations round to float32, as mmcv `imnormalize` does. Multiplying by 1/std, or computing in
     float64, would change the last bit of a few hundred of the 768 values.
@@ -69,9 +67,9 @@ def pixel_table(*, mean: Sequence[float], std: Sequence[float]) -> Table:
 
 
 def split_planes(images: Iterable[Image], *, colour: Literal["rgb", "bgr"]) -> Iterator[Planes]:
-    """Yield each frame as planes in this order of colours; they are good until the next one is asked for.
+    """Yield each frame as planes in this channel order; the array is valid until the next iteration.
 
-    Frames of one size share the memory, since getting it afresh costs more than the splitting.
+    Frames of one size share a buffer, since allocating it again costs more than splitting.
     """
     planes: Planes = np.empty((3, 0, 0), np.uint8)
     for image in images:
@@ -82,29 +80,29 @@ def split_planes(images: Iterable[Image], *, colour: Literal["rgb", "bgr"]) -> I
 
 
 def _empty_planes(height: int, width: int) -> Planes:
-    # Planes a multiple of 4096 bytes apart push one another out of the cache, and where all three begin alike within
-    # 32 bytes OpenCV writes past it. Crops are read from the planes at once, so both would cost a tenth of all time.
+    # Planes a multiple of 4096 bytes apart evict one another from the cache, and if all three have the same offset
+    # modulo 32 bytes OpenCV bypasses it. Crops are read from the planes at once: both would cost a tenth of the time.
     pitch = height * width
     pitch += (1040 - pitch) % 4096
     return np.empty((3, pitch), np.uint8)[:, : height * width].reshape(3, height, width)
 
 
 def channels_last(tensor: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return pictures [..., 3, height, width] as [..., height, width, 3], in memory of their own."""
+    """Return a copy of images [..., 3, height, width] as [..., height, width, 3]."""
     *lead, _, height, width = tensor.shape
-    turned = np.empty((*lead, height, width, 3), np.uint8)
-    for planes, picture in zip(
-        tensor.reshape(-1, 3, height, width), turned.reshape(-1, height, width, 3), strict=True
+    images = np.empty((*lead, height, width, 3), np.uint8)
+    for planes, image in zip(
+        tensor.reshape(-1, 3, height, width), images.reshape(-1, height, width, 3), strict=True
     ):
-        cv2.merge(tuple(planes), dst=picture)
-    return turned
+        cv2.merge(tuple(planes), dst=image)
+    return images
 
 
 def write_crop(planes: Planes, box: Box, table: Table | None, out: Tensor) -> None:
-    """`out` [3, height, width] holds the part of the planes inside `box`, looked up in `table` if there is one.
+    """Write the part of the planes inside `box` to `out` [3, height, width], mapped through `table` if given.
 
-    `out` must be C-contiguous, of the box's size, and float32 with a table, uint8 without. Going plane by plane
-    into the final place spares the transposed copy that costs the original more than decoding does.
+    `out` must be C-contiguous, of the box's size, and float32 with a table, uint8 without. Writing plane by plane to
+    the final location avoids the transposed copy that costs the original pipelines more than decoding.
     """
     if table is None:
         np.copyto(out, planes[:, box.top : box.bottom, box.left : box.right])

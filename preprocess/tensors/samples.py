@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from preprocess.datasets.annotations import Annotation
 from preprocess.sources.frame_pack import PackedFrames
 from preprocess.sources.frames import FrameSource, RawFrames
 from preprocess.sources.video import VideoFile
-from preprocess.tensors.pipelines import frame_positions, jpeg_decoder, lookup_table, resized_frames
+from preprocess.tensors.pipelines import PIPELINES, frame_positions, lookup_table, resized_frames
 from preprocess.tensors.pixels import Dtype, Planes, Tensor, split_planes, write_crop
 from vidom.errors import BadDataError
 from vidom.formats.crop_boxes import Box, crop_boxes
 from vidom.formats.views import Pipeline, ViewPlan
 
-__all__ = ["PreparedSample", "make_sample", "open_source"]
+__all__ = ["PreparedSample", "decoder_name", "make_sample", "open_source"]
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedSample:
     """One sample's tensor, and the numbers of the frames it was made of.
 
-    `tensor` has the plan's sample_shape, crop by crop; every crop sees `frames` in this order, numbered as
-    their source numbers them.
+    `tensor` has the plan's sample_shape, crop by crop; every crop shows `frames` in this order, numbered as in their
+    source.
     """
 
     tensor: Tensor
@@ -40,10 +42,9 @@ def open_source(
     template: str = "img_{:05}.jpg",
     first_index: int = 1,
 ) -> FrameSource:
-    """Return the source of the annotated video: a pack (.pkl), a video file or a frame folder; nothing is read yet.
+    """Return the source of the annotated video, a pack (.pkl), a video file or a frame folder, without reading it.
 
-    `template` and `first_index` say how extracted frames are named and where their numbers begin, `pipeline`
-    whose decoder reads them.
+    `template` and `first_index` are the naming of extracted frames; `pipeline` selects their decoder.
     """
     path = data_root / annotation.path
     if path.suffix == ".pkl":
@@ -55,8 +56,18 @@ def open_source(
         annotation.total_frames,
         template=template,
         first_index=first_index + annotation.offset,
-        decode=jpeg_decoder(pipeline),
+        decode=PIPELINES[pipeline].decode_jpeg,
     )
+
+
+def decoder_name(annotation: Annotation, pipeline: Pipeline) -> str:
+    """Return the library that decodes the sample, its version, and the kind of source, as a clip store records it."""
+    packed = annotation.path.endswith(".pkl")
+    if annotation.total_frames is None and not packed:
+        return f"PyAV {version('av')} on videos"
+    opencv = PIPELINES[pipeline].library == "opencv"
+    library = f"OpenCV {cv2.__version__}" if opencv else f"Pillow {version('pillow')}"
+    return f"{library} on {'packs' if packed else 'frames'}"
 
 
 def make_sample(
@@ -64,20 +75,20 @@ def make_sample(
 ) -> PreparedSample:
     """Return the sample that the view plan makes of a video, bit for bit as the plan's pipeline does.
 
-    float32 is normalised; uint8 holds the pixels before normalisation. Each frame is decoded and resized once
-    and goes straight to its places in the tensor, which is `out` where given (C-contiguous, of the plan's
+    float32 is normalised; uint8 holds the pixels before normalisation. Each frame is decoded and resized once and
+    written directly to its positions in the tensor, which is `out` if given (C-contiguous, of the plan's
     sample_shape and of `dtype`). Raises BadDataError, naming the source, for a video without frames, frames of
-    differing sizes or of another than the plan's `frame_size`, or frames that are missing, damaged or too large.
+    different sizes or not of the plan's `frame_size`, or frames that are missing, damaged or too large.
     """
     positions = frame_positions(source, plan)
     tensor = _tensor(plan, dtype, out)
-    places = _places(tensor, plan)
+    targets = _targets(tensor, plan)
     table = lookup_table(plan, dtype)
     needed = np.unique(positions)
     images = resized_frames(source, needed.tolist(), plan)
     for position, planes in zip(needed, split_planes(images, colour=plan.colour), strict=True):
         slots = np.flatnonzero(positions == position)
-        for frames, box in zip(places, _boxes(planes, plan, name=source.name), strict=True):
+        for frames, box in zip(targets, _boxes(planes, plan, name=source.name), strict=True):
             for slot in slots:
                 write_crop(planes, box, table, frames[slot])
     return PreparedSample(tensor, tuple((positions + source.first_index).tolist()))
@@ -94,22 +105,22 @@ def _tensor(plan: ViewPlan, dtype: Dtype, out: Tensor | None) -> Tensor:
 
 
 def _boxes(planes: Planes, plan: ViewPlan, *, name: str) -> tuple[Box, ...]:
-    """Return what is taken of a frame: the plan's crops, or all of it; a frame of another size is refused."""
+    """Return the plan's crops of a frame, or the full frame, which must then have the plan's frame_size."""
     height, width = planes.shape[1:]
     if plan.frame_size is None:
         return crop_boxes(width, height, plan)
     if plan.frame_size != (width, height):
-        wanted = "x".join(map(str, plan.frame_size))
+        required = "x".join(map(str, plan.frame_size))
         raise BadDataError(
-            f"The frames of {name} measure {width}x{height} when resized, the recipe's views.frame_size is {wanted}. "
-            "Leave this video out, put all of its size into a store of their own (--set views.frame_size="
-            f"{width}x{height}), or leave views.frame_size out, which stores the crops."
+            f"The frames of {name} measure {width}x{height} when resized, but the recipe's views.frame_size is "
+            f"{required}. Remove this video, put all videos of its size into a separate store (--set views.frame_size="
+            f"{width}x{height}), or omit views.frame_size, which stores the crops."
         )
     return (Box(0, 0, width, height),)
 
 
-def _places(tensor: Tensor, plan: ViewPlan) -> list[list[Tensor]]:
-    """Return where each frame of each crop goes: [3, size, size] parts of the tensor, in the plan's order."""
+def _targets(tensor: Tensor, plan: ViewPlan) -> list[list[Tensor]]:
+    """Return the destination of each frame of each crop: [3, size, size] views of the tensor, in the plan's order."""
     if plan.frame_size:
         return [list(tensor)]
     size = tensor.shape[-2:]

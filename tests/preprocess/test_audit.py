@@ -207,7 +207,7 @@ def test_numbers_are_read_as_numbers_in_any_number(tmp_path: Path) -> None:
     ):
         (tmp_path / stranger).touch()
     found = frame_numbers(tmp_path)
-    assert (found.frames, found.first, found.last, found.strangers) == (5, 9999, 100001, 6)
+    assert (found.frames, found.first, found.last, found.other_entries) == (5, 9999, 100001, 6)
     assert found.missing == tuple(range(10001, 10011))
 
 

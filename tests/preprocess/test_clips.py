@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from preprocess.sources.frames import FrameSource, RawFrames
+from preprocess.sources.jpeg import Image
 from preprocess.tensors.clips import clip_views, read_clips
 from preprocess.tensors.crops import short_side_size
 from preprocess.tensors.pipelines import frame_positions
-from preprocess.tensors.pixels import Image, resize
+from preprocess.tensors.pixels import resize
 from preprocess.tensors.samples import make_sample
 from vidom.errors import BadDataError
 from vidom.formats.crop_boxes import three_crop

@@ -30,13 +30,13 @@ def test_a_cut_at_any_place_is_noticed(tmp_path: Path, name: str) -> None:
     path = write_video(tmp_path / ("v.mp4" if name == "index_first.mp4" else name), frames=12)
     path = index_first(path) if name == "index_first.mp4" else path
     assert missing_bytes(path) == 0
-    assert len(list(VideoFile(path).pictures())) == 12
+    assert len(list(VideoFile(path).timed_frames())) == 12
     whole = path.read_bytes()
     shorter = tmp_path / "cut"
     for length in range(0, len(whole) - 2, max(1, len(whole) // 60)):
         shorter.write_bytes(whole[:length])
         with pytest.raises(BadDataError, match=r"cut"):
-            list(VideoFile(shorter).pictures())
+            list(VideoFile(shorter).timed_frames())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from small_videos import cut, tree, write_video, write_without_frames
 
 from preprocess.datasets.kinetics400 import locate_kinetics400
-from preprocess.datasets.pack_lists import read_pack_annotations
+from preprocess.datasets.sample_list import read_pack_annotations
 from preprocess.datasets.splits import Source
 from preprocess.pack import pack
 from preprocess.prepare import main, prepare

@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from preprocess.sources.frames import RawFrames, decode_jpeg
+from preprocess.sources.frames import RawFrames
+from preprocess.sources.jpeg import decode_jpeg, decode_with_pillow
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.pillow_pixels import (
-    decode_with_pillow,
     four_by_three,
     resize_with_pillow,
 )
 from preprocess.tensors.samples import make_sample
-from preprocess.tensors.sampling import dense_test
-from preprocess.tensors.sampling_paddlevideo import uniform_middles
+from preprocess.tensors.sampling import dense_test, uniform_middles
 from vidom.errors import UsageError
 from vidom.formats.crop_boxes import full_res_crops, rounded_center_crop
 from vidom.formats.recipe import load_recipe

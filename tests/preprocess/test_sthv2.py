@@ -12,7 +12,7 @@ import pytest
 from small_videos import cut, tree, write_video
 
 from preprocess.datasets.annotations import read_annotations
-from preprocess.datasets.flips import flip_pairs
+from preprocess.datasets.prepared import flip_pairs
 from preprocess.pack import pack
 from preprocess.prepare import main, prepare
 from vidom.errors import BadDataError, UsageError

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocess.datasets.pack_lists import pack_names, read_pack_annotations
+from preprocess.datasets.sample_list import pack_names, read_pack_annotations
 from preprocess.sources.frame_pack import FramePack, PackedFrames, read_frame_pack, read_pack_label
-from preprocess.tensors.pillow_pixels import decode_with_pillow, four_by_three
+from preprocess.sources.jpeg import decode_with_pillow
+from preprocess.tensors.pillow_pixels import four_by_three
 from preprocess.tensors.samples import PreparedSample, make_sample
-from preprocess.tensors.sampling_mindspore import segment_runs, segment_runs_train
+from preprocess.tensors.sampling import segment_runs, segment_runs_train
 from vidom.errors import BadDataError
 from vidom.formats.crop_boxes import rounded_center_crop
 from vidom.formats.recipe import load_recipe

@@ -1,0 +1,83 @@
+"""JPEG files to RGB frames, with OpenCV or Pillow, and the size limits of frames."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as pillow
+
+from vidom.errors import BadDataError
+
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "Image", "check_frame_size", "decode_jpeg", "decode_with_pillow"]
+
+Image = NDArray[np.uint8]
+"""A frame: uint8 [height, width, 3], RGB."""
+
+MAX_SIDE = 16384
+MAX_PIXELS = 1 << 26
+_MARKERS_WITH_SIZE = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def decode_jpeg(content: bytes, *, name: str) -> Image:
+    """Return the image in these JPEG bytes as OpenCV decodes it, EXIF orientation applied, grey as three channels.
+
+    Raises BadDataError, naming the frame `name`, if the bytes are not a JPEG file, are truncated, or hold an image
+    larger than MAX_SIDE per side or MAX_PIXELS.
+    """
+    size = _jpeg_size(content)
+    if size is None:
+        raise BadDataError(
+            f"The frame {name} is not a JPEG file: {len(content)} bytes beginning with "
+            f"{content[:4].hex(' ') or 'nothing'}. Extract the frames of this video again."
+        )
+    check_frame_size(*size, name=name)
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise BadDataError(
+            f"The frame {name} cannot be decoded: its {len(content)} bytes are truncated or damaged. Extract "
+            "the frames of this video again."
+        )
+    return np.asarray(image, np.uint8)
+
+
+def decode_with_pillow(content: bytes, *, name: str) -> Image:
+    """Return the image in these JPEG bytes as Pillow decodes it; its EXIF orientation is not applied.
+
+    Raises BadDataError as `decode_jpeg` does.
+    """
+    try:
+        with pillow.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            check_frame_size(*image.size, name=name)
+            return np.asarray(image.convert("RGB"), np.uint8)
+    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+        raise BadDataError(
+            f"The frame {name} cannot be decoded ({str(error)[:200]}): its {len(content)} bytes are not a JPEG file, "
+            "or are truncated or damaged. Extract the frames of this video again."
+        ) from None
+
+
+def check_frame_size(width: int, height: int, *, name: str) -> None:
+    """Raise BadDataError, naming `name`, if frames of this size are not supported."""
+    if min(width, height) < 1 or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise BadDataError(
+            f"The frames of {name} measure {width}x{height} pixels. The maximum is {MAX_SIDE} pixels "
+            f"per side and {MAX_PIXELS} in total; check the file."
+        )
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Return (width, height) from the JPEG header, so that oversized images are rejected before decoding."""
+    if content[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 <= len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker in _MARKERS_WITH_SIZE:
+            height, width = (int.from_bytes(content[at + n : at + n + 2], "big") for n in (5, 7))
+            return width, height
+        # A marker may be preceded by any number of fill bytes.
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return None
