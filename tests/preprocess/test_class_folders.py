@@ -129,7 +129,7 @@ def test_what_would_be_ambiguous_is_refused(tmp_path: Path) -> None:
     (tmp_path / "undecodable" / "val" / "a" / "1x.mp4").rename(
         tmp_path / "undecodable" / "val" / "a" / "1\udcff.mp4"
     )
-    assert "cannot be printed" in message_of("undecodable")
+    assert "non-printable" in message_of("undecodable")
 
 
 def test_what_is_no_such_folder_is_refused(tmp_path: Path) -> None:

@@ -142,9 +142,9 @@ def test_what_is_broken_leaves_a_reason_and_no_folder(tmp_path: Path, decoder: s
     text.write_text("no video " * 100)
     (tmp_path / "empty.mp4").touch()
     broken = {
-        cut(write_video(tmp_path / "a.webm", frames=30)): "cut short",
-        cut(write_video(tmp_path / "a.avi", frames=30)): "cut short",
-        cut(write_video(tmp_path / "a.mp4", frames=30)): "cut short",
+        cut(write_video(tmp_path / "a.webm", frames=30)): "truncated",
+        cut(write_video(tmp_path / "a.avi", frames=30)): "truncated",
+        cut(write_video(tmp_path / "a.mp4", frames=30)): "truncated",
         write_without_frames(tmp_path / "none.webm"): "cannot be decoded|no frames",
         tmp_path / "empty.mp4": "cannot be decoded",
         text: "cannot be decoded",

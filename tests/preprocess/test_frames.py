@@ -70,7 +70,7 @@ def test_numbers_follow_the_first_index_and_the_template(folder: Path, picture: 
 
 
 def test_a_missing_frame_is_named(folder: Path) -> None:
-    with pytest.raises(BadDataError, match=r"img_00007\.jpg does not exist, though 8 frames"):
+    with pytest.raises(BadDataError, match=r"img_00007\.jpg does not exist, but the list declares 8 frames"):
         make_sample(RawFrames(folder, 8), PLAN)
 
 

@@ -84,14 +84,14 @@ def test_a_missing_video_stops_unless_it_may_be_skipped(miniature: Path, tmp_pat
 
 def test_an_unreadable_video_stops_or_is_listed(miniature: Path, tmp_path: Path) -> None:
     cut(miniature / "videos" / "100.webm")
-    with pytest.raises(BadDataError, match=r"100\.webm is cut short.*--on_bad skip"):
+    with pytest.raises(BadDataError, match=r"100\.webm is truncated.*--on_bad skip"):
         prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3)
     train, _ = prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3, on_bad="skip")
     assert train.summary == "train: 2 of 3 videos (0 missing, 1 unreadable)"
     record = json.loads((tmp_path / "out" / "preparation.json").read_text())
     (excluded,) = record["splits"][0]["excluded"]
     assert excluded["name"] == "100"
-    assert "cut short" in excluded["reason"]
+    assert "truncated" in excluded["reason"]
     assert (record["splits"][0]["annotated"], record["splits"][0]["listed"]) == (3, 2)
     # Repaired, it is taken up by the same command.
     write_video(miniature / "videos" / "100.webm", frames=6, seed=100)

@@ -136,7 +136,7 @@ def test_packs_are_what_pickle_reads(
 
 
 def test_a_pack_without_frames_says_why_it_may_be_so(stored: Callable[[bytes], Path]) -> None:
-    with pytest.raises(BadDataError, match="ffmpeg failed"):
+    with pytest.raises(BadDataError, match="if ffmpeg fails"):
         read_frame_pack(stored(pickle.dumps(("./clip", 3, []), protocol=2)))
 
 
@@ -176,7 +176,7 @@ HOSTILE = {
     "items without a mark": b"\x80\x02]" + TEXT + b"e.",
     "a million operations": b"\x80\x02" + b"]" * 1_000_000 + b".",
     "the same bytes over and over": BOMB,
-    "cut short": pickled(("v", 1, [jpeg()]))[:-40],
+    "truncated": pickled(("v", 1, [jpeg()]))[:-40],
 }
 
 

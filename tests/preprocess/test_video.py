@@ -144,7 +144,7 @@ def test_a_truncated_video_is_named(tmp_path: Path) -> None:
     for name, codec in (("v.mp4", "libx264"), ("v.avi", "mpeg4")):
         path = write_video(tmp_path / name, codec=codec)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        assert "cut short" in message_of(path)
+        assert "truncated" in message_of(path)
 
 
 def test_a_sound_file_is_named(tmp_path: Path) -> None:
