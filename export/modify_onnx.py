@@ -26,7 +26,7 @@ from vidom.files import sha256_file, write_bytes
 from vidom.options import add_options, option, options_from
 from vidom.parity import Flip, Parity, render
 
-__all__ = ["Modification", "ModifyOnnxOptions", "main", "modify_onnx"]
+__all__ = ["Modification", "ModifyOnnxOptions", "as_text", "main", "modify_onnx"]
 
 _log = logging.getLogger(__name__)
 
@@ -213,6 +213,18 @@ class _List(argparse.Action):
         parser.exit()
 
 
+def as_text(done: Modification) -> str:
+    """Return what changed, the parity of the outputs and, as last line, PASSED or FAILED."""
+    return "\n".join(
+        (
+            operator_table(done.operators_before, done.operators_after),
+            f"passes that changed something: {', '.join(done.changed_by) or 'none'}",
+            render(done.parities),
+            "PASSED" if done.passed else "FAILED",
+        )
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line, optimize the graph, print what changed and whether the parity check passed."""
     parser = Parser(prog="modify_onnx.py", description=ModifyOnnxOptions.__doc__ or "")
@@ -223,12 +235,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     options = options_from(ModifyOnnxOptions, given)
     done = modify_onnx(options)
-    print(operator_table(done.operators_before, done.operators_after))
-    print(f"passes that changed something: {', '.join(done.changed_by) or 'none'}")
-    print(render(done.parities))
+    print(as_text(done), flush=True)
     if not done.passed:
         _log.error(f"Outputs differ beyond tolerance; {options.output} was not written.")
-    print("PASSED" if done.passed else "FAILED", flush=True)
     return ExitCode.DONE if done.passed else ExitCode.CHECK_FAILED
 
 

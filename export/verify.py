@@ -27,7 +27,7 @@ from vidom.formats.recipe import Recipe
 from vidom.options import option, read_options
 from vidom.parity import Parity, Tolerance, render
 
-__all__ = ["VerifyOptions", "main", "verify"]
+__all__ = ["VerifyOptions", "check_passed", "main", "verify"]
 
 _log = logging.getLogger(__name__)
 
@@ -183,6 +183,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, print the table and, as last line, PASSED or FAILED."""
     parities = verify(read_options(VerifyOptions, argv, prog="verify.py"))
     print(render(parities))
+    check_passed(parities)
+
+
+def check_passed(parities: Sequence[Parity]) -> None:
+    """Print PASSED or FAILED; raise CheckFailedError unless every comparison is within its tolerance."""
     passed = all(parity.passed for parity in parities)
     print("PASSED" if passed else "FAILED", flush=True)
     if not passed:

@@ -10,7 +10,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from vidom.errors import ExitCode, UserError
 
@@ -35,10 +35,24 @@ class Parser(argparse.ArgumentParser):
     `-v/--verbose` and `-q/--quiet`, which do not appear in the namespace.
     """
 
+    prog_override: ClassVar[str | None] = None
+    """The name that the help shows instead of the command's own, such as `vidom export`."""
+
     def __init__(self, *, description: str, prog: str | None = None) -> None:
+        prog = self.prog_override or prog
         super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=_Help)
         self.add_argument("-v", "--verbose", action="store_true", help="log details too")
         self.add_argument("-q", "--quiet", action="store_true", help="log warnings and errors only")
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse as argparse does; where a shell asks for completions, print them and end the process."""
+        if "_ARGCOMPLETE" in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_args(args, namespace)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -46,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         """Parse as argparse does after turning dashes inside long option names into underscores."""
         words = list(sys.argv[1:] if args is None else args)
         parsed, rest = super().parse_known_args([self._underscored(word) for word in words], namespace)
-        verbose, quiet = parsed.__dict__.pop("verbose"), parsed.__dict__.pop("quiet")
+        verbose, quiet = parsed.__dict__.pop("verbose", False), parsed.__dict__.pop("quiet", False)
         configure_logging(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
         return parsed, rest
 
