@@ -1,115 +1,87 @@
-# vidom: every line here prints the plain command that it runs. `make help` explains targets and variables.
+# vidom: each target prints the `vidom` command that it runs. `make help` explains targets and variables.
 
 MODEL   ?= tsm_sthv2
 BS      ?= 1
-CKPT    ?=
-DATA_ROOT ?=
-ANN     ?=
 ENGINE  ?= auto
 DEVICE  ?= 0
-PROVIDER ?=
-PRECISION ?=
-TARGET  ?= $(if $(shell command -v atc),ascend310p,cpu)
-BATCHES ?=
-VIEWS   ?= all
-OUT     ?= run/$(MODEL)$(TAG)
-DATASET ?=
-SRC     ?=
-LABELS  ?=
-DATA_ARGS ?=
 DTYPE   ?= float32
+VIEWS   ?= all
 OUTFMT  ?= NPY
 LOOP    ?= 20
-LIMIT   ?=
-COMPARE ?=
-WINDOW  ?=
-RAY     ?=
-FRAMES  ?= $(wildcard tests/fixtures/synth/*)
-ZOO_PYTHON ?=
-VIDEO   ?=
-FILE    ?=
-SET     ?=
-SOC     ?=
-DRY_RUN ?=
-NEED    ?=
+TORCH   ?= cpu
 PYTHON  ?= python3
 
+#: MODEL      recipe in om_models/; `make models` lists them
+#: BS         batch size
+#: CKPT       checkpoint file, or seeded:0 for seeded random weights
+#: DATA_ROOT  folder of the videos or frame folders that ANN names
+#: ANN        annotation list: 'folder frames label' or 'video label' per line
+#: DATASET    sthv2, ucf101, ucf101_66, kinetics400 or folder, for data
+#: SRC        folder of the downloads, for data; it is never written to
+#: DATA_ARGS  further options of data, e.g. '--on_bad skip --fps 25'
+#: LABELS     file of class names, for data-audit
+#: OUT        folder of the clip store and the results (run/MODEL)
+#: STORE      clip store (OUT/store)
+#: DTYPE      float32; uint8: a quarter of the bytes, the graph normalises; aipp: the NPU does (experimental, TSM and PP-TSM)
+#: VIEWS      one: a file and a model row for each view, averaged by score; for samples too large for one tensor
+#: SET        recipe overrides, e.g. SET='head.average_clips=prob'
+#: ENGINE     auto, onnxruntime, openvino or ascend; auto takes the NPU if it, ais_bench and the .om are available
+#: DEVICE     device number of the NPU or of PROVIDER; several NPUs as 0,1
+#: PROVIDER   execution provider of ONNX Runtime, e.g. CUDA; default: the CPU
+#: PRECISION  of ENGINE=openvino: f32, or bf16 on processors that support it
+#: TARGET     what a graph is optimized for, cpu or ascend310p (default: ascend310p where atc is on PATH); om always takes the latter
+#: SOC        chip for om, e.g. 310P3; detected by npu-smi if omitted
+#: DRY_RUN    1: om prints the ATC command and writes commands.sh only
+#: OUTFMT     NPY, BIN or TXT, the format of the outputs
+#: LOOP       repeats of the pure-performance loop
+#: BATCHES    batch sizes of the bench table, e.g. '1 4 8 16 32'
+#: LIMIT      size of the stratified subset for evaluate
+#: COMPARE    folder of a reference evaluation to compare with, sample by sample
+#: WINDOW     bytes of clips on disk at a time, e.g. 2GB, for evaluate ENGINE=ascend
+#: RAY        local, or the address of a Ray cluster, for data, preprocess and evaluate
+#: VIDEO      one video file, for predict and data-drift
+#: FILE       checkpoint file, for inspect
+#: NEED       stages that doctor must report as possible, e.g. 'om score'
+#: FRAMES     folders of extracted frames, one per video, for bench-all
+#: ZOO_PYTHON a Python 3.7 with numpy 1.21, ModelZoo's own, for bench-all
+#: TORCH      build of torch for setup, cpu or cuda
+#: PYTHON     interpreter that .venv is made from
+#: PIP_ARGS   further arguments of pip during setup, e.g. a mirror
+
 VENV  := .venv
+VIDOM := $(VENV)/bin/vidom
 RUN   := $(VENV)/bin/python
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 OPTIMIZER := .venv-auto-optimizer
-PER_VIEW := $(if $(filter one,$(VIEWS)),--per_view)
-TAG   := $(if $(PER_VIEW),_views)$(if $(filter-out float32,$(DTYPE)),_$(DTYPE))
-BUILD := om_models/build/$(MODEL)$(TAG)/bs$(BS)
-NAIVE := $(BUILD)/$(MODEL)_bs$(BS).onnx
-FINAL := $(BUILD)/$(MODEL)_new_bs$(BS).onnx
-OM    := $(FINAL:.onnx=.om)
-STORE ?= $(OUT)/store
-FROM  := --recipe $(MODEL) $(foreach entry,$(SET),--set $(entry))
-INPUT := --input_dtype $(DTYPE)
-ON    := --engine $(ENGINE) --device $(DEVICE) $(if $(PROVIDER),--provider $(PROVIDER)) $(if $(PRECISION),--precision $(PRECISION))
-CLUSTER := $(if $(RAY),--ray $(RAY))
-# What a line needs beyond .venv: OpenVINO or Ray if it names them.
+# What a command needs besides .venv: OpenVINO or Ray if it names them.
 NEEDED := $(READY) $(if $(RAY)$(filter openvino,$(ENGINE)),$(EXTRAS))
-RUNS  := --model $(if $(filter ascend,$(ENGINE)),$(OM),$(FINAL)) $(ON)
+given = $(if $($(2)),$(1) "$($(2))")
+SETS  := $(foreach entry,$(SET),--set $(entry))
+FILES := $(strip $(MODEL) --batch_size $(BS) --dtype $(DTYPE) $(if $(filter one,$(VIEWS)),--per_view) $(call given,--out,OUT) $(call given,--store,STORE))
+ON    := $(strip --engine $(ENGINE) --device $(DEVICE) $(call given,--provider,PROVIDER) $(call given,--precision,PRECISION))
+LISTED := --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" $(call given,--ray,RAY)
+FOLDER := $(or $(OUT),run/$(basename $(notdir $(MODEL))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras auto-optimizer surgeon lock doctor demo demo-train test lint format data data-audit preprocess export om verify infer score bench bench-all evaluate predict data-drift models inspect clean distclean
+.PHONY: help setup extras auto-optimizer surgeon lock doctor demo demo-train test test-fast lint format data data-audit preprocess export om verify infer score bench bench-all evaluate predict data-drift models inspect clean distclean
 
 help: ## show this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-14s %s\n", $$1, $$2}'
-	@echo; echo "variables"
-	@printf '  %-10s %s\n' \
-	  MODEL     "recipe in om_models/ ($(MODEL)); there are: $(basename $(notdir $(wildcard om_models/*.yaml)))" \
-	  BS        "batch size ($(BS))" \
-	  CKPT      "checkpoint file, or seeded:0 for deterministic stand-in weights" \
-	  DATA_ROOT "folder of the videos or frame folders that ANN names" \
-	  ANN       "annotation list: 'dir frames label' or 'video label' a line" \
-	  DATASET   "sthv2, ucf101, ucf101_66, kinetics400 or folder, for data" \
-	  SRC       "folder of what was downloaded, for data; it is never written to" \
-	  DATA_ARGS "further options of preprocess/prepare.py, e.g. '--on_bad skip --fps 25'" \
-	  LABELS    "file of class names, for data-audit" \
-	  OUT       "where the clip store and the results go ($(OUT))" \
-	  DTYPE     "float32; uint8: a quarter of the bytes, the graph normalises; aipp: the NPU does (experimental, TSM and PP-TSM) ($(DTYPE))" \
-	  VIEWS     "one: a file and a model row for each view, averaged by score; for samples too large for one tensor" \
-	  OUTFMT    "NPY, BIN or TXT ($(OUTFMT))" \
-	  LOOP      "repeats of the pure-performance loop ($(LOOP))" \
-	  FRAMES    "folders of extracted frames, a video each, for bench-all" \
-	  ZOO_PYTHON "a Python 3.7 with numpy 1.21, ModelZoo's own, for bench-all" \
-	  VIDEO     "one video file, for predict and data-drift" \
-	  FILE      "a checkpoint file, for inspect" \
-	  SET       "recipe overrides, e.g. SET='head.average_clips=prob'" \
-	  SOC       "chip for om, e.g. 310P3; npu-smi tells it where there is a card" \
-	  DRY_RUN   "1: om prints ATC's command and writes commands.sh, nothing else" \
-	  NEED      "stages that doctor must find possible, e.g. 'om score'" \
-	  ENGINE    "auto, onnxruntime, openvino or ascend: auto takes the NPU where it, ais_bench and the .om are there ($(ENGINE))" \
-	  PRECISION "of ENGINE=openvino: f32, or bf16 on processors that have it" \
-	  TARGET    "what surgery is for, cpu or ascend310p; om always takes the latter ($(TARGET))" \
-	  DEVICE    "NPU number, or several as 0,1 ($(DEVICE))" \
-	  PROVIDER  "ONNX Runtime's execution provider, e.g. CUDA; the CPU if not given" \
-	  LIMIT     "so many samples for evaluate, each class with its share" \
-	  COMPARE   "folder of another evaluation, to be compared sample by sample" \
-	  WINDOW    "bytes of clips on disk at a time, e.g. 2GB, for evaluate ENGINE=ascend" \
-	  RAY       "local, or the address of a Ray cluster, for data, preprocess and evaluate" \
-	  BATCHES   "batch sizes of bench's table, e.g. '1 4 8 16 32'" \
-	  STORE     "clip store ($(STORE))" \
-	  PYTHON    "interpreter that .venv is made from ($(PYTHON))" \
-	  PIP_ARGS  "extra arguments for pip during setup, e.g. an index of CPU builds of torch"
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-16s %s\n", $$1, $$2}'
+	@echo; echo "variables"; sed -nE 's/^#: /  /p' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv and install everything into it
+setup: $(READY) ## create .venv with the locked packages; prints what it downloads
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-torch.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.lock
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(RUN) -m vidom.setup_environment --torch $(TORCH) $(if $(PIP_ARGS),-- $(PIP_ARGS))
 	@touch $@
 
-extras: $(EXTRAS) ## add the optional packages to .venv: OpenVINO (a second CPU engine) and Ray (many machines)
+extras: $(EXTRAS) ## add the optional packages to .venv: OpenVINO and Ray (about 200 MB)
 
 $(EXTRAS): $(READY) requirements-extras.lock
-	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r requirements-extras.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --require-hashes -r requirements-extras.lock
 	@touch $@
 
 auto-optimizer: $(OPTIMIZER)/.ready ## create .venv-auto-optimizer, for modify_onnx.py --with auto-optimizer
@@ -119,94 +91,86 @@ $(OPTIMIZER)/.ready: requirements-auto-optimizer.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 8) <= sys.version_info < (3, 12) else 3)' || { \
 	  echo "auto-optimizer needs ONNX Runtime 1.15, which exists for Python 3.8 to 3.11; $(PYTHON) is $$($(PYTHON) -V 2>&1). Run: make auto-optimizer PYTHON=python3.11" >&2; exit 3; }
 	$(PYTHON) -m venv --clear $(OPTIMIZER)
-	$(OPTIMIZER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-auto-optimizer.lock
+	$(OPTIMIZER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-auto-optimizer.lock
 	$(OPTIMIZER)/bin/python export/auto_optimizer/bridge.py
 	@touch $@
 
-lock: ## resolve requirements.lock and requirements-extras.lock anew for all Pythons and both processors (needs uv)
-	uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --extra dev \
-	  pyproject.toml | grep -vE '^(nvidia|cuda|triton)' > requirements.lock
-	uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --extra dev --extra openvino --extra ray \
-	  --constraint requirements.lock pyproject.toml | grep -vE '^(nvidia|cuda|triton)' | grep -vxFf requirements.lock > requirements-extras.lock
+PINNED := uv pip compile --quiet --universal --no-annotate --no-header --generate-hashes
+BLOCKS := /^[^ ]/ {keep = !($$0 in seen) && !/^(nvidia|cuda|triton|torch)/} keep
+lock: ## resolve the locks anew, with hashes for all Pythons and both processors (needs uv); torch is pinned in requirements-torch.lock
+	$(PINNED) --python-version 3.10 --extra dev pyproject.toml | awk '$(BLOCKS)' > requirements.lock
+	$(PINNED) --python-version 3.10 --extra dev --extra openvino --extra ray --constraint requirements.lock pyproject.toml \
+	  | awk 'NR == FNR {seen[$$0]; next} $(BLOCKS)' requirements.lock - > requirements-extras.lock
 
-doctor: ## what hardware and tools are here, and which stages they allow (NEED="om score" exits 3 if impossible)
+doctor: ## report hardware, tools and the stages that they allow (NEED="om score" exits 3 if impossible)
 	$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m vidom.doctor $(if $(NEED),--need $(NEED))
 
-demo: $(READY) ## the whole pipeline on generated videos: a real accuracy number without any download
-	$(RUN) -m demo --output_dir run/tsm_demo
+demo: $(READY) ## run the complete pipeline on generated videos: a real accuracy without any download
+	$(VIDOM) demo --output_dir run/tsm_demo
 
-demo-train: $(READY) ## train the demo's TSM and its control anew, minutes on two cores
+demo-train: $(READY) ## train the demo's TSM and its control, minutes on two cores
 	$(RUN) -m demo.train
 
 test: $(READY) $(EXTRAS) ## run all tests
 	$(RUN) -m pytest
+
+test-fast: $(READY) ## run the tests that are not marked slow
+	$(RUN) -m pytest -m "not slow"
 
 lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-format: $(READY) ## let ruff format and repair what it can
+format: $(READY) ## fix with ruff what it can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 data: $(NEEDED) ## DATASET=sthv2|ucf101|ucf101_66|kinetics400|folder SRC -> frames, lists and label files in OUT
-	$(RUN) preprocess/prepare.py --dataset "$(DATASET)" --src "$(SRC)" --out "$(OUT)" $(CLUSTER) $(DATA_ARGS)
+	$(VIDOM) data --dataset "$(DATASET)" --src "$(SRC)" --out "$(FOLDER)" $(call given,--ray,RAY) $(DATA_ARGS)
 
-data-audit: $(READY) ## open every sample of ANN below DATA_ROOT; report in OUT/audit.json, exit 1 if there are faults
-	$(RUN) preprocess/audit.py --ann_file "$(ANN)" --data_root "$(DATA_ROOT)" $(if $(LABELS),--labels "$(LABELS)") \
-	  --report "$(OUT)/audit.json"
+data-audit: $(READY) ## open every sample of ANN below DATA_ROOT; report in OUT/audit.json, exit 1 on faults
+	$(VIDOM) audit --ann_file "$(ANN)" --data_root "$(DATA_ROOT)" $(call given,--labels,LABELS) --report "$(FOLDER)/audit.json"
 
 preprocess: $(NEEDED) ## DATA_ROOT + ANN -> clip store of tensors
-	$(RUN) preprocess/pack.py $(FROM) $(PER_VIEW) --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" --output_dir "$(STORE)" --dtype $(DTYPE) $(CLUSTER)
+	$(VIDOM) preprocess $(FILES) $(SETS) $(LISTED)
 
-export: $(READY) ## CKPT -> ONNX with softmax -> graph surgery -> proof that all agree
-	$(RUN) export/to_onnx.py $(FROM) $(PER_VIEW) $(INPUT) --checkpoint "$(CKPT)" --batch_size $(BS) --output $(NAIVE)
-	$(RUN) export/modify_onnx.py -m1 $(NAIVE) -m2 $(FINAL) -bs $(BS) --target $(TARGET)
-	$(RUN) export/verify.py $(FROM) $(PER_VIEW) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
-	@if command -v atc > /dev/null; then $(MAKE) --no-print-directory om; else \
-	  echo "No .om was made, since atc is not on PATH; make doctor says what to install, make om DRY_RUN=1 writes its command."; fi
+export: $(READY) ## CKPT -> ONNX with softmax -> optimized graph -> parity check; .om where atc is on PATH
+	$(VIDOM) export $(FILES) $(SETS) --checkpoint "$(CKPT)" $(call given,--target,TARGET) $(call given,--soc_version,SOC)
 
-om: $(READY) ## ONNX -> .om with ATC (SOC=310P3, else what npu-smi shows; DRY_RUN=1 writes commands.sh only)
-	$(if $(wildcard $(NAIVE)),$(RUN) export/modify_onnx.py -m1 $(NAIVE) -m2 $(FINAL) -bs $(BS) --target ascend310p)
-	$(RUN) export/to_om.py --model $(FINAL) --output $(OM) --batch_size $(BS) \
-	  $(if $(SOC)$(DRY_RUN),--soc_version $(or $(SOC),Ascend310P3)) $(if $(DRY_RUN),--dry_run)
+om: $(READY) ## ONNX -> .om with ATC (SOC=310P3, else detected; DRY_RUN=1 writes commands.sh only)
+	$(VIDOM) om $(FILES) $(if $(SOC)$(DRY_RUN),--soc_version $(or $(SOC),Ascend310P3)) $(if $(DRY_RUN),--dry_run)
 
-verify: $(READY) ## compare torch, ONNX and modified ONNX once more
-	$(RUN) export/verify.py $(FROM) $(PER_VIEW) $(INPUT) --checkpoint "$(CKPT)" --model $(NAIVE) $(FINAL)
+verify: $(READY) ## compare torch, the exported and the optimized model again
+	$(VIDOM) verify $(FILES) $(SETS) --checkpoint "$(CKPT)"
 
 infer: $(NEEDED) ## run the model over the clip store
-	$(RUN) -m infer $(RUNS) --input $(STORE)/clips --output $(OUT)/result --output_dirname bs$(BS) --outfmt $(OUTFMT)
+	$(VIDOM) infer $(FILES) $(ON) --outfmt $(OUTFMT)
 
-score: $(READY) ## top-1 and top-5 of what infer wrote
-	$(RUN) postprocess/score.py --result_path $(OUT)/result/bs$(BS)_summary.json --info_path $(STORE)/*.info
+score: $(READY) ## top-1 and top-5 of the outputs of infer
+	$(VIDOM) score $(FILES)
 
-evaluate: $(NEEDED) ## DATA_ROOT + ANN -> top-1 and top-5 without a tensor on disk (LIMIT, COMPARE, RAY=local, WINDOW for an NPU)
-	$(RUN) -m infer.evaluate $(FROM) $(RUNS) --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" --output_dir $(OUT)/evaluation$(if $(LIMIT),_$(LIMIT)) \
-	  $(if $(LIMIT),--limit $(LIMIT)) $(if $(COMPARE),--compare $(COMPARE)) $(if $(WINDOW),--window $(WINDOW)) $(CLUSTER)
+evaluate: $(NEEDED) ## DATA_ROOT + ANN -> top-1 and top-5 without tensors on disk (LIMIT, COMPARE, RAY=local, WINDOW for an NPU)
+	$(VIDOM) evaluate $(FILES) $(SETS) $(ON) $(LISTED) $(call given,--limit,LIMIT) $(call given,--compare,COMPARE) $(call given,--window,WINDOW)
 
 bench: $(NEEDED) ## pure-performance loop; BATCHES="1 4 8" for the table of accuracy and speed by batch size
-ifeq ($(strip $(BATCHES)),)
-	$(RUN) -m infer $(RUNS) --loop $(LOOP)
-else
-	$(RUN) -m benchmarks.batch_table $(FROM) $(INPUT) --checkpoint "$(CKPT)" --batches $(BATCHES) $(ON) --loop $(LOOP) \
-	  $(if $(wildcard $(STORE)/manifest.json),--store $(STORE)) $(if $(SOC),--soc_version $(SOC)) --output_dir $(OUT)/bench
-endif
+	$(VIDOM) bench $(FILES) $(ON) --loop $(LOOP) \
+	  $(if $(BATCHES),--batches $(BATCHES) $(SETS) --checkpoint "$(CKPT)" $(call given,--soc_version,SOC))
 
-bench-all: $(READY) $(EXTRAS) ## all measurements, as ratios taken in turn, into benchmarks/RESULTS.md; needs a quiet machine
-	$(RUN) -m benchmarks $(if $(FRAMES),--frames $(FRAMES)) $(if $(ZOO_PYTHON),--modelzoo_python $(ZOO_PYTHON))
+bench-all: $(READY) $(EXTRAS) ## all benchmarks (interleaved ratios) into benchmarks/RESULTS.md; needs an idle machine
+	$(RUN) -m benchmarks --frames $(or $(FRAMES),$(wildcard tests/fixtures/synth/*)) $(if $(ZOO_PYTHON),--modelzoo_python $(ZOO_PYTHON))
 
-predict: $(NEEDED) ## top-5 classes with names for one VIDEO
-	$(RUN) -m infer.predict $(FROM) --model $(FINAL) --video "$(VIDEO)" $(if $(filter openvino,$(ENGINE)),--engine openvino $(if $(PRECISION),--precision $(PRECISION)))
+predict: $(NEEDED) ## the five most likely classes of one VIDEO
+	$(VIDOM) predict $(FILES) $(SETS) $(ON) --video "$(VIDEO)"
 
-data-drift: $(READY) ## what another decoder or resizer changes for one VIDEO: pixels, and scores if the model is built
-	$(RUN) -m infer.drift $(FROM) --video "$(VIDEO)" $(if $(wildcard $(FINAL)),--model $(FINAL))
+data-drift: $(READY) ## what a different decoder or resizer changes for one VIDEO: pixels, and scores if the model is built
+	$(VIDOM) drift $(FILES) $(SETS) --video "$(VIDEO)"
 
-models: $(READY) ## the recipes, their published accuracy and where their weights are
-	$(RUN) -m vidom.models
+models: $(READY) ## list the recipes, their published accuracy and where to download their weights
+	$(VIDOM) models
 
-inspect: $(READY) ## what a checkpoint FILE holds (.pth .pdparams .pdiparams .ckpt .mindir), and which recipes it fits
-	$(RUN) -m networks inspect "$(or $(FILE),$(CKPT))"
+inspect: $(READY) ## describe a checkpoint FILE (.pth .pdparams .pdiparams .ckpt .mindir) and the recipes that it fits
+	$(VIDOM) inspect "$(or $(FILE),$(CKPT))"
 
 clean: ## remove what was built and computed, keep .venv
 	rm -rf om_models/build run .pytest_cache .mypy_cache .ruff_cache
