@@ -15,7 +15,7 @@ from export.verify import VerifyOptions, verify
 from infer.batches.performance import InferenceResult
 from infer.inference import infer
 from postprocess.metrics import Metrics
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from preprocess.pack import pack
 from vidom.command import Parser, run
 from vidom.errors import CheckFailedError
@@ -98,7 +98,9 @@ def _accuracy(recipe: Recipe, checkpoint: Path, store: ClipStore, folder: Path) 
         outfmt="NPY",
         say=_log.info,
     )
-    scores = score(result_path=str(result.summary), info_path=store.folder / recipe.dataset.info_name)
+    scores = score(
+        ScoreOptions(result_path=result.summary, info_path=store.folder / recipe.dataset.info_name)
+    )
     return scores.metrics
 
 

@@ -16,7 +16,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from postprocess.outputs import Output
 from vidom.errors import BadDataError
@@ -24,7 +23,7 @@ from vidom.formats.clip_store import ClipStore
 from vidom.formats.engine_outputs import output_stem
 from vidom.wording import some
 
-__all__ = ["Match", "check_coverage", "find_store", "in_order", "match_by_number", "match_by_store"]
+__all__ = ["Match", "check_coverage", "in_order", "match_by_number", "match_by_store"]
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]{1,18})")
 
@@ -40,21 +39,6 @@ class Match:
     samples: tuple[int, ...]
     padding: int
     view: int = 0
-
-
-def find_store(info_path: Path | str, outputs: Sequence[Output]) -> ClipStore | None:
-    """Return the clip store that the outputs' input files belong to, else the one the list lies in, else None.
-
-    Raises BadDataError when its manifest is damaged.
-    """
-    folders = [Path(info_path).parent]
-    if outputs[0].infile is not None:
-        inputs = Path(outputs[0].infile).parent
-        folders[:0] = [inputs, inputs.parent] if inputs.name == "clips" else [inputs]
-    for folder in folders:
-        if (folder / "manifest.json").is_file():
-            return ClipStore.open(folder)
-    return None
 
 
 def match_by_store(outputs: Sequence[Output], store: ClipStore) -> tuple[Match, ...]:

@@ -18,7 +18,7 @@ from export.surgery.run import run_passes
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
 from infer.inference import infer
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.engine_outputs import read_output, read_summary
@@ -114,7 +114,9 @@ def test_scores_are_those_of_whole_samples(
         whole = run(one.whole_model, one.whole, tmp_path / f"whole{batch_size}", batch_size)
         parts = run(one.parts_model, one.parts, tmp_path / f"parts{batch_size}", batch_size)
         for summary, store in ((whole, one.whole), (parts, one.parts)):
-            metrics.append(score(result_path=summary, info_path=store.folder / "tiny.info").metrics)
+            metrics.append(
+                score(ScoreOptions(result_path=summary, info_path=store.folder / "tiny.info")).metrics
+            )
         # By hand, too: probabilities averaged, or logits averaged and then made probabilities.
         by_view = rows_by_file(parts)
         for index, row in enumerate(rows_by_file(whole).values()):
@@ -139,7 +141,7 @@ def test_metrics_are_the_same_bytes_in_every_format_and_order(
         for order in (entries, entries[::-1], sorted(entries, key=lambda entry: entry["infiles"][0][-7:])):
             document["filesinfo"] = {str(number): entry for number, entry in enumerate(order)}
             summary.write_text(json.dumps(document))
-            scored = score(result_path=summary, info_path=one.parts.folder / "tiny.info")
+            scored = score(ScoreOptions(result_path=summary, info_path=one.parts.folder / "tiny.info"))
             files.add(scored.metrics_path.read_bytes())
             assert f"The logits of each sample's {VIEWS} views were averaged." in scored.remarks
     assert len(files) == 1
@@ -179,7 +181,7 @@ def test_views_averaged_another_way_than_the_store_says_are_refused(
     for store, model, found in (("score", "prob", "probabilities"), ("prob", "score", "logits")):
         summary = run(built("tsm", model).parts_model, built("tsm", store).parts, tmp_path / store, 4)
         with pytest.raises(BadDataError, match=rf"average_clips {store}\), but the model gave {found}"):
-            score(result_path=summary, info_path=built("tsm", store).parts.folder / "tiny.info")
+            score(ScoreOptions(result_path=summary, info_path=built("tsm", store).parts.folder / "tiny.info"))
 
 
 def test_missing_and_double_views_are_refused_by_name(built: Callable[[str, str], Built], tmp_path: Path):
@@ -192,7 +194,7 @@ def test_missing_and_double_views_are_refused_by_name(built: Callable[[str, str]
     def refusal(changed: dict[str, object]) -> str:
         summary.write_text(json.dumps({**document, "filesinfo": changed}))
         with pytest.raises(BadDataError) as caught:
-            score(result_path=summary, info_path=info)
+            score(ScoreOptions(result_path=summary, info_path=info))
         return str(caught.value)
 
     for view in (0, 3):

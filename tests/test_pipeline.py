@@ -13,7 +13,7 @@ from export.surgery.model_file import model_bytes
 from export.surgery.run import run_passes
 from export.to_onnx import main as to_onnx
 from infer.inference import infer
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from preprocess.pack import main as pack
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.engine_outputs import read_output, read_summary
@@ -132,7 +132,11 @@ def test_scores_are_the_same_for_every_batch_size_format_and_dtype(
             for outfmt in ("NPY", "TXT"):
                 output = work / outfmt
                 rows[dtype, batch_size, outfmt] = rows_by_id(model, store, output, outfmt)
-                scored = score(result_path=output / "out_summary.json", info_path=store.folder / "tiny.info")
+                scored = score(
+                    ScoreOptions(
+                        result_path=output / "out_summary.json", info_path=store.folder / "tiny.info"
+                    )
+                )
                 metrics[dtype, batch_size, outfmt] = scored.metrics
     reference = rows["float32", 1, "NPY"]
     assert len(reference) == 9
@@ -158,9 +162,11 @@ def test_real_frames_score_alike_at_batch_1_and_4(shared: Path, tmp_path: Path):
         work.mkdir()
         found[batch_size] = rows_by_id(build(work, "tsm_sthv2", batch_size), store, work)
         score(
-            result_path=work / "out_summary.json",
-            info_path=store.folder / "sthv2.info",
-            output=work / "m.json",
+            ScoreOptions(
+                result_path=work / "out_summary.json",
+                info_path=store.folder / "sthv2.info",
+                output=work / "m.json",
+            )
         )
     for sample, row in found[1].items():
         np.testing.assert_allclose(found[4][sample], row, atol=2e-7, rtol=0)

@@ -17,7 +17,7 @@ from export.modify_onnx import main as modify_onnx
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
 from infer.inference import infer
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from preprocess.pack import main as pack_main
 from preprocess.sources.frames import RawFrames
 from preprocess.tensors.samples import make_sample
@@ -135,7 +135,7 @@ def scores_of(recipe: Path, words: list[str], store: ClipStore, work: Path) -> d
     verify([*words, "--model", str(work / "naive.onnx"), str(final)])
     clips = str(store.folder / "clips")
     infer(model=final, input=clips, output=work, output_dirname="out", outfmt="NPY", say=lambda _: None)
-    score(result_path=work / "out_summary.json", info_path=store.folder / "tiny.info")
+    score(ScoreOptions(result_path=work / "out_summary.json", info_path=store.folder / "tiny.info"))
     entries, _ = read_summary(work / "out_summary.json")
     return {Path(entry.infiles[0]).stem: read_output(entry.outfiles[0])[0] for entry in entries}
 

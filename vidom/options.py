@@ -48,6 +48,7 @@ class _Option:
     metavar: str | None
     parse: Callable[[str], Any] | None
     append: bool
+    extend: bool
 
 
 def option(
@@ -57,6 +58,7 @@ def option(
     metavar: str | None = None,
     parse: Callable[[str], Any] | None = None,
     append: bool = False,
+    extend: bool = False,
 ) -> Any:
     """Return a dataclass field that is the option `--NAME`.
 
@@ -69,8 +71,10 @@ def option(
             ValueError or argparse.ArgumentTypeError for a wrong one; by default the field's type decides. A tuple
             field with `parse` takes one word, such as a comma-separated list.
         append: the option may be repeated, each time with one value; the field is a tuple of them.
+        extend: the option takes several values and may be repeated; the field is a tuple of all of them, each read
+            by `parse`.
     """
-    metadata = {_KEY: _Option(help, flags, metavar, parse, append)}
+    metadata = {_KEY: _Option(help, flags, metavar, parse, append, extend)}
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -158,6 +162,8 @@ def _add_option(parser: argparse.ArgumentParser, field: Any, spec: _Option, hint
             words["choices"] = get_args(kind)
         if spec.append:
             words["action"] = "append"
+        elif spec.extend:
+            words["action"], words["nargs"] = "extend", "+"
         elif several and spec.parse is None:
             words["nargs"] = "+" if required or not _positional(spec) else "*"
     if _positional(spec):

@@ -22,7 +22,7 @@ from infer.batches.performance import InferenceResult
 from infer.engines.base import LocalEngine, Precision
 from infer.inference import infer
 from postprocess.metrics import Proportion
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from vidom.errors import BadDataError, CheckFailedError
 from vidom.files import read_json, sha256_file, write_json
 from vidom.formats.recipe import Recipe
@@ -176,7 +176,7 @@ def _measure(order: Order, batch_size: int, model: Path) -> Row:
             output_dirname=order.engine,
             outfmt="NPY",
         )
-        metrics = score(result_path=str(on_store.summary), info_path=_info(order.store)).metrics
+        metrics = score(ScoreOptions(result_path=on_store.summary, info_path=_info(order.store))).metrics
         n, top1, top5 = metrics.n, _shares(metrics.top1), _shares(metrics.top5)
     pure = _infer(
         order, model, loop=order.loop, pure_data_type="random" if order.precision == "bf16" else "zero"

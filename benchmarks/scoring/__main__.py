@@ -25,7 +25,7 @@ from benchmarks.measuring.rotation import rotate
 from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.scoring import modelzoo_scorer
 from benchmarks.scoring.result_files import DrawnResults, draw_results
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from vidom.command import Parser, run
 from vidom.errors import CheckFailedError, ExitCode, ExternalToolError, UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS
@@ -130,9 +130,9 @@ def _scoring_ways(drawn: DrawnResults, samples: int, old: tuple[str, Callable[..
     for outfmt in OUTPUT_FORMATS:
         ways[f"vidom, {outfmt}"] = partial(
             score,
-            result_path=drawn.summary(outfmt, samples),
-            info_path=info,
-            num_classes=drawn.classes,
+            ScoreOptions(
+                result_path=drawn.summary(outfmt, samples), info_path=info, num_classes=drawn.classes
+            ),
         )
     return ways
 

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.scoring.__main__ import main, scoring
 from benchmarks.scoring.modelzoo_scorer import read_texts, score_texts
 from benchmarks.scoring.result_files import draw_results
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from vidom.errors import ExternalToolError, UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS
 
@@ -25,7 +25,12 @@ def test_all_ways_come_to_the_same_accuracy(tmp_path: Path) -> None:
     assert 0 < truth[0] < truth[1] < 1
     for outfmt in OUTPUT_FORMATS:
         metrics = score(
-            result_path=drawn.summary(outfmt, 250), info_path=info, num_classes=7, output=tmp_path / "m.json"
+            ScoreOptions(
+                result_path=drawn.summary(outfmt, 250),
+                info_path=info,
+                num_classes=7,
+                output=tmp_path / "m.json",
+            )
         ).metrics
         assert [metrics.top1.value, metrics.top5.value] == truth
     sums = [row.sum() for row in read_texts(drawn.summary("TXT", 300))]

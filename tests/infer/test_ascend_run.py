@@ -15,7 +15,7 @@ from onnx_models import rows_of
 
 from infer.batches.performance import InferenceResult
 from infer.inference import infer
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from vidom.errors import UsageError
 from vidom.formats.engine_outputs import read_output, read_summary
 
@@ -162,7 +162,7 @@ def test_what_several_devices_wrote_is_scored_like_any_run_and_may_be_moved(benc
     labels = [*best[:4], (best[4] + 1) % CLASSES]
     (bench.folder / "sthv2.info").write_text("".join(f"{n} {label}\n" for n, label in enumerate(labels)))
     shutil.move(bench.folder / "out", bench.folder / "elsewhere")
-    scores = score(result_path="elsewhere/run_summary.json", info_path="sthv2.info")
+    scores = score(ScoreOptions(result_path=Path("elsewhere/run_summary.json"), info_path=Path("sthv2.info")))
     assert (scores.metrics.top1.correct, scores.metrics.n) == (4, 5)
 
 

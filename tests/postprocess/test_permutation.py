@@ -10,7 +10,7 @@ from engine_runs import WriteInfo, WriteRun, one_a_file
 
 from postprocess.metrics import confusion_matrix
 from postprocess.permutation import best_mapping, permutation_remark
-from postprocess.score import main, score
+from postprocess.score import ScoreOptions, main, score
 
 Answer = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
@@ -114,9 +114,12 @@ def test_the_scorer_says_it(
     summary = write_run(one_a_file(scores))
     shifted = write_info(dict(enumerate(labels.tolist())))
     assert any(
-        "class 1 further on" in remark for remark in score(result_path=summary, info_path=shifted).remarks
+        "class 1 further on" in remark
+        for remark in score(ScoreOptions(result_path=summary, info_path=shifted)).remarks
     )
     main(["--result_path", str(summary), "--info_path", str(shifted)])
     assert "is the label list shifted?" in capsys.readouterr().err
     right = write_info(dict(enumerate(((labels + 1) % 6).tolist())))
-    assert not any("Warning" in remark for remark in score(result_path=summary, info_path=right).remarks)
+    assert not any(
+        "Warning" in remark for remark in score(ScoreOptions(result_path=summary, info_path=right)).remarks
+    )

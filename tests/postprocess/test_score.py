@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from engine_runs import CLASSES, N, WriteInfo, WriteRun, modelzoo, one_a_file
 
-from postprocess.score import main, score
+from postprocess.score import ScoreOptions, main, score
 
 
 @pytest.mark.parametrize("outfmt", ["TXT", "NPY", "BIN"])
@@ -40,7 +40,7 @@ def test_metrics_say_what_the_labels_say(
     probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
 ) -> None:
     summary = write_run(one_a_file(probabilities))
-    scores = score(result_path=summary, info_path=write_info(truth))
+    scores = score(ScoreOptions(result_path=summary, info_path=write_info(truth)))
     document = json.loads(scores.metrics_path.read_text())
     assert scores.metrics_path == summary.with_name("out_metrics.json")
     assert (document["n"], document["classes"]) == (N, CLASSES)
@@ -69,13 +69,14 @@ def test_every_batch_size_gives_the_same_bytes(
         for batch in (1, 3, 4, 8)
     }
     scores = {
-        batch: score(result_path=run, info_path=info, num_classes=CLASSES) for batch, run in runs.items()
+        batch: score(ScoreOptions(result_path=run, info_path=info, num_classes=CLASSES))
+        for batch, run in runs.items()
     }
     assert len({entry.metrics_path.read_bytes() for entry in scores.values()}) == 1
     padding = {1: 0, 3: 2, 4: 2, 8: 2}
     for batch, entry in scores.items():
-        told = " ".join(entry.remarks)
-        assert (f"{padding[batch]} rows of padding" in told) == bool(padding[batch])
+        remarks = " ".join(entry.remarks)
+        assert (f"{padding[batch]} padding rows" in remarks) == bool(padding[batch])
 
 
 def test_npy_and_bin_give_the_same_bytes_and_txt_the_same_accuracy(
@@ -84,9 +85,11 @@ def test_npy_and_bin_give_the_same_bytes_and_txt_the_same_accuracy(
     info = write_info(truth)
     npy, raw, txt = (
         score(
-            result_path=write_run(one_a_file(probabilities), outfmt=outfmt, name=outfmt),
-            info_path=info,
-            num_classes=CLASSES,
+            ScoreOptions(
+                result_path=write_run(one_a_file(probabilities), outfmt=outfmt, name=outfmt),
+                info_path=info,
+                num_classes=CLASSES,
+            )
         )
         for outfmt in ("NPY", "BIN", "TXT")
     )
@@ -103,12 +106,12 @@ def test_the_order_of_files_and_lines_does_not_matter(
     shuffled = {stem: plain[stem] for stem in np.random.default_rng(0).permutation(list(plain))}
     info = write_info(truth)
     files = [
-        score(result_path=write_run(rows, name=name), info_path=info).metrics_path.read_bytes()
+        score(ScoreOptions(result_path=write_run(rows, name=name), info_path=info)).metrics_path.read_bytes()
         for name, rows in {"plain": plain, "as_text": as_text, "shuffled": shuffled}.items()
     ]
     assert files[0] == files[1] == files[2]
     backwards = write_info(dict(reversed(truth.items())))
-    again = score(result_path=write_run(plain, name="again"), info_path=backwards)
+    again = score(ScoreOptions(result_path=write_run(plain, name="again"), info_path=backwards))
     assert again.metrics.top1.correct == 13
 
 
@@ -117,7 +120,7 @@ def test_a_files_last_rows_may_be_left_out_when_they_are_padding(
 ) -> None:
     rows = modelzoo(probabilities, 4)
     rows["5"] = rows["5"][:2]
-    scores = score(result_path=write_run(rows), info_path=write_info(truth))
+    scores = score(ScoreOptions(result_path=write_run(rows), info_path=write_info(truth)))
     assert scores.metrics.top1.correct == 13
 
 
@@ -129,4 +132,4 @@ def test_extra_axes_of_an_npy_and_a_second_output_are_fine(
     for entry in document["filesinfo"].values():
         entry["outfiles"].append(entry["outfiles"][0].replace("_0.npy", "_1.npy"))
     summary.write_text(json.dumps(document))
-    assert score(result_path=summary, info_path=write_info(truth)).metrics.top1.correct == 13
+    assert score(ScoreOptions(result_path=summary, info_path=write_info(truth))).metrics.top1.correct == 13

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from engine_runs import CLASSES, WriteInfo, WriteRun, one_a_file
 
-from postprocess.score import main, score
+from postprocess.score import ScoreOptions, main, score
 from vidom.errors import CheckFailedError, UsageError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "postprocess" / "score.py"
@@ -58,11 +58,11 @@ def test_class_names_and_output_place(
     raw = write_run(one_a_file(probabilities), outfmt="BIN")
     info = write_info(truth)
     with pytest.raises(UsageError, match="--num_classes"):
-        score(result_path=raw, info_path=info)
+        score(ScoreOptions(result_path=raw, info_path=info))
     with pytest.raises(UsageError, match="1 or more"):
-        score(result_path=raw, info_path=info, num_classes=0)
+        score(ScoreOptions(result_path=raw, info_path=info, num_classes=0))
     place = tmp_path / "new" / "m.json"
-    scores = score(result_path=raw, info_path=info, labels=labels, output=place)
+    scores = score(ScoreOptions(result_path=raw, info_path=info, labels=labels, output=place))
     assert scores.metrics_path == place
     assert json.loads(place.read_text(encoding="utf-8"))["per_class"][2]["name"] == "推 2"
     assert not raw.with_name("out_metrics.json").exists()
@@ -71,16 +71,16 @@ def test_class_names_and_output_place(
 def test_remarks(write_run: WriteRun, write_info: WriteInfo) -> None:
     info = write_info({0: 0, 1: 1, 2: 2})
     constant = {str(index): np.full((1, 6), 1 / 6) for index in range(3)}
-    scores = score(result_path=write_run(constant), info_path=info)
+    scores = score(ScoreOptions(result_path=write_run(constant), info_path=info))
     told = " ".join(scores.remarks)
     assert "exactly the same scores" in told
     assert "top-1 of 3 and top-5 of 3" in told
     logits = {str(index): np.eye(6)[index : index + 1] * 30 - 9 for index in range(3)}
-    scores = score(result_path=write_run(logits, name="logits"), info_path=info)
+    scores = score(ScoreOptions(result_path=write_run(logits, name="logits"), info_path=info))
     assert "no probabilities" in " ".join(scores.remarks)
     assert scores.metrics.top1.value == 1
     plain = {str(index): np.eye(6)[index : index + 1] for index in range(3)}
-    assert score(result_path=write_run(plain, name="plain"), info_path=info).remarks == ()
+    assert score(ScoreOptions(result_path=write_run(plain, name="plain"), info_path=info)).remarks == ()
 
 
 def test_as_a_script(
@@ -95,10 +95,7 @@ def test_as_a_script(
     low = call("--threshold", "top1=0.9")
     assert low.returncode == 1
     assert low.stdout == "\ntop1_acc\t0.5909\n\ntop5_acc\t0.7727\n"
-    assert (
-        low.stderr.splitlines()[-1]
-        == "error: The accuracy is not what was asked for: top1 is 0.5909, below 0.9."
-    )
+    assert low.stderr.splitlines()[-1] == "error: Accuracy is below the threshold: top1 is 0.5909, below 0.9."
     assert summary.with_name("out_metrics.json").is_file()
     (summary.with_name("out") / "000005_0.txt").write_text("0.1 nan 0.2 0.3 0.1 0.1 0.1 \n")
     spoilt = call()

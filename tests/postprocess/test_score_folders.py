@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from engine_runs import N, WriteInfo, WriteRun, modelzoo, one_a_file, refusal
 
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 
 
 def test_a_result_folder_is_enough(
@@ -14,13 +14,13 @@ def test_a_result_folder_is_enough(
 ) -> None:
     info = write_info(truth)
     summary = write_run(modelzoo(probabilities, 4), outfmt="TXT")
-    expected = score(result_path=summary, info_path=info).metrics_path.read_bytes()
+    expected = score(ScoreOptions(result_path=summary, info_path=info)).metrics_path.read_bytes()
     folder = summary.with_name("out")
     # ModelZoo's guides have the summary moved about; inside the folder it is no result.
     summary.rename(folder / "sumary.json")
     (folder / "out_summary.json").write_text("{}")
     (folder / "0_1.txt").write_text("a second output\n")
-    scores = score(result_path=folder, info_path=info)
+    scores = score(ScoreOptions(result_path=folder, info_path=info))
     assert scores.metrics_path == summary.with_name("out_metrics.json")
     assert scores.metrics_path.read_bytes() == expected
 
@@ -31,7 +31,7 @@ def test_a_folders_sibling_summary_is_used_against_stale_files(
     summary = write_run(one_a_file(probabilities))
     np.save(summary.with_name("out") / "000099_0.npy", probabilities[:1])
     info = write_info(truth)
-    assert score(result_path=summary.with_name("out"), info_path=info).metrics.n == N
+    assert score(ScoreOptions(result_path=summary.with_name("out"), info_path=info)).metrics.n == N
     summary.unlink()
     assert "no label in the list: samples 99" in refusal(summary.with_name("out"), info)
 
@@ -78,4 +78,4 @@ def test_a_summary_that_was_moved_is_read_from_where_the_run_was_started(
     moved = summary.rename(tmp_path / "copy" / summary.name)
     moved.write_text(moved.read_text().replace("./inference_result", "./results"))
     monkeypatch.chdir(tmp_path)
-    assert score(result_path=moved, info_path=write_info(truth)).metrics.top1.correct == 13
+    assert score(ScoreOptions(result_path=moved, info_path=write_info(truth))).metrics.top1.correct == 13

@@ -1,47 +1,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_runs import CLASSES, N, WriteInfo, WriteRun, one_a_file, refusal
+from engine_runs import N, WriteInfo, WriteRun, one_a_file, refusal
+from scored_stores import pack, run_store
 
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from vidom.errors import UsageError
-from vidom.formats.clip_store import ClipFile, Sample, Skipped, StoreHeader
-from vidom.formats.clip_store_writer import ClipStoreWriter
-
-
-def pack(folder: Path, labels: Mapping[int, int], *, per_file: int, skip: int | None = None) -> Path:
-    header = StoreHeader(
-        recipe="r", recipe_sha256="0", list_sha256="0", dtype="uint8", shape=(1,), layout="NCTHW",
-        normalised=False, samples_per_file=per_file, decoder="cv2",
-    )  # fmt: skip
-    writer = ClipStoreWriter(folder, header)
-    indices = sorted(labels)
-    for start in range(0, len(indices), per_file):
-        group = indices[start : start + per_file]
-        good = [index for index in group if index != skip]
-        name = writer.file_name(start)
-        (folder / "clips" / name).write_bytes(bytes(per_file))
-        writer.add(
-            [ClipFile(name, per_file, 0, tuple(good), per_file - len(good))],
-            [Sample(index, f"video{index}", labels[index], "", ()) for index in good],
-            [Skipped(index, f"video{index}", "", "no frames") for index in group if index == skip],
-        )
-    writer.finish([f"class {index}" for index in range(CLASSES)], "sthv2.info")
-    return folder
-
-
-def run_store(values: np.ndarray, per_file: int, skip: int | None) -> dict[str, np.ndarray]:
-    """What an engine gives for `pack`'s files: a missing sample's row is gone, the first one fills up."""
-    rows = {}
-    for k in range(-(-N // per_file)):
-        group = [index for index in range(k * per_file, min((k + 1) * per_file, N)) if index != skip]
-        rows[f"{k:06d}"] = values[(group + group[:1] * per_file)[:per_file]]
-    return rows
 
 
 @pytest.mark.parametrize("beside", ["infiles", "info"])
@@ -56,7 +24,7 @@ def test_a_store_says_exactly_which_rows_are_samples(
             info = shutil.copy(info, tmp_path / "elsewhere.info")
         inputs = str(store / "clips") if beside == "infiles" else "./gone/clips"
         summary = write_run(run_store(probabilities, per_file, 5), name=f"bs{per_file}", inputs=inputs)
-        scores = score(result_path=summary, info_path=info)
+        scores = score(ScoreOptions(result_path=summary, info_path=info))
         assert scores.metrics.top1.correct == 12  # sample 5 was right
         assert scores.metrics.n == N - 1
         assert any("5 (video5)" in remark for remark in scores.remarks)
@@ -84,8 +52,8 @@ def test_a_store_and_its_results_must_belong_together(
     assert "18 of the 22 samples in the list have no output: 4 (video4)" in refusal(less, own)
     views = write_run({stem: np.repeat(row, 6, 0) for stem, row in good.items()}, name="views", inputs=inputs)
     assert "--average_clips" in refusal(views, own)
-    with pytest.raises(UsageError, match="contradictory"):
-        score(result_path=summary, info_path=own, num_classes=8)
+    with pytest.raises(UsageError, match="Conflicting class counts"):
+        score(ScoreOptions(result_path=summary, info_path=own, num_classes=8))
 
 
 def test_samples_that_could_not_be_packed_are_named_so(

@@ -33,6 +33,9 @@ class Some:
         "comma-separated", default=(), parse=lambda text: tuple(map(int, text.split(",")))
     )
     entries: tuple[str, ...] = option("one entry each time", default=(), append=True)
+    steps: tuple[int, ...] = option(
+        "any number each time", default=(), extend=True, parse=lambda text: int(text, 16)
+    )
     json: bool = option("print JSON", default=False)
     size: int = option("bytes", default=0, parse=lambda text: 1000 * int(text.removesuffix("kB")))
     private: int = 5
@@ -53,6 +56,12 @@ class Outer:
 
 def read(*words: str) -> Some:
     return read_options(Some, words)
+
+
+def test_an_extended_option_keeps_all_values_of_all_its_occurrences():
+    given = ("--model", "a.onnx", "--left", "1")
+    assert read(*given).steps == ()
+    assert read(*given, "--steps", "a", "b", "--steps", "10").steps == (10, 11, 16)
 
 
 def test_what_is_not_given_keeps_the_default_of_its_field():

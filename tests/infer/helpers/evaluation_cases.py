@@ -13,7 +13,7 @@ from infer.engines.options import engine_options
 from infer.evaluate import EvaluateOptions, evaluate
 from infer.evaluation.conclusion import Evaluation
 from infer.inference import infer
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from preprocess.datasets.annotations import read_annotations
 from preprocess.pack import pack
 from preprocess.tensors.samples import make_sample, open_source
@@ -141,5 +141,5 @@ def metrics_through_files(
         say=lambda _: None,
     )
     assert result.summary is not None
-    scored = score(result_path=result.summary, info_path=store.folder / "sums.info")
+    scored = score(ScoreOptions(result_path=result.summary, info_path=store.folder / "sums.info"))
     return scored.metrics_path.read_bytes()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from postprocess.score import score
+from postprocess.score import ScoreOptions, score
 from vidom.errors import BadDataError
 
 WriteRun = Callable[..., Path]
@@ -29,6 +29,6 @@ def modelzoo(values: np.ndarray, batch: int) -> dict[str, np.ndarray]:
 
 def refusal(summary: Path, info: Path, **options: object) -> str:
     with pytest.raises(BadDataError) as caught:
-        score(result_path=summary, info_path=info, **options)  # type: ignore[arg-type]
+        score(ScoreOptions(result_path=summary, info_path=info, **options))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     return str(caught.value)
