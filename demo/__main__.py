@@ -90,7 +90,7 @@ def _build(recipe: Recipe, checkpoint: Path, batch_size: int, folder: Path) -> P
 
 def _accuracy(recipe: Recipe, checkpoint: Path, store: ClipStore, folder: Path) -> Metrics:
     model = _build(recipe, checkpoint, 1, folder)
-    result = infer(
+    infer(
         model=model,
         input=str(store.folder / "clips"),
         output=folder,
@@ -98,10 +98,7 @@ def _accuracy(recipe: Recipe, checkpoint: Path, store: ClipStore, folder: Path) 
         outfmt="NPY",
         say=_log.info,
     )
-    scores = score(
-        ScoreOptions(result_path=result.summary, info_path=store.folder / recipe.dataset.info_name)
-    )
-    return scores.metrics
+    return score(ScoreOptions(result_path=folder / "result")).metrics
 
 
 def _speed(recipe: Recipe, batch_size: int, folder: Path) -> InferenceResult:

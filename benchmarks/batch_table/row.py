@@ -176,7 +176,7 @@ def _measure(order: Order, batch_size: int, model: Path) -> Row:
             output_dirname=order.engine,
             outfmt="NPY",
         )
-        metrics = score(ScoreOptions(result_path=on_store.summary, info_path=_info(order.store))).metrics
+        metrics = score(ScoreOptions(result_path=model.parent / "result" / order.engine)).metrics
         n, top1, top5 = metrics.n, _shares(metrics.top1), _shares(metrics.top5)
     pure = _infer(
         order, model, loop=order.loop, pure_data_type="random" if order.precision == "bf16" else "zero"
@@ -207,15 +207,6 @@ def _infer(order: Order, model: Path, **options: Any) -> InferenceResult:
         say=_log.info,
         **options,
     )
-
-
-def _info(store: Path) -> Path:
-    lists = sorted(store.glob("*.info"))
-    if len(lists) != 1:
-        raise BadDataError(
-            f"The clip store {store} should hold one .info list of labels, found {len(lists)}. Pack it again."
-        )
-    return lists[0]
 
 
 def _shares(proportion: Proportion) -> tuple[float, ...]:
