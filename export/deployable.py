@@ -1,4 +1,4 @@
-"""The module that is exported: the network with normalisation before it if requested, softmax and averaging after it."""
+"""The module that is exported: the network with normalisation, view crops, softmax and averaging around it."""
 
 from __future__ import annotations
 

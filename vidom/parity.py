@@ -41,7 +41,7 @@ class Tolerance:
     `logits` is relative to the largest |logit|; `rows` to the largest |row value|, or to 1 if that is less.
 
     float32: measured. The original TSM differs from its own float64 run by up to 7e-5 and I3D by up to 1.7e-4 at
-    logits of 4 to 8, and two float32 runs that sum in another order by up to twice that. A mistaken shift moves the
+    logits of 4 to 8, and two float32 runs that sum in a different order by up to twice that. A mistaken shift moves the
     logits by 2 or more.
 
     float16, bfloat16: sums are accumulated in float32 (an NPU's cube unit, AMX), so what counts is one rounding of
@@ -79,10 +79,9 @@ class Flip(NamedTuple):
 class Parity:
     """How far `stage` is from its reference on `samples` of the `of` samples that there are.
 
-    Differences are infinite where shapes differ or numbers are not finite; relative ones are over the reference's largest
-    magnitude. The logits are None if
-    they were not compared. A flip counts as a failure only if its margin exceeds what the tolerance allows;
-    `top5_changes` counts the rows whose five best classes form another set.
+    Differences are infinite where shapes differ or numbers are not finite; relative ones are divided by the largest
+    magnitude of the reference. The logits are None if they were not compared. A flip counts as a failure only if its
+    margin exceeds what the tolerance allows; `top5_changes` counts the rows whose set of five best classes changed.
     """
 
     stage: str
@@ -138,7 +137,7 @@ def compare(
         stage: what is compared, for the report.
         batch_size: the batch at which the candidate ran.
         rows: reference and candidate, [rows, classes].
-        logits: reference and candidate, the values in front of Softmax; the rows again where there is no Softmax.
+        logits: reference and candidate, the values before Softmax; the rows again if there is no Softmax.
         tolerance: default: that of float32.
         samples: how many samples were compared (default: one for each row).
         of: how many samples there are (default: all were compared).
@@ -200,7 +199,7 @@ def _max_difference(reference: Array, candidate: Array) -> float:
 
 
 def _changes(reference: Array, candidate: Array) -> tuple[tuple[Flip, ...], int]:
-    """Return the changes of the best class, and how many rows have another set of five best classes.
+    """Return the changes of the best class, and how many rows have a different set of five best classes.
 
     Of equal scores the lower class is the better.
     """

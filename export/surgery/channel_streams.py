@@ -1,4 +1,4 @@
-"""Which tensors of a residual network hold the channels that temporal shifts move."""
+"""The tensors of a residual network whose channels are moved by temporal shifts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from export.surgery.values import constant, only_use, static_dims
 
 __all__ = ["ShiftedConv", "find_shifted_convs", "is_channelwise", "is_dense", "stream_of"]
 
-# Operators that give channel c of their output from channel c of their inputs.
+# Operators whose output channel c depends on channel c of their inputs only.
 _CHANNELWISE = ("Add", "AveragePool", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Relu")
-# Up to this size the product with a matrix costs no more than the reading and writing of what it moves.
+# Up to this size a product with the matrix takes no longer than reading and writing the data that it moves.
 _LARGEST_MATRIX = 64
 
 
 @dataclass(frozen=True)
 class ShiftedConv:
-    """`conv` alone reads the output of `shift`, which moves the channels [0, at) of its source, of shape `dims`."""
+    """A convolution that alone reads the output of a shift of channels [0, at) of its source, of shape `dims`."""
 
     shift: TimeShift
     conv: ir.Node
@@ -31,10 +31,10 @@ class ShiftedConv:
     at: int
 
     def matrix(self) -> npt.NDArray[np.float32]:
-        """Return what moves a clip: its frames' channels [0, at) as rows, each frame's in pieces of equal size.
+        """Return the matrix of zeros and ones that shifts a clip: [T p, T p] for T segments and p pieces.
 
-        With T segments and p pieces it is [T p, T p], ones where a row comes from and zeros elsewhere, so that rows
-        from outside the clip are zero.
+        Its rows and columns are the channels [0, at) of each frame, in pieces of equal size; a row has a one at the
+        piece that it comes from, and none if that is outside the clip, so that the result is zero.
         """
         unit = _unit(self.shift)
         steps = [
@@ -48,10 +48,10 @@ class ShiftedConv:
 
 
 def find_shifted_convs(model: ir.Model, known: Mapping[str, ir.Value]) -> list[ShiftedConv]:
-    """Return the convolutions behind the temporal shifts of `model`, in its order.
+    """Return the convolutions after the temporal shifts of `model`, in the graph's order.
 
-    The channels that move must come first, in pieces of which a clip has up to 64, and reach up to those that stay;
-    the convolution must be the shift's only user, undivided and of constant weights.
+    The channels that move must come first, without a gap, in at most 64 pieces per clip; the convolution must be the
+    shift's only user, with one group and constant weights.
     """
     found = (_shifted_conv(shift, known) for shift in find_time_shifts(model, known))
     return [shifted for shifted in found if shifted is not None]
@@ -75,27 +75,27 @@ def _shifted_conv(shift: TimeShift, known: Mapping[str, ir.Value]) -> ShiftedCon
 
 
 def _unit(shift: TimeShift) -> int:
-    """Return the largest number of channels of which all moved parts are multiples."""
+    """Return the greatest common divisor of the numbers of channels that move."""
     return math.gcd(*(part.end - part.start for part in shift.parts if part.step))
 
 
 def is_dense(node: ir.Node) -> bool:
-    """Return whether `node` is a convolution of constant weights in which all channels meet."""
+    """Return whether `node` is a convolution with constant weights and a single group."""
     group = node.attributes.get("group")
     arrays = [constant(value) for value in node.inputs[1:]]
-    undivided = group is None or group.as_int() == 1
-    return not node.domain and node.op_type == "Conv" and undivided and not any(a is None for a in arrays)
+    one_group = group is None or group.as_int() == 1
+    return not node.domain and node.op_type == "Conv" and one_group and not any(a is None for a in arrays)
 
 
 def is_channelwise(node: ir.Node) -> bool:
-    """Return whether `node` can do its work on a part of the channels."""
+    """Return whether `node` can be applied to a part of the channels."""
     return not node.domain and node.op_type in _CHANNELWISE and len(node.outputs) == 1
 
 
 def stream_of(source: ir.Value) -> tuple[ir.Value, ...]:
-    """Return `source` and all values whose channels are its channels: sums with it, activations and poolings of it.
+    """Return `source` and all values that share its channels: sums with it, activations and poolings of it.
 
-    Empty if one of them is not computed by a convolution with constant weights, so that not all can be split alike.
+    Empty if one of them cannot be split, because it does not come from a convolution with constant weights.
     """
     found: dict[ir.Value, None] = {}
     waiting = [source]

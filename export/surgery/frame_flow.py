@@ -1,7 +1,8 @@
-"""Through which values of a graph frames travel without meeting each other."""
+"""Data flow of the frames through a graph: which values keep them apart, and where they are averaged."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,24 +16,24 @@ __all__ = ["FrameMean", "frame_means"]
 
 Dims = tuple[int, ...]
 
-# Operators of one tensor whose every element depends on the element in its own place.
+# Operators of one tensor each of whose elements depends on the element at the same place only.
 _ELEMENTWISE = (
     *("Cast", "Clip", "Dropout", "Elu", "Erf", "Exp", "HardSigmoid", "Identity"),
     *("LeakyRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Sqrt", "Tanh"),
 )
 _BROADCAST = ("Add", "Div", "Max", "Min", "Mul", "PRelu", "Sub", "Sum")
-# Operators that see dimension 0 as samples that have nothing to do with each other.
+# Operators that treat the entries of dimension 0 independently.
 _PER_SAMPLE = (
     *("AveragePool", "BatchNormalization", "Conv", "GlobalAveragePool", "GlobalMaxPool"),
     *("InstanceNormalization", "MaxPool"),
 )
-# From this opset on Softmax works along its axis alone; before, over all dimensions from it on.
-_SOFTMAX_OF_AN_AXIS = 13
+# From this opset on Softmax is computed along its axis only; before, over all dimensions from that axis on.
+_SOFTMAX_ALONG_AXIS = 13
 
 
 @dataclass(frozen=True)
 class FrameMean:
-    """`reshape` gives [rows, frames of a row, features] and `mean`, which alone uses it, averages over dimension 1."""
+    """A Reshape to [rows, frames of a row, features] and the mean over dimension 1, its only user."""
 
     reshape: ir.Node
     mean: ir.Node
@@ -42,10 +43,10 @@ class FrameMean:
 def frame_means(
     model: ir.Model, shifts: Sequence[TimeShift], known: Mapping[str, ir.Value]
 ) -> list[FrameMean] | None:
-    """Return where the frames of `model` are averaged; None where they meet anywhere but there and in `shifts`.
+    """Return the means over frames of `model`, None if frames are mixed anywhere else but in `shifts`.
 
-    Frames are what dimension 0 counts, in front of the network dimensions 0 and 1 together. Each operator on the way
-    must be known to give frames in, frames out, each from its own; one that is not known ends the search.
+    Dimension 0 counts frames; at the input dimensions 0 and 1 together may. Every operator in between must be known to
+    compute each frame from the same frame only; an unknown one ends the search.
     """
     flow = _Flow(shifts, known, opset(model))
     if not flow.enter(data_input(model)):
@@ -60,7 +61,7 @@ def frame_means(
 
 
 class _Flow:
-    """Which values hold frames, and over how many leading dimensions they are counted."""
+    """The values that hold frames, each with the number of leading dimensions that count them."""
 
     def __init__(
         self, shifts: Sequence[TimeShift], known: Mapping[str, ir.Value], opset_version: int
@@ -73,21 +74,21 @@ class _Flow:
         self._frames = {(self._dims(shift.source) or (0,))[0] for shift in shifts}
 
     def enter(self, entry: ir.Value) -> bool:
-        """Return whether the input `entry` holds the frames that are shifted."""
+        """Return whether the leading dimensions of the input `entry` count the frames that are shifted."""
         dims = self._dims(entry) or ()
         for lead in (1, 2):
-            if len(self._frames) == 1 and len(dims) > lead and {_product(dims[:lead])} == self._frames:
+            if len(self._frames) == 1 and len(dims) > lead and {math.prod(dims[:lead])} == self._frames:
                 self.lead[entry] = lead
                 return True
         return False
 
     def reaches(self, node: ir.Node) -> bool:
-        """Return whether `node` sees frames."""
-        whole_shift = node.outputs[0] in self._shifted
-        return whole_shift or any(value in self.lead for value in node.inputs if value is not None)
+        """Return whether an input of `node` holds frames."""
+        ends_shift = node.outputs[0] in self._shifted
+        return ends_shift or any(value in self.lead for value in node.inputs if value is not None)
 
     def passes(self, node: ir.Node) -> bool:
-        """Return whether `node` keeps frames apart; its output then holds frames, or their means."""
+        """Return whether `node` keeps frames apart, and record that its output holds frames or their means."""
         output = node.outputs[0]
         if output in self._shifted:
             self.lead[output] = 1
@@ -102,7 +103,7 @@ class _Flow:
         return lead is not None
 
     def _kept(self, node: ir.Node) -> int | None:
-        """Return over how many dimensions the frames of the output are counted, None if they may have met."""
+        """Return how many leading dimensions of the output count frames, None if frames may have been mixed."""
         first = node.inputs[0]
         lead = None if first is None else self.lead.get(first)
         dims = None if first is None else self._dims(first)
@@ -119,7 +120,7 @@ class _Flow:
         return lead if self._untouched(node, lead, dims) else None
 
     def _untouched(self, node: ir.Node, lead: int, dims: Dims) -> bool:
-        """Return whether `node`, of one tensor with frames, works within its other dimensions alone."""
+        """Return whether `node`, with one input that holds frames, computes along the other dimensions only."""
         if node.op_type in ("Gemm", "MatMul"):
             return lead == 1 and len(dims) == 2 and not _attribute(node, "transA", 0)
         if node.op_type == "Flatten":
@@ -128,10 +129,10 @@ class _Flow:
         return touched is not None and all(axis >= lead for axis in touched)
 
     def _touched_axes(self, node: ir.Node, dims: Dims) -> list[int] | None:
-        """Return the axes along which `node` works, None where it is not known."""
+        """Return the axes along which `node` computes, None if unknown."""
         axes: list[int] | None = None
         if node.op_type == "Softmax":
-            axes = [_attribute(node, "axis", 1 if self._opset < _SOFTMAX_OF_AN_AXIS else -1)]
+            axes = [_attribute(node, "axis", 1 if self._opset < _SOFTMAX_ALONG_AXIS else -1)]
         elif node.op_type in ("ReduceMean", "Squeeze"):
             axes = reduced_axes(node) or None
         elif node.op_type == "Slice":
@@ -153,8 +154,8 @@ class _Flow:
             if found is None:
                 return None
             aligned = (1,) * (len(dims) - len(found)) + found
-            wanted = dims[:lead] if value in self.lead else (1,) * lead
-            if aligned[:lead] != wanted:
+            expected = dims[:lead] if value in self.lead else (1,) * lead
+            if aligned[:lead] != expected:
                 return None
         return lead
 
@@ -191,10 +192,3 @@ class _Flow:
 def _attribute(node: ir.Node, name: str, default: int) -> int:
     attribute = node.attributes.get(name)
     return default if attribute is None else attribute.as_int()
-
-
-def _product(dims: Dims) -> int:
-    found = 1
-    for dim in dims:
-        found *= dim
-    return found

@@ -1,4 +1,4 @@
-"""ONNX files in and out: refused when damaged or reaching out of their folder, written byte for byte alike."""
+"""Reading and writing of ONNX files: reproducible, and safe against damaged files and foreign paths."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from vidom.errors import BadDataError, UsageError
 
 __all__ = ["load_model", "model_bytes", "parse_model"]
 
-# Protobuf, and with it a single-file ONNX model, ends at 2 GiB.
+# The size limit of protobuf, and so of a single-file ONNX model, is 2 GiB.
 _LARGEST = (1 << 31) - 1
 
 
 def load_model(path: Path) -> ir.Model:
     """Return the model in `path`, weights included.
 
-    Raises UsageError when there is no such file, BadDataError when it is no valid ONNX model or keeps weights
-    in a file outside its own folder.
+    Raises UsageError for a missing file, BadDataError for an invalid ONNX model or one whose weights are in a file
+    outside its own folder.
     """
     if not path.is_file():
         raise UsageError(f"There is no ONNX model {path}. Export one first with export/to_onnx.py.")
     if path.stat().st_size > _LARGEST:
-        raise BadDataError(f"{path} is larger than 2 GiB, more than one ONNX file can hold.")
+        raise BadDataError(f"{path} is larger than 2 GiB, the limit of one ONNX file.")
     return parse_model(path.read_bytes(), origin=path)
 
 
 def parse_model(content: bytes, *, origin: Path) -> ir.Model:
-    """Return the model that `content`, read from `origin`, holds.
+    """Return the model in `content`, which was read from `origin`.
 
-    Raises BadDataError when it is no valid ONNX model or its external weights do not lie beside `origin`.
+    Raises BadDataError for an invalid ONNX model or one whose external weights are not in the folder of `origin`.
     """
     try:
         proto = onnx.load_model_from_string(content)
     except DecodeError as error:
         raise BadDataError(
-            f"{origin} is not an ONNX model: {error}. It may have been cut short ({len(content)} bytes found); "
+            f"{origin} is not an ONNX model: {error}. It may be truncated ({len(content)} bytes found); "
             "export or copy it again."
         ) from None
     if not proto.graph.node or not proto.graph.output:
-        raise BadDataError(f"{origin} is not an ONNX model: it holds no graph. Export it again.")
-    _load_weights_beside(proto, origin)
+        raise BadDataError(f"{origin} is not an ONNX model: it contains no graph. Export it again.")
+    _load_external_weights(proto, origin)
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -55,7 +55,7 @@ def parse_model(content: bytes, *, origin: Path) -> ir.Model:
 
 
 def model_bytes(model: ir.Model) -> bytes:
-    """Return `model` as the bytes of one ONNX file; equal models give equal bytes.
+    """Return `model` serialized as one ONNX file; equal models give equal bytes.
 
     Raises UsageError when its weights and constants are too large for one file.
     """
@@ -63,18 +63,18 @@ def model_bytes(model: ir.Model) -> bytes:
     size = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     if size > _LARGEST:
         raise UsageError(
-            f"The weights and constants of the model hold {size} bytes, more than the 2 GiB of one ONNX file. "
+            f"The weights and constants of the model take {size} bytes, more than the 2 GiB of one ONNX file. "
             "Choose a smaller batch."
         )
     return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
 
 
-def _load_weights_beside(proto: onnx.ModelProto, origin: Path) -> None:
-    outside = [tensor for tensor in _tensors(proto.graph) if uses_external_data(tensor)]
+def _load_external_weights(proto: onnx.ModelProto, origin: Path) -> None:
+    external = [tensor for tensor in _tensors(proto.graph) if uses_external_data(tensor)]
     folder = origin.parent.resolve()
-    for tensor in outside:
+    for tensor in external:
         location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
-        # A Windows path is no path here but may be one where the model goes next.
+        # A Windows path is harmless here but not where the model may be used next.
         parts = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
         absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).anchor
         if (
@@ -85,9 +85,9 @@ def _load_weights_beside(proto: onnx.ModelProto, origin: Path) -> None:
         ):
             raise BadDataError(
                 f"{origin} keeps the tensor {tensor.name} in {location!r}, outside its own folder {folder}. "
-                "Such a file is not read; move the weights beside the model or save them inside it."
+                "Such a file is not read; move the weights next to the model or save them inside it."
             )
-    if not outside:
+    if not external:
         return
     try:
         load_external_data_for_model(proto, str(folder))

@@ -1,4 +1,4 @@
-"""What a pass is."""
+"""The type of a pass, and the options of surgery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose: batch (None keeps it), average of a sample's clips, what will run the graph."""
+    """Options of all passes: batch size (None keeps it), average of a sample's clips, what will run the graph."""
 
     batch_size: int | None = None
     average_clips: AverageClips = "score"
@@ -27,9 +27,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Pass:
-    """A named rewriting of a graph in place for some targets; `apply` returns whether it changed anything.
+    """A named transformation of a graph for some targets.
 
-    The docstring of `apply` lists what is rewritten and what is not.
+    `apply` changes the graph in place and returns whether it changed anything; its docstring lists what is rewritten
+    and what is not.
     """
 
     name: str

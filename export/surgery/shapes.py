@@ -1,4 +1,4 @@
-"""What shape every value of a graph has, found on a copy so that asking changes nothing."""
+"""Types and shapes of the values of a graph, inferred on a copy, and constant folding."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from vidom.errors import BadDataError
 
 __all__ = ["fold", "forget_shapes", "record_shapes", "resolved"]
 
-# 1 GiB of float32. Constants beyond it are left to be computed at run time.
+# 1 GiB of float32. Larger constants are computed at run time.
 _LARGEST_CONSTANT = 1 << 28
-# Up to this many elements a constant may decide a shape; the rest is weights, whose values shape nothing.
+# Constants of up to this many elements may determine a shape; larger ones are weights, which do not.
 _LARGEST_SHAPE = 1 << 10
 _FIRST_ERROR = re.compile(r"\(op_type:\s*(?P<op>\w+), node name: (?P<node>.*?)\): (?P<why>[^\n]*)")
 _KEPT = ("DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear")
 
 
 def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Value]:
-    """Return, by name, every value of `model` with the type and shape that follow from its inputs.
+    """Return, by name, every value of `model` with the type and shape inferred from its inputs.
 
-    `batch`, if given, stands in for the samples that the data input holds. Shapes that the file states for inner
-    values are not believed. `model` is left as it is. Raises BadDataError when the shapes of some node
-    contradict each other.
+    `batch`, if given, replaces the batch size of the data input. Shapes that the file states for inner values are
+    ignored. `model` is left unchanged. Raises BadDataError when the shapes of some node contradict each other.
     """
     twin = model.clone()
     if batch is not None:
@@ -38,7 +37,7 @@ def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Va
     forget_shapes(twin)
     fold(twin)
     for node in twin.graph:
-        node.name = node.name or node.outputs[0].name  # so that a complaint can say where
+        node.name = node.name or node.outputs[0].name  # so that errors can name it
     for value in twin.graph.initializers.values():
         tensor = value.const_value
         if tensor is not None and tensor.size > _LARGEST_SHAPE:
@@ -53,14 +52,14 @@ def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Va
 
 
 def forget_shapes(model: ir.Model) -> None:
-    """No inner value or output of `model` states a shape; those of a file may be of another batch."""
+    """Remove the shapes of all inner values and outputs; those of a file may be of a different batch size."""
     for node in model.graph:
         for value in node.outputs:
             value.shape = None
 
 
 def record_shapes(model: ir.Model) -> None:
-    """Every inner value and output of `model` states the type and shape that follow from the inputs."""
+    """Write the inferred type and shape of every inner value and output of `model`."""
     known = resolved(model)
     for node in model.graph:
         for value in node.outputs:
@@ -71,10 +70,10 @@ def record_shapes(model: ir.Model) -> None:
 
 
 def fold(model: ir.Model) -> bool:
-    """Whatever depends on constants and static shapes only is an initializer of `model`.
+    """Replace whatever depends on constants and static shapes only by initializers; return whether anything changed.
 
-    Nodes whose result would exceed 1 GiB or whose result's size is not known beforehand stay, so that a
-    hostile file cannot exhaust memory. Raises BadDataError when constants cannot be computed.
+    Nodes whose result would exceed 1 GiB or has an unknown size stay, so that a hostile file cannot exhaust memory.
+    Raises BadDataError when constants cannot be computed.
     """
     try:
         folded = optimizer.fold_constants(
@@ -88,7 +87,7 @@ def fold(model: ir.Model) -> bool:
         raise BadDataError(
             f"The constants of the graph cannot be computed: {error}. Export it again."
         ) from None
-    # The folder writes Constants in opset 12's spelling whatever the opset is; initializers have no spelling.
+    # The folder writes Constants with attributes of opset 12 whatever the opset is; initializers avoid that.
     free_constants(model)
     for value in ir.convenience.create_value_mapping(model.graph).values():
         value.metadata_props.pop(optimizer.FOLDED_FROM_KEY, None)

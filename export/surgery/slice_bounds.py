@@ -1,4 +1,4 @@
-"""What a Slice with constant bounds keeps."""
+"""The bounds of a Slice, if they are constant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Cut", "cuts_of", "is_slice"]
 
 @dataclass(frozen=True)
 class Cut:
-    """What one Slice keeps of one axis."""
+    """The part of one axis that a Slice keeps."""
 
     start: int
     end: int
@@ -26,7 +26,7 @@ def is_slice(node: ir.Node) -> bool:
 
 
 def cuts_of(node: ir.Node, rank: int) -> dict[int, Cut] | None:
-    """Return what a Slice with constant bounds keeps of its `rank` axes, by non-negative axis; else None."""
+    """Return the cut of each axis that a Slice with constant bounds cuts, by non-negative axis; else None."""
     if not is_slice(node):
         return None
     starts, ends = integers(node.inputs[1]), integers(node.inputs[2])

@@ -1,4 +1,4 @@
-"""What a temporal shift looks like in a graph, whoever exported it."""
+"""Recognition of temporal shifts in graphs of any exporter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIME, _CHANNEL = 1, 2
 
 @dataclass(frozen=True)
 class Part:
-    """Channels [start, end) of frame t come from frame t + step of the same clip, zeros where it has none."""
+    """Channels [start, end) of a shift: frame t takes them from frame t + step of its clip, zeros outside the clip."""
 
     start: int
     end: int
@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True)
 class TimeShift:
-    """`output` is `source: [frames, C, H, W]` with its channels, part by part, moved in time within each clip."""
+    """A shift of channels in time within each clip: `output` is `source`, [frames, C, H, W], with its parts moved."""
 
     source: ir.Value
     output: ir.Value
@@ -34,7 +34,7 @@ class TimeShift:
     parts: tuple[Part, ...]
 
     def inner_values(self) -> set[ir.Value]:
-        """Return the values that are computed on the way from `source` to `output`, neither of them among these."""
+        """Return the values computed between `source` and `output`, without these two."""
         found: set[ir.Value] = set()
         producer = self.output.producer()
         waiting = [] if producer is None else list(producer.inputs)
@@ -48,11 +48,11 @@ class TimeShift:
 
 
 def find_time_shifts(model: ir.Model, known: Mapping[str, ir.Value]) -> list[TimeShift]:
-    """Return the shifts of `model`, in the graph's order; `known` is what `resolved` says of it.
+    """Return the shifts of `model`, in the graph's order; `known` are the values that `resolved` returns for it.
 
-    A shift is a Reshape of [frames, C, H, W] to clips [N, T, C, ...], Slices of those, some of which Pad fills up
-    with zeros to T frames again, a Concat of them along the channels, and a Reshape back: what `fold_constants`,
-    `pad_blanks` and `merge_slices` leave of mmaction2's and of our own exports.
+    A shift is a Reshape of [frames, C, H, W] to clips [N, T, C, ...], Slices of it, some of them padded with zeros to T
+    frames again, a Concat of them along the channels, and a Reshape back. That is what `fold_constants`,
+    `concat_zeros_to_pad` and `merge_slices` leave of mmaction2's and of our own exports.
     """
     concats = [node for node in model.graph if not node.domain and node.op_type == "Concat"]
     found = (_shift_of(node, known) for node in concats)
@@ -85,10 +85,10 @@ def _shift_of(concat: ir.Node, known: Mapping[str, ir.Value]) -> TimeShift | Non
     if len(frames) != 4 or frames[0] != dims[0] * dims[_TIME] or frames[1] != dims[_CHANNEL]:
         return None
     parts = [_part_of(value, dims) for value in concat.inputs]
-    whole = tuple(part for part in parts if part is not None)
-    if len(whole) != len(parts) or not any(part.step for part in whole):
+    known_parts = tuple(part for part in parts if part is not None)
+    if len(known_parts) != len(parts) or not any(part.step for part in known_parts):
         return None
-    return TimeShift(source, back.outputs[0], dims[_TIME], whole)
+    return TimeShift(source, back.outputs[0], dims[_TIME], known_parts)
 
 
 def _dims(value: ir.Value, known: Mapping[str, ir.Value]) -> tuple[int, ...] | None:
@@ -97,7 +97,7 @@ def _dims(value: ir.Value, known: Mapping[str, ir.Value]) -> tuple[int, ...] | N
 
 
 def _source_of(value: ir.Value | None) -> ir.Value | None:
-    """Return what the Slice behind `value`, with or without a Pad after it, cuts."""
+    """Return the input of the Slice that gives `value`, with or without a Pad after it."""
     node = None if value is None else value.producer()
     if node is not None and node.op_type == "Pad" and node.inputs[0] is not None:
         node = node.inputs[0].producer()
@@ -124,9 +124,9 @@ def _part_of(value: ir.Value | None, dims: tuple[int, ...]) -> Part | None:
         for axis in (_TIME, _CHANNEL)
     )
     step = time.start - before
-    wanted = range(max(step, 0), dims[_TIME] + min(step, 0))
+    expected = range(max(step, 0), dims[_TIME] + min(step, 0))
     if (
-        time != wanted
+        time != expected
         or (before, after) != (max(-step, 0), max(step, 0))
         or channels.step != 1
         or not channels

@@ -1,4 +1,4 @@
-"""Small questions about the values of a graph, and small additions to it."""
+"""Queries of the values of a graph, and insertion of constants and nodes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def data_input(model: ir.Model) -> ir.Value:
-    """Return the one input that is not a weight; its dimension 0 is the batch, times `rows_per_sample`.
+    """Return the only input that is not a weight; its dimension 0 is the batch size times `rows_per_sample`.
 
     Raises BadDataError when the graph has none or several, or when that input has no dimensions.
     """
@@ -46,7 +46,7 @@ def data_input(model: ir.Model) -> ir.Value:
     if len(inputs) != 1:
         names = ", ".join(str(value.name) for value in inputs) or "none"
         raise BadDataError(
-            f"The graph should have one input besides its weights, found {len(inputs)}: {names}."
+            f"The graph should have one input other than its weights, found {len(inputs)}: {names}."
         )
     if not inputs[0].shape:
         raise BadDataError(
@@ -56,15 +56,15 @@ def data_input(model: ir.Model) -> ir.Value:
 
 
 def rows_per_sample(model: ir.Model) -> int:
-    """Return how many rows of the data input are one sample: its pictures in a model for AIPP, else 1."""
+    """Return how many rows of the data input are one sample: its frames in a model for AIPP, else 1."""
     aipp = read_aipp(model.metadata_props, origin=f"the graph {model.graph.name}")
     return aipp.frames_per_sample if aipp else 1
 
 
 def batch_of(model: ir.Model) -> int | None:
-    """Return how many samples the data input holds, None when its dimension 0 is symbolic.
+    """Return the batch size in samples, None if dimension 0 of the data input is symbolic.
 
-    Raises BadDataError when it does not hold whole samples.
+    Raises BadDataError when dimension 0 is not a multiple of a sample.
     """
     entry, rows = data_input(model), rows_per_sample(model)
     dims = tuple(entry.shape or ())
@@ -73,14 +73,14 @@ def batch_of(model: ir.Model) -> int | None:
     lead = dims[0]
     if lead % rows:
         raise BadDataError(
-            f"The input {entry.name} holds {lead} pictures, which are no whole samples of {rows}, as the metadata of "
-            "the model count them. Export it again."
+            f"The input {entry.name} takes {lead} frames, which is not a multiple of the {rows} frames per sample that "
+            "the metadata of the model state. Export it again."
         )
     return lead // rows
 
 
 def opset(model: ir.Model) -> int:
-    """Return the version of the standard operators that the graph is written in."""
+    """Return the version of the standard operator set that the graph uses."""
     return int(model.graph.opset_imports.get("", 1))
 
 
@@ -95,7 +95,7 @@ def static_dims(value: ir.Value) -> tuple[int, ...] | None:
 def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     """Return the elements of an initializer or Constant, None for any other value.
 
-    An initializer that is also an input of the graph counts: it is a weight that nobody overrides.
+    An initializer that is also an input of the graph counts: it is a weight with a default that nothing overrides.
     """
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
@@ -128,24 +128,24 @@ def reduced_axes(node: ir.Node) -> list[int] | None:
 
 
 def only_use(value: ir.Value) -> ir.Node | None:
-    """Return the node that alone uses `value`, None when several do or the graph gives it out."""
+    """Return the only node that uses `value`, None if there are several or the value is an output of the graph."""
     consumers = value.consumers()
     return consumers[0] if len(consumers) == 1 and not value.is_graph_output() else None
 
 
-def fresh_name(graph: ir.Graph, wanted: str) -> str:
-    """Return `wanted`, or `wanted_2`, `wanted_3`... when the graph has a value of that name."""
+def fresh_name(graph: ir.Graph, base: str) -> str:
+    """Return `base`, or `base_2`, `base_3`... if the graph has a value of that name."""
     taken = {value.name for value in chain(graph.inputs, *(node.outputs for node in graph))}
     taken.update(graph.initializers)
-    name, number = wanted, 1
+    name, number = base, 1
     while name in taken:
         number += 1
-        name = f"{wanted}_{number}"
+        name = f"{base}_{number}"
     return name
 
 
 def add_constant(graph: ir.Graph, name: str, elements: npt.NDArray[Any]) -> ir.Value:
-    """Return a new initializer of `graph` that holds `elements`, named `name` or the next free name."""
+    """Return a new initializer of `graph` with these elements, named `name` or the next free name."""
     tensor = ir.tensor(elements, name=fresh_name(graph, name))
     value = ir.Value(name=tensor.name, shape=ir.Shape(elements.shape), type=ir.TensorType(tensor.dtype))
     value.const_value = tensor
@@ -162,7 +162,16 @@ def insert_node(
     name: str,
     **attributes: int | str | Sequence[int],
 ) -> ir.Value:
-    """Return the output of a new node in front of `before`, named `name` or the next free name, as is the node."""
+    """Insert a node and return its output.
+
+    Args:
+        graph: the graph to change.
+        before: the node before which the new one is inserted.
+        op_type: the operator of the new node.
+        inputs: its inputs.
+        name: the name of the node and its output, or the base of the next free name.
+        attributes: its attributes.
+    """
     output = ir.Value(name=fresh_name(graph, name))
     node = ir.node(op_type, inputs, attributes=attributes, outputs=[output], name=output.name)
     graph.insert_before(before, node)
@@ -172,7 +181,7 @@ def insert_node(
 def insert_mean(
     model: ir.Model, before: ir.Node, value: ir.Value | None, axes: Sequence[int], *, name: str
 ) -> ir.Value:
-    """Return the mean of `value` over `axes`, which go, computed in front of `before`; see `insert_node`."""
+    """Return the mean of `value` over `axes`, which are removed, computed before `before`; see `insert_node`."""
     if opset(model) < _AXES_AS_INPUT:
         return insert_node(model.graph, before, "ReduceMean", [value], name=name, axes=list(axes), keepdims=0)
     numbers = add_constant(model.graph, f"{name}_axes", np.array(axes, dtype=np.int64))
@@ -180,14 +189,14 @@ def insert_mean(
 
 
 def free_constants(model: ir.Model) -> bool:
-    """Weights are no longer inputs of the graph, and every Constant is an initializer."""
+    """Remove weights from the inputs, turn Constants into initializers; return whether anything changed."""
     freed = common.RemoveInitializersFromInputsPass()(model).modified
     lifted = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model).modified
     return freed or lifted
 
 
 def drop_unused(model: ir.Model) -> bool:
-    """Every node and initializer left reaches an output, and no Identity that could go is left."""
+    """Remove unused nodes and initializers, and Identity nodes; return whether anything changed."""
     identities = common.IdentityEliminationPass()(model).modified
     unused = common.RemoveUnusedNodesPass()(model).modified
     return identities or unused

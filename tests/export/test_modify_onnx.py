@@ -226,7 +226,7 @@ def test_a_batch_that_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "baked.onnx"
     onnx.save(onnx.parser.parse_model(text), path)
     found = refusal(BadDataError, path, tmp_path / "out.onnx", "-bs", "8")
-    assert found.startswith("Batch 8 cannot be written")
+    assert found.startswith("Batch size 8 cannot be set")
     assert "y (Add)" in found
 
 

@@ -78,7 +78,7 @@ BAKED = {
 def test_a_batch_baked_into_anything_else_is_refused_with_the_node(name: str) -> None:
     body, weights = BAKED[name]
     model = graph(f"g (float[2,4] x) => (float[a,b] y) {{ {body} }}", **weights)
-    with pytest.raises(BadDataError, match=r"Batch 6 cannot be written.*(node|computed by)"):
+    with pytest.raises(BadDataError, match=r"Batch size 6 cannot be set.*(node|computed by)"):
         at_batch(model, 6)
 
 

@@ -1,4 +1,4 @@
-"""The pass that gives one row per sample where the graph gives one per clip."""
+"""The pass that averages the rows of a sample's clips."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CLASSIFIERS = ("Gemm", "Squeeze", "ReduceMean")
 
 @dataclass(frozen=True)
 class _Rows:
-    """The graph's output [batch * views, classes]."""
+    """The output of the graph, [batch * views, classes]."""
 
     output: ir.Value
     batch: int
@@ -40,21 +40,21 @@ class _Rows:
 
 
 def average_views(model: ir.Model, options: Options) -> bool:
-    """The output is [batch, classes]: the rows of a sample's V clips are averaged inside the graph.
+    """Average the rows of a sample's V clips inside the graph, so that the output is [batch, classes].
 
     Rewritten: the one output of a graph, when it is [V * batch, classes] with V > 1, both numbers known, and
     comes from a Softmax over the classes, from the consensus mean over segments, or from the classifier.
 
     1. "score": the mean of the clips' logits, then Softmax if the graph has one. Where a consensus (Reshape
        to [V * batch, segments, classes], ReduceMean over dimension 1) gives the logits, its Reshape
-       becomes [batch, V * segments, classes], as ModelZoo's published script for TSM has it: no node is added.
+       becomes [batch, V * segments, classes], as in ModelZoo's published script for TSM; no node is added.
        Otherwise Reshape to [batch, V, classes] and ReduceMean are inserted.
     2. "prob": the mean of the clips' probabilities, by Reshape and ReduceMean after the Softmax, which is
-       mmaction2's `average_clips='prob'`. Refused for a graph without Softmax.
+       mmaction2's `average_clips='prob'`. UsageError for a graph without Softmax.
     3. "keep": nothing.
 
-    The two averages are different classifiers; they may disagree about the first class. Not rewritten:
-    a graph that gives [batch, classes] already, one with several outputs, a symbolic batch.
+    The two averages are different classifiers; they may differ in the top-1 class. Not rewritten:
+    a graph whose output is [batch, classes] already, one with several outputs, a symbolic batch.
     """
     rows = None if options.average_clips == "keep" else _rows(model)
     if rows is None:
@@ -64,7 +64,7 @@ def average_views(model: ir.Model, options: Options) -> bool:
     if options.average_clips == "prob":
         if softmax is None:
             raise UsageError(
-                f"--average_clips prob averages probabilities, but the graph ends without Softmax: its output "
+                f"--average_clips prob averages probabilities, but the graph has no final Softmax: its output "
                 f"{rows.output.name} holds logits of {rows.views} clips per sample. Export it with --softmax, or "
                 "use --average_clips score."
             )
@@ -114,8 +114,8 @@ def _widen_consensus(graph: ir.Graph, logits: ir.Value, rows: _Rows) -> bool:
         return False
     if target[0] not in (-1, rows.views * rows.batch) or target[2] not in (-1, rows.classes):
         return False
-    wanted = np.array([rows.batch, rows.views * target[1], rows.classes], dtype=np.int64)
-    reshape.replace_input_with(1, add_constant(graph, f"{reshape.outputs[0].name}_by_sample", wanted))
+    expected = np.array([rows.batch, rows.views * target[1], rows.classes], dtype=np.int64)
+    reshape.replace_input_with(1, add_constant(graph, f"{reshape.outputs[0].name}_by_sample", expected))
     return True
 
 

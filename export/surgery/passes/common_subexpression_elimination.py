@@ -16,8 +16,8 @@ def common_subexpression_elimination(model: ir.Model, options: Options) -> bool:
 
     Rewritten:
 
-    1. initializers equal in type, shape and bits become one;
-    2. nodes equal in operator, attributes and inputs become one, the first.
+    1. initializers equal in type, shape and bits are merged;
+    2. nodes equal in operator, attributes and inputs are merged into the first.
 
     Not rewritten: nodes with subgraphs, random operators.
     """

@@ -59,11 +59,11 @@ def _pad_instead(graph: ir.Graph, node: ir.Node, known: Mapping[str, ir.Value]) 
         attributes={"mode": "constant"},
         name=f"{node.name}_pad" if node.name else None,
     )
-    _take_place(graph, node, pad)
+    _replace(graph, node, pad)
     return True
 
 
-def _take_place(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+def _replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     name = old.outputs[0].name
     old.outputs[0].name = fresh_name(graph, f"{name}_replaced")
     new.outputs[0].name = name

@@ -39,7 +39,7 @@ def constant_fold_zeros(model: ir.Model, options: Options) -> bool:
     for node in model.graph:
         if _gives_zeros(node, zeros) and _may_be_constant(node.outputs[0], known):
             zeros[node.outputs[0]] = None
-    # From the last to the first, so that zeros which are only cut out of need no constant of their own.
+    # In reverse order, so that zeros of which only parts are used need no constant of their own.
     for value in reversed(zeros):
         if value.uses():
             value.replace_all_uses_with(_zeros(model.graph, known[str(value.name)]))

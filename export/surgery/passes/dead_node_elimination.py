@@ -17,11 +17,11 @@ def dead_node_elimination(model: ir.Model, options: Options) -> bool:
     Removed:
 
     1. nodes and initializers that no output depends on, and Identity nodes;
-    2. initializers that repeat another one's type, shape and bits;
+    2. initializers that duplicate another one in type, shape and bits;
     3. model-local functions that nothing calls;
-    4. operator set domains that no node uses. ATC accepts a single one (E16005).
+    4. operator set domains that no node uses. ATC accepts only one (E16005).
 
-    Not removed: inputs and outputs; their names stay. An Identity between an input and an output stays.
+    Not removed: inputs and outputs; their names stay. An Identity from an input to an output stays.
     """
     modified = drop_unused(model)
     modified |= common.DeduplicateInitializersPass(size_limit=1 << 31)(model).modified

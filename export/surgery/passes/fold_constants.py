@@ -16,11 +16,11 @@ def fold_constants(model: ir.Model, options: Options) -> bool:
 
     Rewritten:
 
-    1. weights listed among the graph's inputs (IR 3, `keep_initializers_as_inputs`) stay weights only;
-    2. Shape of a value whose shape is known, and all that is computed from it (the exporter's chains of
-       Gather, Div, Cast, Mul, Unsqueeze, Concat), any node of constants, ConstantOfShape included;
+    1. weights listed among the graph's inputs (IR 3, `keep_initializers_as_inputs`) become weights only;
+    2. Shape of a value whose shape is known, and everything computed from it (the exporter's chains of Gather, Div,
+       Cast, Mul, Unsqueeze, Concat); any node of constants, ConstantOfShape included;
     3. Constant nodes become initializers;
-    4. a Reshape or Cast that changes nothing goes.
+    4. a Reshape or Cast that changes nothing is removed.
 
     Not rewritten: what depends on a symbolic dimension, random and quantisation operators, results larger
     than 1 GiB.

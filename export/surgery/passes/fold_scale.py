@@ -1,4 +1,4 @@
-"""The pass that lets the first convolution do the scaling of pixels."""
+"""The pass that folds the scaling of pixels into the first convolution."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import onnx_ir as ir
 
 from export.surgery.pass_types import Options
 from export.surgery.shapes import resolved
+from export.surgery.slice_bounds import cuts_of
 from export.surgery.values import (
     add_constant,
     batch_of,
     constant,
     drop_unused,
     fresh_name,
-    integers,
     only_use,
     static_dims,
 )
@@ -29,13 +29,13 @@ __all__ = ["fold_scale"]
 
 Scale = npt.NDArray[np.float64]
 Dims = tuple[int, ...]
-# A batch for graphs whose batch is symbolic: with two samples, one that differs from the other is noticed.
+# The batch size assumed for a symbolic batch: with two samples, a scale that differs between samples is noticed.
 _TWO_SAMPLES = 2
 
 
 @dataclass(frozen=True)
 class _Normalised:
-    """The value `(pixels - mean) * scale`, with both as they broadcast against it."""
+    """The value `(pixels - mean) * scale`, with arrays that broadcast against it."""
 
     value: ir.Value
     mean: Scale
@@ -43,19 +43,33 @@ class _Normalised:
 
 
 def fold_scale(model: ir.Model, options: Options) -> bool:
-    """Pixels that a Cast makes numbers of lose their mean by one Sub; the first convolution's weights do the scaling.
+    """Fold the scaling of pixels into the weights of the first convolution; one Sub of the mean is left.
+
+    Before and after, for uint8 input of TSM (W' = W * scale of the input channel)::
+
+        uint8 x                             uint8 x
+          |                                   |
+        Cast(float32)                       Cast(float32)
+          |                                   |
+        Add(-mean)                          Sub(mean)
+          |                                   |
+        Div(std)                            Reshape
+          |                                   |
+        Reshape                             Conv(W', bias)
+          |
+        Conv(W, bias)
 
     Rewritten: Cast of uint8 to float32, followed by Add, Sub, Mul and Div with constants (pixel scale, mean, std in
     any order), then by Reshape, Transpose, Slice, Squeeze and Unsqueeze, then by Conv with constant weights W, of any
     rank and any groups. The arithmetic `(x - mean) * scale` becomes `Sub(x, mean)`, and W is multiplied by the
     scale of each of its input channels, computed in float64 and rounded to float32 once.
 
-    This is exact but for that rounding: a convolution is linear in each input channel, its bias is left alone, and the
-    zeros it pads with stand for the mean before and after, since the mean is still subtracted in front of it.
+    This is exact except for that rounding: a convolution is linear in each input channel, its bias is unchanged, and
+    the zeros of its padding represent the mean before and after, since the mean is still subtracted before it.
 
-    Not rewritten: values that something else uses too; a scale that differs between pictures, rows or columns of one
-    input channel (in StNet's layout `planes` a channel holds several colours); a scale of 0 or one that is not finite;
-    a mean without a scale.
+    Not rewritten: values with further users; a scale that differs between frames, rows or columns of one input
+    channel (in StNet's layout `planes` a channel holds several colours); a scale of 0 or a non-finite one; a mean
+    without a scale.
     """
     casts = [node for node in model.graph if _makes_float32(node)]
     if not casts:
@@ -92,7 +106,7 @@ def _fold(model: ir.Model, numbers: ir.Value, known: Mapping[str, ir.Value]) -> 
 
 
 def _normalised(numbers: ir.Value, known: Mapping[str, ir.Value]) -> _Normalised:
-    """Return where the arithmetic that follows `numbers` ends and what it amounts to."""
+    """Return the last value of the arithmetic that follows `numbers`, with its mean and scale."""
     rank = len(_dims(numbers, known) or ())
     mean, scale, value = np.zeros([1] * rank), np.ones([1] * rank), numbers
     while (node := only_use(value)) is not None and (operand := _operand(node, value, known)) is not None:
@@ -105,7 +119,7 @@ def _normalised(numbers: ir.Value, known: Mapping[str, ir.Value]) -> _Normalised
 
 
 def _operand(node: ir.Node, value: ir.Value, known: Mapping[str, ir.Value]) -> Scale | None:
-    """Return the constant that `node` computes with `value`, None where it does anything else or changes its shape."""
+    """Return the constant operand of `node`, None if it does anything else to `value` or changes its shape."""
     if node.domain or node.op_type not in ("Add", "Sub", "Mul", "Div"):
         return None
     first, second = node.inputs
@@ -118,12 +132,12 @@ def _operand(node: ir.Node, value: ir.Value, known: Mapping[str, ir.Value]) -> S
     wide: Scale = elements.astype(np.float64).reshape(
         [1] * (len(dims) - elements.ndim) + list(elements.shape)
     )
-    of_use = np.isfinite(wide).all() and (node.op_type in ("Add", "Sub") or wide.all())
-    return wide if of_use else None
+    usable = np.isfinite(wide).all() and (node.op_type in ("Add", "Sub") or wide.all())
+    return wide if usable else None
 
 
 def _moved(node: ir.Node, value: ir.Value, scale: Scale, known: Mapping[str, ir.Value]) -> Scale | None:
-    """Return the scale of what `node` makes of `value` by moving elements only, None where it does more."""
+    """Return the scale of the output of `node` if it only moves the elements of `value`, else None."""
     before, after = _dims(value, known), _dims(node.outputs[0], known)
     if node.domain or node.inputs[0] is not value or before is None or after is None:
         return None
@@ -138,25 +152,23 @@ def _moved(node: ir.Node, value: ir.Value, scale: Scale, known: Mapping[str, ir.
 
 
 def _sliced(node: ir.Node, scale: Scale, rank: int) -> Scale | None:
-    bounds = [integers(value) for value in node.inputs[1:]]
-    if len(bounds) < 2 or None in bounds:
+    cuts = cuts_of(node, rank)
+    if cuts is None:
         return None
-    starts, ends, *more = (list(numbers or ()) for numbers in bounds)
-    axes = more[0] if more else list(range(len(starts)))
-    steps = more[1] if len(more) > 1 else [1] * len(starts)
-    cut = [slice(None)] * rank
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+    kept = [slice(None)] * rank
+    for axis, cut in cuts.items():
         if scale.shape[axis] > 1:
-            # Backwards as far as it goes is spelt by a number below every index.
-            cut[axis] = slice(start, None if step < 0 and end < -scale.shape[axis] else end, step)
-    return scale[tuple(cut)]
+            # In ONNX an end below every index includes the first element of a backward Slice; in Python it is None.
+            to_start = cut.step < 0 and cut.end < -scale.shape[axis]
+            kept[axis] = slice(cut.start, None if to_start else cut.end, cut.step)
+    return scale[tuple(kept)]
 
 
 def _reshaped(scale: Scale, before: Dims, after: Dims) -> Scale | None:
     """Return `scale`, which broadcasts against `before`, as it broadcasts against the same elements as `after`.
 
-    Dimensions are taken in the smallest runs that hold the same elements on both sides; a run in which the
-    scale is constant stays of size 1, so that the scale of a whole batch stays a few numbers.
+    Dimensions are grouped into the smallest runs that hold the same elements in both shapes; a run in which the
+    scale is constant keeps size 1, so that the scale of a batch stays a few numbers.
     """
     shape: list[int] = []
     spread: list[int] = []
@@ -168,7 +180,7 @@ def _reshaped(scale: Scale, before: Dims, after: Dims) -> Scale | None:
 
 
 def _runs(before: Dims, after: Dims) -> list[tuple[list[int], list[int]]]:
-    """Return the axes of both shapes, cut wherever as many elements lie in front of the cut on either side."""
+    """Return the axes of both shapes in runs, split wherever the products of the preceding dimensions are equal."""
     ahead = [list(accumulate(dims, mul)) for dims in (before, after)]
     common = sorted(set(ahead[0]) & set(ahead[1]))
     runs, left = [], [0, 0]
@@ -180,7 +192,7 @@ def _runs(before: Dims, after: Dims) -> list[tuple[list[int], list[int]]]:
 
 
 def _scaled_weights(conv: ir.Node, value: ir.Value, scale: Scale) -> npt.NDArray[Any] | None:
-    """Return the weights times the scale of their input channels, None for another node and where that is not one."""
+    """Return the weights times the scale of their input channels, None unless that is well-defined for `conv`."""
     weights = constant(conv.inputs[1]) if conv.op_type == "Conv" and not conv.domain else None
     if weights is None or conv.inputs[0] is not value or weights.dtype != np.float32:
         return None
@@ -201,7 +213,7 @@ def _scaled_weights(conv: ir.Node, value: ir.Value, scale: Scale) -> npt.NDArray
 
 
 def _subtract_mean(graph: ir.Graph, numbers: ir.Value, found: _Normalised) -> None:
-    """What used `found.value` takes the numbers without their mean instead."""
+    """Replace `found.value` by the numbers minus their mean."""
     if not found.mean.any():
         found.value.replace_all_uses_with(numbers)
         return

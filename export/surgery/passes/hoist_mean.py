@@ -1,4 +1,4 @@
-"""The pass that averages frames where they have the fewest numbers."""
+"""The pass that averages rows before the linear layer instead of after it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Dims = tuple[int, ...]
 
 @dataclass(frozen=True)
 class _RowMean:
-    """`output`, [rows, features], is the mean of each `count` rows of `source`, [rows * count, features]."""
+    """A mean: `output`, [rows, features], averages each `count` rows of `source`, [rows * count, features]."""
 
     source: ir.Value
     rows: int
@@ -40,17 +40,17 @@ class _RowMean:
 
 
 def hoist_mean(model: ir.Model, options: Options) -> bool:
-    """Where rows of frames or clips are averaged, they are averaged once, in front of the fully connected layer.
+    """Average the rows of frames and clips once, before the fully connected layer.
 
-    Rewritten, until nothing more is found, where a mean is `Reshape` of [rows * n, features] to [rows, n, features] and
+    Rewritten, until nothing more matches, where a mean is `Reshape` of [rows * n, features] to [rows, n, features] and
     `ReduceMean` over dimension 1:
 
     1. the mean of a linear layer's rows (Gemm or MatMul with constant weights, Add of a constant row) becomes the
-       layer of the mean row: one product per sample where there was one per frame, 48 for TSM on Something-Something;
-    2. the mean of means, each of equally many rows, becomes one mean.
+       layer of the mean row: one product per sample instead of one per frame, 48 for TSM on Something-Something;
+    2. the mean of means over equally many rows becomes one mean.
 
-    Both are equal as algebra; float32 results differ by rounding. Not rewritten: a mean of anything else, Softmax
-    above all; a mean of rows that something else uses too; unknown sizes.
+    Both are mathematically equal; float32 results differ by rounding. Not rewritten: a mean of anything else, such as
+    Softmax; a mean of rows with further users; unknown sizes.
     """
     known = resolved(model)
     modified = False
@@ -62,7 +62,7 @@ def hoist_mean(model: ir.Model, options: Options) -> bool:
 
 
 def _rewrite_one(model: ir.Model, known: Mapping[str, ir.Value]) -> bool:
-    """Return whether a mean was brought forward; what took a value's name has its shape, so that `known` holds."""
+    """Return whether a mean was hoisted; new values keep names and shapes of the old ones, so `known` stays valid."""
     means = {mean.output: mean for node in model.graph if (mean := _row_mean(node, known)) is not None}
     for mean in means.values():
         inner = means.get(mean.source)
@@ -70,7 +70,7 @@ def _rewrite_one(model: ir.Model, known: Mapping[str, ir.Value]) -> bool:
         if inner is not None and only_use(mean.source) is not None:
             dims = (mean.rows, mean.count * inner.count, inner.features)
             value = _insert(model, inner.last, inner.source, dims, name=f"{mean.output.name}_hoisted")
-            _give_out(mean.output, value)
+            _replace(mean.output, value)
             return drop_unused(model)
         if layers:
             source = layers[0].inputs[0]
@@ -78,7 +78,7 @@ def _rewrite_one(model: ir.Model, known: Mapping[str, ir.Value]) -> bool:
             dims = (mean.rows, mean.count, features[-1])
             value = _insert(model, layers[0], source, dims, name=f"{mean.output.name}_hoisted")
             layers[0].replace_input_with(0, value)
-            _give_out(mean.output, layers[-1].outputs[0])
+            _replace(mean.output, layers[-1].outputs[0])
             return drop_unused(model)
     return False
 
@@ -105,7 +105,7 @@ def _row_mean(node: ir.Node, known: Mapping[str, ir.Value]) -> _RowMean | None:
 
 
 def _linear_layers(value: ir.Value, rows: int) -> list[ir.Node]:
-    """Return the linear layers, first to last, that alone lead to `value` and are used for nothing else."""
+    """Return the chain of linear layers, first to last, that computes `value` and has no further users."""
     layers: list[ir.Node] = []
     node = value.producer()
     while node is not None and only_use(node.outputs[0]) is not None and _is_linear(node, rows):
@@ -131,7 +131,7 @@ def _is_linear(node: ir.Node, rows: int) -> bool:
 def _insert(
     model: ir.Model, before: ir.Node, source: ir.Value | None, dims: tuple[int, int, int], *, name: str
 ) -> ir.Value:
-    """Return the mean of `source`, as `dims`, over the second of them."""
+    """Return the mean of `source`, reshaped to `dims`, over dimension 1."""
     shape = add_constant(model.graph, f"{name}_shape", np.array(dims, dtype=np.int64))
     rows = insert_node(model.graph, before, "Reshape", [source, shape], name=f"{name}_rows")
     mean = insert_mean(model, before, rows, [1], name=name)
@@ -139,8 +139,8 @@ def _insert(
     return mean
 
 
-def _give_out(old: ir.Value, new: ir.Value) -> None:
-    """`new` is what `old` was, its name included."""
+def _replace(old: ir.Value, new: ir.Value) -> None:
+    """Replace `old` by `new`, which takes its name."""
     name = old.name
     old.name, new.name = f"{name}_replaced", name
     new.type = old.type

@@ -1,4 +1,4 @@
-"""The pass that cuts once where the graph cuts twice."""
+"""The pass that merges consecutive Slices."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["merge_slices"]
 
 
 def merge_slices(model: ir.Model, options: Options) -> bool:
-    """No Slice cuts what another Slice gives, where both are constant.
+    """Merge Slices of Slices with constant bounds.
 
     Rewritten: `Slice(Slice(x))` becomes one Slice of x over the axes of both, for chains of any length,
-    nodes taken in the graph's own order, so that the result is the same on every run.
+    in the graph's order of nodes, so that the result is reproducible.
 
-    1. Axes that only one of the two cuts keep their bounds.
-    2. An axis that both cut is cut once by the bounds that both together leave, which needs its static
-       size and positive steps. Writing the axis twice, as appending the bounds would, is invalid ONNX.
-    3. The first Slice stays if something else uses it, and goes otherwise.
+    1. Axes in only one of the two keep their bounds.
+    2. An axis in both gets the combined bounds, which needs its static size and positive steps. Listing the axis
+       twice, as appending the bounds would, is invalid ONNX.
+    3. The first Slice stays if it has further users and is removed otherwise.
 
     Not rewritten: a Slice with computed bounds, one of opset 9 or before (bounds in attributes), a shared
     axis of unknown size or with a negative step.

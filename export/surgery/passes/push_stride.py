@@ -1,4 +1,4 @@
-"""The pass that moves a pooling's stride into the convolution in front of it."""
+"""The pass that moves the stride of a pooling into the preceding convolution."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _ELEMENTWISE = (
 
 
 def push_stride(model: ir.Model, options: Options) -> bool:
-    """No convolution computes what the pooling behind it drops because its window is 1 and its stride is not.
+    """Move the stride of poolings with window 1 into the preceding convolution, which then computes no dropped outputs.
 
-    Rewritten: MaxPool or AveragePool whose window along an axis is 1, without pads, with stride s, behind a Conv and
-    any number of operators that work element by element, none of them used elsewhere. Along that axis the stride
+    Rewritten: MaxPool or AveragePool whose window along an axis is 1, without pads, with stride s, after a Conv and
+    any number of elementwise operators, none of them with further users. Along that axis the stride
     of the Conv is multiplied by s and that of the pooling is 1. With L = size + pads - window of the Conv and its
     stride c, floor(floor(L / c) / s) = floor(L / (c s)), so that both give equally many outputs, and output i is
-    the same window of the input: bit-identical. A pooling left with nothing to do goes.
+    the same window of the input: bit-identical. A pooling that is left without effect is removed.
 
-    I3D is such a network: of the 16 frames that its stem computed from 32, pool1 kept 8.
+    Example: of the 16 frames that the stem of I3D computes from 32, pool1 keeps 8.
 
-    Not rewritten: automatic pads, ceil_mode, dilated poolings, MaxPool that also gives indices.
+    Not rewritten: automatic pads, ceil_mode, dilated poolings, MaxPool with the output of indices.
     """
     modified = False
     for pool in [node for node in model.graph if _is_plain_pool(node)]:

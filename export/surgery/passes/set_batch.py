@@ -24,29 +24,29 @@ from vidom.errors import BadDataError, UsageError
 __all__ = ["set_batch"]
 
 Shape = tuple[int, ...]
-# Operators that tell the shape of a tensor: what follows them is no longer data of the samples.
+# Operators that return the shape of a tensor; what follows them is not data of the samples.
 _ABOUT_SHAPES = ("Shape", "Size")
 # Operators whose second input is the shape of their output.
 _SHAPED_BY_INPUT = ("Reshape", "Expand")
 
 
 def set_batch(model: ir.Model, options: Options) -> bool:
-    """The graph takes `options.batch_size` samples, and every shape in it follows; None leaves it alone.
+    """Set the batch size to `options.batch_size` and adapt every shape; None changes nothing.
 
-    Rewritten, on the way from the data input to the outputs:
+    Rewritten, from the data input to the outputs:
 
-    1. dimension 0 of the data input, whether it was another number or a symbol; in a model for AIPP it becomes the
-       number of pictures;
-    2. the target of every Reshape and Expand becomes a constant in full, its dimension 0 multiplied by
-       new batch / old batch, whether it was a constant with the old batch in it, a constant with -1, or
+    1. dimension 0 of the data input, whether a number or a symbol; in a model for AIPP it becomes the number of
+       frames;
+    2. the target of every Reshape and Expand becomes a complete constant, its dimension 0 multiplied by
+       new batch / old batch, whether it was a constant with the old batch size, a constant with -1, or
        computed by Shape and Gather;
-    3. constant blocks joined to the data by Concat whose dimension 0 is the old batch's, when they hold the
-       same for every sample (zero blocks do).
+    3. constant blocks joined to the data by Concat whose dimension 0 is that of the old batch, if they are equal
+       for every sample, as zero blocks are.
 
-    Not rewritten: anything else. Every value that depends on the data must come out with dimension 0
-    multiplied and the others unchanged; where one does not, the batch is baked in there (a Slice, a Pad or a
+    Not rewritten: anything else. Every value that depends on the data must end up with dimension 0
+    multiplied and the others unchanged; where one does not, the batch size is hard-coded (a Slice, a Pad or a
     Squeeze of the batch axis, a constant that differs between samples, a transposed batch), and BadDataError
-    names that node. A symbolic batch is taken as one that also works as 1.
+    names that node. A symbolic batch is assumed to allow 1.
 
     Raises UsageError for a batch below 1 or an input with other unknown dimensions.
     """
@@ -59,18 +59,18 @@ def set_batch(model: ir.Model, options: Options) -> bool:
     old = _old_batch(model, entry)
     before = resolved(model, batch=old)
     data = _data_values(model, entry)
-    wanted = {str(value.name): _scaled(value, before, old=old, new=batch) for value in data}
+    expected = {str(value.name): _scaled(value, before, old=old, new=batch) for value in data}
     modified = _declare(entry, batch * rows_per_sample(model))
     for node in [value.producer() for value in data]:
         if node is not None and not node.domain and node.op_type in _SHAPED_BY_INPUT:
-            modified |= _write_target(model.graph, node, wanted)
+            modified |= _write_target(model.graph, node, expected)
         elif node is not None and not node.domain and node.op_type == "Concat":
-            modified |= _retile(model.graph, node, wanted, old=old, new=batch)
+            modified |= _retile(model.graph, node, expected, old=old, new=batch)
         elif node is not None and not node.domain and node.op_type == "Pad" and batch != old:
-            _refuse_moved_frames(node, old=old, new=batch)
+            _reject_moved_frames(node, old=old, new=batch)
     if modified:
         drop_unused(model)
-    _confirm(model, data, wanted, old=old, new=batch)
+    _confirm(model, data, expected, old=old, new=batch)
     if modified:
         record_shapes(model)
     return modified
@@ -100,13 +100,13 @@ def _data_values(model: ir.Model, entry: ir.Value) -> list[ir.Value]:
 def _scaled(value: ir.Value, before: Mapping[str, ir.Value], *, old: int, new: int) -> Shape:
     known = before.get(str(value.name))
     dims = None if known is None else static_dims(known)
-    # At the batch that the graph has already, the frames may be in any order.
+    # At the batch size that the graph has already, frames may be in any order.
     if not dims or (new != old and dims[0] % old):
         found = "unknown" if known is None else known.shape
         raise BadDataError(
-            f"Batch {new} cannot be written into this graph: the shape of {value.name}, computed by "
-            f"{_title(value)}, is {found} at batch {old}, where dimension 0 should be a multiple of {old}. "
-            f"Export the model at batch {new} instead."
+            f"Batch size {new} cannot be set in this graph: the shape of {value.name}, computed by "
+            f"{_title(value)}, is {found} at batch size {old}, where dimension 0 should be a multiple of {old}. "
+            f"Export the model at batch size {new} instead."
         )
     return dims if new == old else (dims[0] // old * new, *dims[1:])
 
@@ -117,8 +117,8 @@ def _declare(entry: ir.Value, rows: int) -> bool:
     return dims[0] != rows
 
 
-def _write_target(graph: ir.Graph, node: ir.Node, wanted: Mapping[str, Shape]) -> bool:
-    target = list(wanted[str(node.outputs[0].name)])
+def _write_target(graph: ir.Graph, node: ir.Node, expected: Mapping[str, Shape]) -> bool:
+    target = list(expected[str(node.outputs[0].name)])
     if integers(node.inputs[1]) == target:
         return False
     name = f"{node.outputs[0].name}_shape"
@@ -126,8 +126,8 @@ def _write_target(graph: ir.Graph, node: ir.Node, wanted: Mapping[str, Shape]) -
     return True
 
 
-def _retile(graph: ir.Graph, node: ir.Node, wanted: Mapping[str, Shape], *, old: int, new: int) -> bool:
-    lead = wanted[str(node.outputs[0].name)][0]
+def _retile(graph: ir.Graph, node: ir.Node, expected: Mapping[str, Shape], *, old: int, new: int) -> bool:
+    lead = expected[str(node.outputs[0].name)][0]
     modified = False
     for index, value in enumerate(node.inputs):
         block = constant(value)
@@ -141,31 +141,31 @@ def _retile(graph: ir.Graph, node: ir.Node, wanted: Mapping[str, Shape], *, old:
     return modified
 
 
-def _refuse_moved_frames(pad: ir.Node, *, old: int, new: int) -> None:
+def _reject_moved_frames(pad: ir.Node, *, old: int, new: int) -> None:
     pads = integers(pad.inputs[1]) if len(pad.inputs) > 1 else None
     if pads and (pads[0] or pads[len(pads) // 2]):
         raise BadDataError(
-            f"Batch {new} cannot be written into this graph: {_title(pad.outputs[0])} moves frames by a distance that "
-            f"holds for batch {old} only, as surgery for that batch writes it. Operate on the exported graph instead."
+            f"Batch size {new} cannot be set in this graph: {_title(pad.outputs[0])} moves frames by a distance that "
+            f"is valid for batch size {old} only, as after surgery for it. Use the exported graph instead."
         )
 
 
 def _confirm(
-    model: ir.Model, data: list[ir.Value], wanted: Mapping[str, Shape], *, old: int, new: int
+    model: ir.Model, data: list[ir.Value], expected: Mapping[str, Shape], *, old: int, new: int
 ) -> None:
     advice = (
-        f"The batch {old} of the export is written into that node; export the model at batch {new} instead."
+        f"The batch size {old} of the export is hard-coded in that node; export at batch size {new} instead."
     )
     try:
         after = resolved(model)
     except BadDataError as error:
-        raise BadDataError(f"Batch {new} cannot be written into this graph. {error} {advice}") from None
+        raise BadDataError(f"Batch size {new} cannot be set in this graph. {error} {advice}") from None
     for value in data:
         known = after.get(str(value.name))
-        if known is not None and static_dims(known) != wanted[str(value.name)]:
+        if known is not None and static_dims(known) != expected[str(value.name)]:
             raise BadDataError(
-                f"Batch {new} cannot be written into this graph: {_title(value)} gives {known.shape} where "
-                f"{list(wanted[str(value.name)])} is expected. {advice}"
+                f"Batch size {new} cannot be set in this graph: {_title(value)} gives {known.shape} where "
+                f"{list(expected[str(value.name)])} is expected. {advice}"
             )
 
 

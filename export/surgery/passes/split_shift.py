@@ -1,4 +1,4 @@
-"""The pass that gives the channels which are shifted in time a tensor of their own."""
+"""The pass that keeps the channels which are shifted in time in a separate tensor."""
 
 from __future__ import annotations
 
@@ -25,39 +25,54 @@ __all__ = ["split_shift"]
 Array = npt.NDArray[Any]
 Halves = tuple[ir.Value, ir.Value]
 
-# Channels that ONNX Runtime keeps together in its blocked layout on processors with AVX-512, and at most elsewhere.
+# The block of channels in ONNX Runtime's blocked layout with AVX-512, which is the largest of all processors.
 _BLOCK = 16
-# Halves of a single block make the convolutions around them read and write more often than they save.
+# With halves of a single block the surrounding convolutions read and write more than the split saves.
 _SMALLEST = 2 * _BLOCK
 
 
 def split_shift(model: ir.Model, options: Options) -> bool:
-    """Only the channels that a temporal shift moves are ever copied, a quarter of each tensor in TSM.
+    """Keep the channels that a temporal shift moves, a quarter of each tensor in TSM, in a separate tensor.
+
+    Before and after, for a shift of C / 4 channels before a convolution with the weights W::
+
+        x [frames, C, H, W]              S [frames, C/4, H, W]      R [frames, 3C/4, H, W]
+          |                                |                          |
+        Reshape to clips                 MatMul(shift)                |
+          |                                |                          |
+        3 Slices, 2 Pads, Concat         Conv(W[:, :C/4])           Conv(W[:, C/4:], bias)
+          |                                |                          |
+        Reshape to frames                  +----------- Add ----------+
+          |                                              |
+        Conv(W, bias)                                    y
+          |
+          y
+
+    The residual sum that also reads x becomes one sum with S and one with R.
 
     ONNX Runtime computes convolutions in a layout of blocked channels and leaves it for every Slice, Pad and Concat,
-    for which all channels are brought to the plain layout and back. Rewritten, for shifts in front of a convolution:
+    for which all channels are converted to the plain layout and back. Rewritten, for shifts before a convolution:
 
-    1. The residual stream, all tensors that share channels with a shift's source by sums, activations and poolings,
-       is split into the channels that are shifted and the rest. Convolutions that give it are divided by their
-       filters; convolutions that read it become the sum of two, each over one half, a sum that the runtime adds up
-       within the second one. Behind the global average pooling the halves, one number per channel, are joined.
-    2. The shift itself is the product of a matrix of zeros and ones, [2 T, 2 T] for T segments and two parts, with
-       the shifted half of each clip: both directions and the zeros in one operator that all cores share, in the
-       order of frames that the input has.
-    3. Where the stream cannot be split, or a half would hold less than 32 channels or no multiple of 16, a
-       convolution of one pixel reads the whole stream with zeros for the weights of the shifted channels; only these
-       are picked, by a convolution with ones where they fill blocks, and moved. So it is for the 64 channels behind
-       TSM's stem.
+    1. The residual stream, all tensors that share channels with a shift's source through sums, activations and
+       poolings, is split into the shifted channels and the rest. Convolutions that write it are divided by their
+       filters; convolutions that read it become the sum of two, each over one half, which the runtime adds within the
+       second one. After the global average pooling the halves, one number per channel, are joined.
+    2. The shift itself is a product of a matrix of zeros and ones, [2 T, 2 T] for T segments and two parts, with
+       the shifted half of each clip: both directions and the zeros in one operator that uses all cores, in the
+       order of frames of the input.
+    3. If the stream cannot be split, or a half would hold less than 32 channels or not a multiple of 16, a 1x1
+       convolution reads the complete stream with zero weights for the shifted channels; only these are picked, by a
+       convolution with ones where they fill blocks, and moved. This applies to the 64 channels after TSM's stem.
 
     Milliseconds of all 16 shifts of TSM-R50 outside its convolutions, 1x48x3x256x256, two threads of an AVX-512
     processor, runs of 1.4 s: a Pad for each part and Concat 132; a Pad and a convolution for each part 108; Gather of
-    rows and ScatterND of the zeros 114; Gather and the product with a mask 91; Gather from a stream that carries
-    channels of zeros 79, and 40 more in the convolutions; the product with a matrix 72. The stem's 64 channels in
-    halves of 16 and 48 cost 10 more in the stem and in the first shortcut, which then write their outputs twice.
+    rows and ScatterND of the zeros 114; Gather and the product with a mask 91; Gather from a stream that includes
+    channels of zeros 79, and 40 more in the convolutions; the product with a matrix 72. Splitting the stem's 64
+    channels into 16 and 48 costs 10 more in the stem and the first shortcut, which then write their outputs twice.
 
-    Equal as algebra; sums of two convolutions round otherwise than one. Where an activation is infinite the product
-    with zero is NaN, as is mmaction2's `x - x`. Not rewritten: a shift whose parts have no common size of which a
-    clip has 64 pieces or fewer (PP-TSM's at 6 or 25 segments), one in front of anything but a convolution.
+    Mathematically equal; the sum of two convolutions rounds differently from one. Where an activation is infinite, the
+    product with zero is NaN, as is mmaction2's `x - x`. Not rewritten: a shift whose parts have no common size of
+    which a clip has at most 64 pieces (PP-TSM's at 6 or 25 segments), one before anything but a convolution.
     """
     shifts = find_shifted_convs(model, resolved(model))
     split = _split_values(shifts)
@@ -73,7 +88,7 @@ def split_shift(model: ir.Model, options: Options) -> bool:
 
 
 def _split_values(shifts: Sequence[ShiftedConv]) -> dict[ir.Value, int]:
-    """Return the values that are split, with the number of channels that are shifted."""
+    """Return the values to split, each with the number of channels that are shifted."""
     split: dict[ir.Value, int] = {}
     for item in shifts:
         stream = () if item.shift.source in split else stream_of(item.shift.source)
@@ -90,7 +105,7 @@ def _is_pointwise(conv: ir.Node) -> bool:
 
 
 class _Splitter:
-    """Rewrites nodes in the graph's order and remembers the halves of the values that were split."""
+    """Rewrites nodes in the graph's order and keeps the halves of the values that were split."""
 
     def __init__(self, graph: ir.Graph, split: Mapping[ir.Value, int], shifts: Sequence[ShiftedConv]) -> None:
         self._graph = graph
@@ -101,7 +116,7 @@ class _Splitter:
         self._halves: dict[ir.Value, Halves] = {}
 
     def rewrite(self, node: ir.Node) -> None:
-        """`node` works on halves where it saw or gave a value that is split."""
+        """Let `node` use halves if it reads or writes a value that is split."""
         output = node.outputs[0]
         if output in self._shifting:
             return
@@ -109,7 +124,7 @@ class _Splitter:
             self._halves[output] = self._in_halves(node, self._split[output])
         elif node in self._shifts or (is_dense(node) and node.inputs[0] in self._halves):
             name = str(output.name)
-            output.name = f"{name}_of_whole"
+            output.name = f"{name}_unsplit"
             output.replace_all_uses_with(self._convolved(node, slice(None), name=name))
         else:
             for index, value in enumerate(node.inputs):
@@ -131,7 +146,7 @@ class _Splitter:
         )
 
     def _convolved(self, conv: ir.Node, filters: slice, *, name: str) -> ir.Value:
-        """Return what these `filters` of `conv` give for its input, whole or in halves."""
+        """Return the output of these `filters` of `conv` for its input, split or not."""
         item = self._shifts.get(conv)
         source = conv.inputs[0] if item is None else item.shift.source
         weights, *bias = [
@@ -155,7 +170,7 @@ class _Splitter:
         return self._insert(conv, "Add", addends, name)
 
     def _moved(self, before: ir.Node, item: ShiftedConv, shifted: ir.Value) -> ir.Value:
-        """Return the channels `shifted` of all frames, each part from the frame that it comes from."""
+        """Return the channels `shifted` of all frames, each part moved by its step."""
         frames, _, height, width = item.dims
         matrix = item.matrix()
         name = f"{item.shift.output.name}_moved"
@@ -175,7 +190,7 @@ class _Splitter:
             bounds = {"starts": 0, "ends": item.at, "axes": 1, "steps": 1}
             numbers = [self._numbers(f"{name}_{key}", (number,)) for key, number in bounds.items()]
             return self._insert(before, "Slice", [item.shift.source, *numbers], name)
-        # A convolution with ones picks channels within the blocked layout, which a Slice of few would leave with all.
+        # A convolution with ones picks channels within the blocked layout; a Slice would convert all channels.
         picked = np.eye(item.at, item.dims[1], dtype=np.float32)[:, :, None, None]
         weights = add_constant(self._graph, f"{name}_weight", picked)
         return self._insert(before, "Conv", [item.shift.source, weights], name, kernel_shape=[1, 1])

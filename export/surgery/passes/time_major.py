@@ -1,4 +1,4 @@
-"""The pass that orders frames by time first, so that a temporal shift moves whole frames."""
+"""The pass that orders frames by time first, so that a temporal shift moves contiguous frames."""
 
 from __future__ import annotations
 
@@ -17,26 +17,42 @@ __all__ = ["time_major"]
 
 
 def time_major(model: ir.Model, options: Options) -> bool:
-    """Frames are ordered by time, then by clip, from the input to the mean over them; every shift is four-dimensional.
+    """Order frames by time, then by clip, from the input to the mean over them; every shift becomes four-dimensional.
 
-    Rewritten, where the graph has temporal shifts (`find_time_shifts`), all of the same number of segments T:
+    Before and after, for a shift of b channels in each direction, N clips of T frames::
 
-    1. The input of N clips is brought from clip after clip to time after time by Reshape to [N, T, ...], Transpose and
-       Reshape, where frames have the fewest bytes; with one clip both orders are the same and nothing is added.
-    2. Frame t + 1 of a clip is then N frames behind frame t, so that a part of the channels moves as a whole along
+        x [N*T, C, H, W]                                        x [T*N, C, H, W]
+          |                                                       |
+        Reshape [N, T, C, H*W]                                    |
+          |                                                       |
+          +- Slice t 1:,  c :b   - Pad 1 after  -+                +- Slice rows N:,  c :b   - Pad N after  -+
+          +- Slice t :-1, c b:2b - Pad 1 before -+                +- Slice rows :-N, c b:2b - Pad N before -+
+          +- Slice c 2b: ------------------------+                +- Slice c 2b: ---------------------------+
+                                                 |                                                          |
+                                         Concat channels                                            Concat channels
+                                                 |                                                          |
+                                      Reshape [N*T, C, H, W]                                        y [T*N, C, H, W]
+
+    On the right, row t * N + n is frame t of clip n.
+
+    Rewritten, if the graph has temporal shifts (`find_time_shifts`), all with the same number of segments T:
+
+    1. The input of N clips is reordered from clip-major to time-major by Reshape to [N, T, ...], Transpose and Reshape,
+       where frames have the fewest bytes; with one clip both orders are equal and nothing is added.
+    2. Frame t + 1 of a clip is then N frames after frame t, so that each part of the channels moves as a block along
        dimension 0. For the CPU that is one Pad whose pads are negative where it cuts: channels, frames and zeros
        in one copy. ATC does not document negative pads; there it is a Slice over both dimensions and a Pad. The
-       two Reshapes around each shift, and with them every tensor of frames that is not [frames, C, H, W], go.
-    3. The mean over the segments, or over all frames of a sample, becomes that over the dimensions that hold
+       two Reshapes around each shift, and with them every tensor of frames that is not [frames, C, H, W], disappear.
+    3. The mean over the segments, or over all frames of a sample, becomes a mean over the dimensions that hold
        them now.
 
-    On the CPU it is for shifts that `split_shift` left, and spares operators rather than time: on TSM-R50 and ONNX
+    On the CPU it applies to shifts that `split_shift` left, and saves operators rather than time: on TSM-R50 and ONNX
     Runtime 1.43 of the time without any shift, mmaction2's own graph 1.44, since all channels still leave the
     runtime's blocked layout for Slice and Concat.
 
-    Not rewritten, the graph stays as it is: without static shapes; where shifts differ in T or are not of all frames;
-    where frames meet anywhere but in shifts and means (`frame_means` lists the operators known to keep them
-    apart); where a row per frame is given out.
+    Not rewritten; the graph is left unchanged: without static shapes; if shifts differ in T or do not cover all frames;
+    if frames are mixed anywhere but in shifts and means (`frame_means` lists the operators known to keep them apart);
+    if an output has a row per frame.
     """
     known = resolved(model)
     shifts = find_time_shifts(model, known)
@@ -69,11 +85,11 @@ def _sort_input(model: ir.Model, *, segments: int, clips: int) -> None:
     name = f"{entry.name}_by_time"
     value = _reshaped(model.graph, first, entry, (clips, segments, size), name=f"{entry.name}_by_clip")
     value = insert_node(model.graph, first, "Transpose", [value], name=name, perm=[1, 0, 2])
-    whole = None
+    restored = None
     for node, index in users:
         if node.op_type != "Reshape":
-            whole = whole or _reshaped(model.graph, first, value, dims, name=f"{name}_whole")
-        node.replace_input_with(index, value if node.op_type == "Reshape" else whole)
+            restored = restored or _reshaped(model.graph, first, value, dims, name=f"{name}_restored")
+        node.replace_input_with(index, value if node.op_type == "Reshape" else restored)
 
 
 def _move(
@@ -98,8 +114,8 @@ def _move(
             cut = _cut(graph, last, shift.source, part, frames=kept, name=f"{called}_frames")
             pads = [max(-distance, 0), 0, 0, 0, max(distance, 0), 0, 0, 0]
             parts.append(_padded(graph, last, cut, pads, name=called))
-    whole = insert_node(graph, last, "Concat", parts, name=name, axis=1)
-    shift.output.replace_all_uses_with(whole)
+    joined = insert_node(graph, last, "Concat", parts, name=name, axis=1)
+    shift.output.replace_all_uses_with(joined)
 
 
 def _cut(
