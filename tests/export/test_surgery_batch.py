@@ -152,12 +152,12 @@ def test_prob_is_the_mean_of_the_clips_probabilities(
     assert changed.graph.outputs[0].name == "y"
 
 
-def test_logits_are_averaged_for_score_and_refused_for_prob() -> None:
+def test_logits_are_averaged_for_score_and_rejected_for_prob() -> None:
     model = consensus(2, 3, 4, 5, "y = Squeeze<axes = [1]>(mean)")
     sample = noise(2, 12, 5)
     expected = np.maximum(sample, 0).mean(axis=1)
     np.testing.assert_allclose(run(averaged(model, "score"), sample)[0], expected, atol=1e-6)
-    with pytest.raises(UsageError, match="ends without Softmax"):
+    with pytest.raises(UsageError, match="no final Softmax"):
         averaged(model, "prob")
 
 
