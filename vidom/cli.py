@@ -223,13 +223,14 @@ class _Unknown(argparse.Action):
 def _top_parser() -> Parser:
     lines = "\n".join(f"  {verb.name:<12}{verb.help}" for verb in VERBS)
     parser = Parser(
-        prog="vidom", description="From videos and checkpoints to verified, benchmarked offline models."
+        prog="vidom", description="From checkpoints to verified, benchmarked offline models."
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = "vidom VERB [RECIPE] [options]"
     parser.epilog = (
-        f"verbs, in workflow order:\n{lines}\n\n`vidom VERB --help` shows the options of a verb. With the name of a "
-        "recipe, files are\nfound by --batch_size, --dtype, --per_view, --out and --store."
+        f"verbs, in workflow order:\n{lines}\n\n"
+        "`vidom VERB --help` shows the options of a verb. After the name of a recipe,\n"
+        "--batch_size, --dtype, --per_view, --out and --store select the files."
     )
     parser.add_argument("--version", action="version", version=f"vidom {_version()}")
     verb = parser.add_argument("verb", metavar="VERB", action=_Unknown, help=argparse.SUPPRESS)
