@@ -7,14 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from benchmarks.measuring.rotation import rotate
 from export.surgery.model_file import load_model
 from export.surgery.values import batch_of
-from export.verification.probe import Probe
+from export.verification.probe import Probe, random_samples
+from export.verification.session import Session
 
 __all__ = ["measured_times", "sample_of"]
 
@@ -26,10 +25,7 @@ def sample_of(model: Path) -> Feed:
     graph = load_model(model)
     probe = Probe.of(graph)
     shape = (batch_of(graph) or 1, *probe.sample_shape)
-    generator = np.random.default_rng(0)
-    if probe.dtype == np.uint8:
-        return {probe.entry: generator.integers(0, 256, shape, dtype=np.uint8)}
-    return {probe.entry: generator.standard_normal(shape, dtype=np.float32).astype(probe.dtype)}
+    return {probe.entry: random_samples(shape[0], shape[1:], probe.dtype)}
 
 
 def measured_times(
@@ -39,23 +35,13 @@ def measured_times(
 
     The files run in turn, all with it and then all without. None for no file.
     """
-    levels = onnxruntime.GraphOptimizationLevel
     columns = []
-    for level in (levels.ORT_ENABLE_ALL, levels.ORT_DISABLE_ALL):
+    for optimized in (True, False):
         ways = {
-            str(place): partial(_session(path, level, threads).run, None, sample)
+            str(place): partial(Session(path, threads=threads, optimized=optimized).run, sample)
             for place, path in enumerate(files)
             if path is not None
         }
         fastest = rotate(ways, rounds=rounds)
         columns.append([fastest.get(str(place)) for place in range(len(files))])
     return list(zip(*columns, strict=True))
-
-
-def _session(path: Path, level: Any, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = level
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

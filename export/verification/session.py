@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -25,13 +26,13 @@ _REFUSALS = (
 
 
 class Session:
-    """A graph that ONNX Runtime can run on the CPU.
+    """A graph, or the file of one, that ONNX Runtime can run on the CPU.
 
     `threads` are those of one operator, by default all cores; with `optimized` False ONNX Runtime runs the graph as it
     is written. Raises BadDataError when it rejects the graph.
     """
 
-    def __init__(self, content: bytes, *, threads: int | None = None, optimized: bool = True) -> None:
+    def __init__(self, model: bytes | Path, *, threads: int | None = None, optimized: bool = True) -> None:
         levels = onnxruntime.GraphOptimizationLevel
         options = onnxruntime.SessionOptions()
         # Without it every weight that an old exporter lists as an input is a warning.
@@ -44,6 +45,7 @@ class Session:
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
         try:
+            content = str(model) if isinstance(model, Path) else model
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except _REFUSALS as error:
             raise BadDataError(f"ONNX Runtime rejects the graph: {' '.join(str(error).split())}") from None

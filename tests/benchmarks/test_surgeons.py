@@ -84,7 +84,7 @@ class Clock:
     def __init__(self, name: str, seconds: list[float], turns: list[str]) -> None:
         self.name, self.seconds, self.turns = name, iter(seconds), turns
 
-    def run(self, names: None, sample: dict[str, Any]) -> None:
+    def run(self, sample: dict[str, Any]) -> None:
         self.turns.append(self.name)
         Clock.now += next(self.seconds)
 
@@ -93,7 +93,7 @@ def test_graphs_run_in_turn_and_the_fastest_counts(monkeypatch: pytest.MonkeyPat
     turns: list[str] = []
     seconds = {"a": [0.5, 4, 3, 0.5, 8, 7], "b": [9, 2, 6, 9, 5, 1]}
     sessions = {name: Clock(name, given, turns) for name, given in seconds.items()}
-    monkeypatch.setattr(graph_times, "_session", lambda path, level, threads: sessions[path.name])
+    monkeypatch.setattr(graph_times, "Session", lambda path, **options: sessions[path.name])
     monkeypatch.setattr("time.perf_counter", lambda: Clock.now)
     found = graph_times.measured_times([Path("a"), None, Path("b")], {}, rounds=2, threads=1)
     assert turns == ["a", "b"] * 6
