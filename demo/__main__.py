@@ -16,7 +16,7 @@ from infer.batches.performance import InferenceResult
 from infer.inference import infer
 from postprocess.metrics import Metrics
 from postprocess.score import ScoreOptions, score
-from preprocess.pack import pack
+from preprocess.pack import PackOptions, pack
 from vidom.command import Parser, run
 from vidom.errors import CheckFailedError
 from vidom.formats.clip_store import ClipStore
@@ -55,10 +55,12 @@ def demo(*, output_dir: Path) -> DemoResult:
     recipe = load_recipe("tsm_demo")
     _say(2, "Pack them into a clip store")
     store = pack(
-        recipe=recipe,
-        data_root=data.root / "rawframes",
-        ann_file=data.frame_list("validation"),
-        output_dir=output_dir / "store",
+        PackOptions(
+            recipe=recipe,
+            data_root=data.root / "rawframes",
+            ann_file=data.frame_list("validation"),
+            output_dir=output_dir / "store",
+        )
     )
     _say(3, "TSM: checkpoint, ONNX, surgery, proof, inference, score")
     tsm = _accuracy(recipe, _CHECKPOINTS / "tsm_demo.pth", store, output_dir / "tsm")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from demo.generate import generate
 from demo.sthv2_folder import Layout
-from preprocess.prepare import prepare
+from preprocess.prepare import PrepareOptions, prepare
 from vidom.formats.recipe import load_recipe
-from vidom.system.machine import usable_cores
 
 __all__ = ["draw_frames"]
 
@@ -20,11 +19,12 @@ def draw_frames(output_dir: Path) -> Layout:
     """
     data = generate(output_dir=output_dir)
     prepare(
-        dataset="sthv2",
-        src=data.root,
-        out=data.root,
-        num_classes=load_recipe("tsm_demo").dataset.num_classes,
-        decoder="pyav",
-        workers=usable_cores(),
+        PrepareOptions(
+            dataset="sthv2",
+            src=data.root,
+            out=data.root,
+            num_classes=load_recipe("tsm_demo").dataset.num_classes,
+            decoder="pyav",
+        )
     )
     return data

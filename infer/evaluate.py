@@ -36,7 +36,7 @@ from infer.evaluation.execution import OnBad, RowSource, run_locally
 from infer.evaluation.on_ray import run_on_ray
 from infer.evaluation.plan import Plan, plan_evaluation
 from postprocess.scored import accuracy_remarks, accuracy_text
-from preprocess.pack import StoreDtype
+from preprocess.pack_groups import StoreDtype
 from vidom.command import run
 from vidom.errors import UsageError
 from vidom.files import parse_bytes

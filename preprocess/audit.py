@@ -1,4 +1,4 @@
-"""What is wrong with a data set, before two days are spent on it: `python preprocess/audit.py --ann_file ...`."""
+"""Check a data set before long runs are started on it: `python preprocess/audit.py --ann_file ...`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from pathlib import Path
 from preprocess.datasets.annotations import ListLine, leaves_data_root, read_list
 from preprocess.datasets.audit_checks import WARNINGS, AuditJob, Problem, check_sample
 from preprocess.datasets.splits import read_class_list
-from vidom.command import Parser, run
+from vidom.command import run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import write_json
+from vidom.options import option, read_options
 from vidom.parallel.workers import each_finished
 from vidom.progress import progress
 from vidom.system.machine import usable_cores
 
-__all__ = ["Audit", "audit", "main"]
+__all__ = ["Audit", "AuditOptions", "audit", "main"]
 
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in `samples` lines of a list; problems are in the order of the lines."""
+    """The problems in the `samples` lines of a list, in the order of the lines."""
 
     ann_file: Path
     data_root: Path
@@ -33,14 +34,14 @@ class Audit:
 
     @property
     def faults(self) -> tuple[Problem, ...]:
-        """The problems that stop a later stage or falsify its result."""
+        """The problems that stop a later stage or corrupt its result."""
         return tuple(problem for problem in self.problems if problem.kind not in WARNINGS)
 
     @property
     def summary(self) -> str:
-        """Say how many samples are sound, how often each kind of problem occurs, and show the first ones."""
-        sound = self.samples - len({fault.line for fault in self.faults})
-        lines = [f"{sound:,} of {self.samples:,} samples of {self.ann_file} are sound."]
+        """Text with the number of valid samples, the count of each kind of problem, and the first problems."""
+        valid = self.samples - len({fault.line for fault in self.faults})
+        lines = [f"{valid:,} of {self.samples:,} samples of {self.ann_file} are valid."]
         for kind, count in Counter(problem.kind for problem in self.problems).most_common():
             lines.append(f"  {'warning' if kind in WARNINGS else 'fault':<8} {kind:<22} {count:>8,}")
         shown = sorted(self.problems, key=lambda problem: problem.kind in WARNINGS)
@@ -50,48 +51,55 @@ class Audit:
         return "\n".join(lines)
 
 
-def audit(
-    *,
-    ann_file: Path,
-    data_root: Path,
-    labels: Path | None = None,
-    report: Path | None = None,
-    min_frames: int = 8,
-    workers: int = 1,
-) -> Audit:
-    """Return what is wrong with the samples of the list after opening every one of them.
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """Open every video or frame folder of a list and report problems."""
 
-    With `labels`, a file of class names, labels are held against their number. Videos of fewer than
-    `min_frames` frames, which are sampled with repetitions, get a warning. All problems go to `report` as JSON.
-    Raises UsageError for a data root that is no folder, BadDataError for a list that is absent or empty.
+    ann_file: Path = option("list to check")
+    data_root: Path = option("folder that the paths of the list are relative to")
+    labels: Path | None = option("class names, one per line, to check labels against", default=None)
+    report: Path | None = option("JSON file for all problems", default=None)
+    min_frames: int = option("warn about videos with fewer frames, which are sampled repeatedly", default=8)
+    workers: int | None = option("processes that decode (default: one per core)", default=None)
+
+    def __post_init__(self) -> None:
+        if self.min_frames < 1 or (self.workers is not None and self.workers < 1):
+            raise UsageError("--workers and --min_frames must be at least 1.")
+
+
+def audit(options: AuditOptions) -> Audit:
+    """Open every sample of the list and return the problems found; write them to `report` too if given.
+
+    Raises UsageError if the data root is not a folder, BadDataError for a list that is absent or empty.
     """
-    if not data_root.is_dir():
+    if not options.data_root.is_dir():
         raise UsageError(
-            f"The data root {data_root} is not a folder. Pass the one {ann_file} is relative to."
+            f"The data root {options.data_root} is not a folder. Pass the folder that {options.ann_file} is relative "
+            "to."
         )
-    if workers < 1 or min_frames < 1:
-        raise UsageError("--workers and --min_frames must be at least 1.")
-    num_classes = len(read_class_list(labels)) if labels else None
-    _, lines = read_list(ann_file)
+    num_classes = len(read_class_list(options.labels)) if options.labels else None
+    _, lines = read_list(options.ann_file)
     problems = list(_list_problems(lines, num_classes))
     jobs = [
-        AuditJob(line.number, line.annotation, data_root, min_frames=min_frames)
+        AuditJob(line.number, line.annotation, options.data_root, min_frames=options.min_frames)
         for line in lines
         if line.annotation and not leaves_data_root(line.annotation)
     ]
+    workers = options.workers or usable_cores()
     with progress(total=len(jobs), unit="video", label="audit") as bar:
+        # Starting processes takes longer than a few videos.
         for found in each_finished(check_sample, jobs, workers=workers if len(jobs) > 2 * workers else 1):
             problems += found
             bar.update()
     problems.sort(key=lambda problem: problem.line)
-    result = Audit(ann_file, data_root, len(lines), tuple(problems))
-    if report:
-        _write_report(report, result)
+    result = Audit(options.ann_file, options.data_root, len(lines), tuple(problems))
+    if options.report:
+        _write_report(options.report, result)
     return result
 
 
 def _list_problems(lines: Sequence[ListLine], num_classes: int | None) -> Iterator[Problem]:
-    """Yield what the lines themselves tell."""
+    """Yield the problems that can be found without opening the samples."""
     first_lines: dict[str, int] = {}
     for line in lines:
         annotation = line.annotation
@@ -100,7 +108,7 @@ def _list_problems(lines: Sequence[ListLine], num_classes: int | None) -> Iterat
             continue
         if leaves_data_root(annotation):
             yield Problem(
-                line.number, annotation.id, "outside_data_root", "the path is absolute or leads upwards"
+                line.number, annotation.id, "outside_data_root", "the path is absolute or contains .."
             )
         first = first_lines.setdefault(annotation.id, line.number)
         if first != line.number:
@@ -130,17 +138,8 @@ def _write_report(path: Path, result: Audit) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
-    """Read the command line, audit, print what was found; 1 if there are faults."""
-    parser = Parser(description="Open every video or folder of frames of a list and tell what is wrong.")
-    parser.add_argument("--ann_file", type=Path, required=True, help="list to audit")
-    parser.add_argument(
-        "--data_root", type=Path, required=True, help="folder that the list's paths are relative to"
-    )
-    parser.add_argument("--labels", type=Path, help="class names, one a line, that labels are held against")
-    parser.add_argument("--report", type=Path, help="JSON file for all that is found")
-    parser.add_argument("--min_frames", type=int, default=8, help="warn of videos with fewer frames")
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
-    result = audit(**vars(parser.parse_args(argv)))
+    """Read the command line, audit, and print the problems; 1 if there are faults."""
+    result = audit(read_options(AuditOptions, argv))
     print(result.summary)
     return ExitCode.CHECK_FAILED if result.faults else ExitCode.DONE
 

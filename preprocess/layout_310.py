@@ -1,4 +1,4 @@
-"""Lay out a clip store as MindSpore's 310 guide does: `python preprocess/layout_310.py --store S --output_dir D`.
+"""Lay out a clip store as in MindSpore's 310 guide: `python preprocess/layout_310.py --store S --output_dir D`.
 
 D/data/stnet_data_bs1_0.bin ...   one float32 sample each
 D/label_ids.npy                   int32 [samples, 1]
@@ -9,35 +9,46 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from vidom.command import Parser, run
+from vidom.command import run
 from vidom.errors import UsageError
 from vidom.files import atomic_path
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.mindspore_310 import input_name, write_label_ids
+from vidom.options import option, read_options
 
-__all__ = ["lay_out", "main"]
+__all__ = ["Layout310Options", "lay_out", "main"]
 
 
-def lay_out(*, store: Path, output_dir: Path) -> Path:
-    """Return `output_dir` holding the store's samples and labels under the guide's names, counted from 0.
+@dataclass(frozen=True, kw_only=True)
+class Layout310Options:
+    """Lay out a clip store as in MindSpore's 310 guide."""
 
-    Files are hard links where the disk allows it, so that nothing is stored twice. Raises UsageError for a
-    store of several samples a file or of uint8, which the guide does not know, BadDataError for a damaged store.
+    store: Path = option("clip store with one float32 sample per file")
+    output_dir: Path = option("folder that the guide calls preprocess_Result")
+
+
+def lay_out(options: Layout310Options) -> Path:
+    """Write the store's samples and labels to `output_dir` under the guide's names, numbered from 0, and return it.
+
+    Files are hard links where the file system supports them, so that nothing is stored twice. Raises UsageError for a
+    store of several samples per file, of single views or of uint8, which the guide does not support, BadDataError for
+    a damaged store.
     """
-    opened = ClipStore.open(store)
-    header = opened.header
+    store, output_dir = ClipStore.open(options.store), options.output_dir
+    header = store.header
     if (header.samples_per_file, header.views_per_sample, header.dtype) != (1, 1, "float32"):
         raise UsageError(
-            f"The 310 guide takes files of one float32 sample, but {store} has {header.samples_per_file} "
-            f"{header.dtype} sample(s) of {header.views_per_sample} view(s) a file. Pack it with --batch_size 1 "
+            f"The 310 guide requires files of one float32 sample, but {options.store} has {header.samples_per_file} "
+            f"{header.dtype} sample(s) of {header.views_per_sample} view(s) per file. Pack it with --batch_size 1 "
             "--dtype float32 and without --per_view."
         )
-    opened.check_sizes()
-    for index, clip_file in enumerate(opened.files):
-        _link(opened.path(clip_file), output_dir / "data" / input_name(index))
-    labels = [opened.samples[clip_file.samples[0]].label for clip_file in opened.files]
+    store.check_sizes()
+    for index, clip_file in enumerate(store.files):
+        _link(store.path(clip_file), output_dir / "data" / input_name(index))
+    labels = [store.samples[clip_file.samples[0]].label for clip_file in store.files]
     write_label_ids(output_dir / "label_ids.npy", labels)
     return output_dir
 
@@ -47,17 +58,13 @@ def _link(source: Path, target: Path) -> None:
         try:
             os.link(source, temporary)
         except OSError:
-            # Another disk, or one without hard links.
+            # A different disk, or one without hard links.
             shutil.copyfile(source, temporary)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command line, lay out, print the folder."""
-    parser = Parser(description="Lay out a clip store as MindSpore's 310 guide does.")
-    parser.add_argument("--store", type=Path, required=True, help="clip store of single float32 samples")
-    parser.add_argument("--output_dir", type=Path, required=True, help="the guide's preprocess_Result")
-    options = parser.parse_args(argv)
-    print(lay_out(store=options.store, output_dir=options.output_dir))
+    """Read the command line, lay out, and print the folder."""
+    print(lay_out(read_options(Layout310Options, argv)))
 
 
 if __name__ == "__main__":

@@ -5,126 +5,110 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from preprocess.datasets.annotations import Annotation
-from preprocess.datasets.sample_list import list_digest, list_samples
-from preprocess.pack_groups import Group, pack_group
-from preprocess.tensors.samples import decoder_name
-from vidom.command import Parser, run
+from preprocess.datasets.sample_list import list_samples
+from preprocess.pack_groups import Group, StoreDtype, pack_group, store_header
+from vidom.command import run
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.files import free_bytes, human_bytes
-from vidom.formats.aipp import aipp_of
 from vidom.formats.clip_store import ClipStore, Skipped, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
-from vidom.formats.recipe import Recipe, load_recipe
-from vidom.parallel.ray_cluster import add_ray_option, open_ray_cluster
+from vidom.formats.recipe import Recipe, recipe_option
+from vidom.options import option, read_options
+from vidom.parallel.ray_cluster import open_ray_cluster, ray_option
 from vidom.parallel.workers import block_size, each_finished
 from vidom.progress import progress
 from vidom.system.machine import usable_cores
 
-__all__ = ["StoreDtype", "main", "pack", "store_header"]
+__all__ = ["PackOptions", "main", "pack"]
 
 _log = logging.getLogger(__name__)
 
-StoreDtype = Literal["float32", "uint8", "aipp"]
-OnBad = Literal["fail", "skip"]
+
+@dataclass(frozen=True, kw_only=True)
+class PackOptions:
+    """Pack labelled videos or frame folders into a clip store."""
+
+    recipe: Recipe = recipe_option()
+    data_root: Path = option("folder that the paths of the list are relative to")
+    ann_file: Path = option("list with `dir frames label` or `video label` per line; .json: packs")
+    output_dir: Path = option("folder for the clip store")
+    batch_size: int = option("samples per file; 1 serves every batch size", default=1)
+    per_view: bool = option(
+        "write each view to a separate file, for models exported with --per_view", default=False
+    )
+    dtype: StoreDtype = option(
+        "uint8: a quarter of the bytes; aipp: uint8 with channels last, for an NPU's AIPP (experimental)",
+        default="float32",
+    )
+    workers: int | None = option("processes that decode (default: one per core)", default=None)
+    limit: int | None = option("pack only the first N samples of the list", metavar="N", default=None)
+    on_bad: Literal["fail", "skip"] = option("stop at an unreadable video, or skip it", default="fail")
+    ray: str | None = ray_option()
+
+    def __post_init__(self) -> None:
+        if any(value is not None and value < 1 for value in (self.batch_size, self.workers, self.limit)):
+            raise UsageError("--batch_size, --workers and --limit must be at least 1.")
+        if self.per_view and self.batch_size > 1:
+            raise UsageError(
+                f"--per_view puts a single view into each file, which contradicts --batch_size {self.batch_size}. "
+                "Omit --batch_size: files of one view serve every batch size."
+            )
+        if self.per_view and self.recipe.views.frame_size:
+            raise UsageError(
+                "--per_view writes each view separately, but with the recipe's views.frame_size the graph cuts the "
+                "views. Omit one of the two."
+            )
 
 
-def pack(
-    *,
-    recipe: Recipe,
-    data_root: Path,
-    ann_file: Path,
-    output_dir: Path,
-    batch_size: int = 1,
-    per_view: bool = False,
-    dtype: StoreDtype = "float32",
-    workers: int = 1,
-    limit: int | None = None,
-    on_bad: OnBad = "fail",
-    ray: str | None = None,
-) -> ClipStore:
-    """Return the clip store in `output_dir`, holding the first `limit` samples of the list.
+def pack(options: PackOptions) -> ClipStore:
+    """Pack the samples of the list into a clip store in `output_dir` and return it.
 
-    `batch_size` samples go into one file; with `per_view` each view of a sample has a file of its own, the
-    manifest says how their scores are averaged, and a worker's memory is that of about one view. The `dtype` "aipp" is
-    uint8 with channels last, for an NPU whose AIPP normalises pictures. Work that an
-    earlier, killed run finished is kept, and the bytes are the same as if it had not been killed. `ray` is a
-    cluster's address, or "local", whose workers then pack (see `vidom.parallel.ray_cluster`). Raises UnavailableError
-    before the first write when the disk is too small, BadDataError at the first unreadable video unless `on_bad` is
-    "skip", UsageError when the folder holds a store made with other settings, and for `per_view` of samples that
-    are a single view already and "aipp" of samples that are no row of pictures.
+    Groups of samples that an earlier, interrupted run finished are kept, and the bytes are the same as without the
+    interruption. With `per_view` a worker needs the memory of about one view. Raises UnavailableError before the
+    first write if the disk is too small, BadDataError at the first unreadable video unless `on_bad` is "skip", and
+    UsageError if the folder holds a store made with different settings, for `per_view` of samples that are a single
+    view already, and for "aipp" of samples that are not image sequences.
     """
-    if batch_size < 1 or workers < 1 or (limit is not None and limit < 1):
-        raise UsageError("--batch_size, --workers and --limit must be at least 1.")
-    if per_view and batch_size > 1:
-        raise UsageError(
-            f"--per_view puts a single view into each file, which contradicts --batch_size {batch_size}. Leave "
-            "--batch_size out: files of one view serve every batch size."
-        )
-    if per_view and recipe.views.frame_size:
-        raise UsageError(
-            "--per_view writes each view by itself, but the recipe's views.frame_size leaves the cutting of views to "
-            "the graph. Leave one of the two out."
-        )
-    annotations = list_samples(ann_file, data_root=data_root, recipe=recipe)[:limit]
-    header = store_header(recipe, annotations, batch_size=batch_size, per_view=per_view, dtype=dtype)
-    writer = ClipStoreWriter(output_dir, header)
-    groups = list(_unfinished(writer, annotations, data_root, recipe))
-    _announce(header, annotations, groups, output_dir)
+    workers = options.workers or usable_cores()
+    annotations = list_samples(options.ann_file, data_root=options.data_root, recipe=options.recipe)
+    annotations = annotations[: options.limit]
+    header = store_header(
+        options.recipe,
+        annotations,
+        batch_size=options.batch_size,
+        per_view=options.per_view,
+        dtype=options.dtype,
+    )
+    writer = ClipStoreWriter(options.output_dir, header)
+    groups = list(_unfinished(writer, annotations, options))
+    _check_space(header, annotations, groups, options.output_dir)
     with (
-        open_ray_cluster(ray, cores=workers, shared=output_dir, needs=(data_root,))
-        if ray and groups
+        open_ray_cluster(options.ray, cores=workers, shared=options.output_dir, needs=(options.data_root,))
+        if options.ray and groups
         else nullcontext() as cluster,
         progress(total=len(annotations), unit="sample", label="pack", done=len(writer.finished)) as bar,
     ):
         at_once = block_size(len(groups), workers=workers)
         for packed in each_finished(pack_group, groups, workers=workers, at_once=at_once, cluster=cluster):
-            if packed.skipped and on_bad == "fail":
+            if packed.skipped and options.on_bad == "fail":
                 raise _unreadable(packed.skipped)
             writer.add(packed.files, packed.samples, packed.skipped)
             bar.update(len(packed.samples) + len(packed.skipped))
     if not writer.samples:
-        raise BadDataError(
-            f"None of the {len(annotations)} videos could be read:\n{_listing(list(writer.skipped.values()))}"
-        )
-    writer.finish(recipe.labels(), recipe.dataset.info_name)
-    return ClipStore.open(output_dir)
-
-
-def store_header(
-    recipe: Recipe, annotations: Sequence[Annotation], *, batch_size: int, per_view: bool, dtype: StoreDtype
-) -> StoreHeader:
-    """Return what all tensors have in common of a store that is packed from these samples.
-
-    Raises UsageError as `pack` does for `per_view` and "aipp".
-    """
-    plan = (recipe.one_view() if per_view else recipe).views
-    shape = plan.sample_shape
-    layout: str = "frames" if plan.frame_size else plan.layout
-    if dtype == "aipp":
-        frames, (channels, height, width) = aipp_of(plan).frames_per_sample, shape[1:]
-        shape, layout = (frames, height, width, channels), "NHWC"
-    return StoreHeader(
-        recipe=recipe.name,
-        recipe_sha256=recipe.digest,
-        list_sha256=list_digest(annotations),
-        dtype="float32" if dtype == "float32" else "uint8",
-        shape=shape,
-        layout=layout,
-        normalised=dtype == "float32",
-        samples_per_file=batch_size,
-        decoder=decoder_name(annotations[0], recipe.views.pipeline),
-        views_per_sample=recipe.views.clips if per_view else 1,
-        average_clips=recipe.head.average_clips if per_view else "",
-    )
+        listing = _listing(list(writer.skipped.values()))
+        raise BadDataError(f"None of the {len(annotations)} videos could be read:\n{listing}")
+    writer.finish(options.recipe.labels(), options.recipe.dataset.info_name)
+    return ClipStore.open(options.output_dir)
 
 
 def _unfinished(
-    writer: ClipStoreWriter, annotations: Sequence[Annotation], data_root: Path, recipe: Recipe
+    writer: ClipStoreWriter, annotations: Sequence[Annotation], options: PackOptions
 ) -> Iterator[Group]:
     size, finished = writer.header.samples_per_file, writer.finished
     entries = enumerate(annotations)
@@ -132,12 +116,13 @@ def _unfinished(
         if not all(position in finished for position, _ in chunk):
             views = range(writer.header.views_per_sample)
             paths = tuple(writer.clips / writer.file_name(chunk[0][0], view) for view in views)
-            yield Group(paths, chunk, data_root, recipe, writer.header)
+            yield Group(paths, chunk, options.data_root, options.recipe, writer.header)
 
 
-def _announce(
+def _check_space(
     header: StoreHeader, annotations: Sequence[Annotation], groups: Sequence[Group], output_dir: Path
 ) -> None:
+    """Log what will be written; raise UnavailableError if it does not fit on the disk."""
     files, free = len(groups) * header.views_per_sample, free_bytes(output_dir)
     needed = files * header.file_bytes
     views = f"{header.views_per_sample} views of " if header.views_per_sample > 1 else ""
@@ -149,8 +134,8 @@ def _announce(
     if needed > free:
         fits = free // (header.file_bytes * header.views_per_sample) * header.samples_per_file
         raise UnavailableError(
-            f"The clip store needs {human_bytes(needed)}, but only {human_bytes(free)} are free where {output_dir} "
-            f"lies. Use a larger disk, --limit {fits} for the samples that fit"
+            f"The clip store needs {human_bytes(needed)}, but only {human_bytes(free)} are free on the disk of "
+            f"{output_dir}. Use a larger disk, --limit {fits} for the samples that fit"
             + (", or --dtype uint8 for a quarter of the bytes." if header.dtype == "float32" else ".")
         )
 
@@ -158,8 +143,8 @@ def _announce(
 def _unreadable(skipped: Sequence[Skipped]) -> BadDataError:
     first = skipped[0]
     return BadDataError(
-        f"Sample {first.index} of the list ({first.id}) can not be read. {first.reason} What was packed so far is "
-        "kept. Repair the video and run the same command again, or use --on_bad skip to go on without it."
+        f"Sample {first.index} of the list ({first.id}) cannot be read. {first.reason} Finished files are kept. Fix "
+        "the video and rerun the command, or use --on_bad skip to continue without it."
     )
 
 
@@ -168,46 +153,13 @@ def _listing(skipped: Sequence[Skipped]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command line, pack, and print the store's path."""
-    parser = Parser(description="Pack labelled videos or frame folders into a clip store.")
-    parser.add_argument("--recipe", required=True, help="name in om_models/ or path of a .yaml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry"
-    )
-    parser.add_argument(
-        "--data_root", type=Path, required=True, help="folder that the list's paths are relative to"
-    )
-    parser.add_argument(
-        "--ann_file",
-        type=Path,
-        required=True,
-        help="`dir frames label` or `video label` a line; .json: packs",
-    )
-    parser.add_argument("--output_dir", type=Path, required=True, help="where the clip store goes")
-    parser.add_argument(
-        "--batch_size", type=int, default=1, help="samples per file; 1 serves every batch size"
-    )
-    parser.add_argument(
-        "--per_view", action="store_true", help="a file for each view, for models exported with --per_view"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=get_args(StoreDtype),
-        default="float32",
-        help="uint8: a quarter of the bytes; aipp: the same, channels last, for an NPU's AIPP (experimental)",
-    )
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
-    parser.add_argument("--limit", type=int, help="only the first samples of the list")
-    parser.add_argument(
-        "--on_bad", choices=("fail", "skip"), default="fail", help="what an unreadable video does"
-    )
-    add_ray_option(parser)
-    options = vars(parser.parse_args(argv))
-    recipe = load_recipe(options.pop("recipe"), options.pop("set"))
-    store = pack(recipe=recipe, **options)
+    """Read the command line, pack, and print the path of the store."""
+    store = pack(read_options(PackOptions, argv))
     if store.skipped:
-        _log.info(f"{len(store.skipped)} of {len(store.skipped) + len(store.samples)} videos were skipped:")
-        _log.info(_listing(store.skipped))
+        _log.warning(
+            f"{len(store.skipped)} of {len(store.skipped) + len(store.samples)} videos were skipped:\n"
+            f"{_listing(store.skipped)}"
+        )
     _log.info(f"{len(store.samples)} samples in {len(store.files)} files.")
     print(store.folder)
 

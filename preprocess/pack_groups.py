@@ -1,4 +1,4 @@
-"""The clip files of some list positions: whole samples, several a file if asked for, or single views."""
+"""The files of a clip store: complete samples, one or several per file, or single views."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from preprocess.datasets.annotations import Annotation
+from preprocess.datasets.sample_list import list_digest
 from preprocess.sources.frames import FrameSource
 from preprocess.tensors.clips import clip_views, read_clips
 from preprocess.tensors.pixels import Dtype, Tensor, channels_last
-from preprocess.tensors.samples import make_sample, open_source
+from preprocess.tensors.samples import decoder_name, make_sample, open_source
 from vidom.errors import BadDataError
 from vidom.files import write_bytes
+from vidom.formats.aipp import aipp_of
 from vidom.formats.clip_store import ClipFile, Sample, Skipped, StoreHeader
 from vidom.formats.recipe import Recipe
 
-__all__ = ["Group", "Packed", "pack_group"]
+__all__ = ["Group", "Packed", "StoreDtype", "pack_group", "store_header"]
+
+StoreDtype = Literal["float32", "uint8", "aipp"]
+"""The element type of a store; "aipp" is uint8 with channels last, for an NPU whose AIPP normalises images."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The list positions that are packed together, and all that a worker needs for it.
+    """The list positions that are packed together, with everything that a worker needs.
 
-    `paths` is the one file that their samples share, or a file for each view of the one sample.
+    `paths` is the file that the samples share, or one file for each view of a single sample.
     """
 
     paths: tuple[Path, ...]
@@ -38,17 +44,53 @@ class Group:
 
 @dataclass(frozen=True)
 class Packed:
-    """What became of a group."""
+    """The result of packing a group."""
 
     files: tuple[ClipFile, ...]
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...]
 
 
-def pack_group(group: Group) -> Packed:
-    """The group's files are on disk, whole, with the samples that could be read; the others are told.
+def store_header(
+    recipe: Recipe, annotations: Sequence[Annotation], *, batch_size: int, per_view: bool, dtype: StoreDtype
+) -> StoreHeader:
+    """Return the header of a clip store packed from these samples: what all its tensors have in common.
 
-    Memory is that of one file's tensors, and of the crops of `read_clips` where views are apart.
+    Args:
+        recipe: the recipe of the store.
+        annotations: the samples of the list, at least one.
+        batch_size: samples per file.
+        per_view: whether each view is in a separate file.
+        dtype: the element type of the store.
+
+    Raises UsageError for `per_view` of samples that are a single view already, and for "aipp" of samples that are not
+    image sequences.
+    """
+    plan = (recipe.one_view() if per_view else recipe).views
+    shape = plan.sample_shape
+    layout: str = "frames" if plan.frame_size else plan.layout
+    if dtype == "aipp":
+        frames, (channels, height, width) = aipp_of(plan).frames_per_sample, shape[1:]
+        shape, layout = (frames, height, width, channels), "NHWC"
+    return StoreHeader(
+        recipe=recipe.name,
+        recipe_sha256=recipe.digest,
+        list_sha256=list_digest(annotations),
+        dtype="float32" if dtype == "float32" else "uint8",
+        shape=shape,
+        layout=layout,
+        normalised=dtype == "float32",
+        samples_per_file=batch_size,
+        decoder=decoder_name(annotations[0], recipe.views.pipeline),
+        views_per_sample=recipe.views.clips if per_view else 1,
+        average_clips=recipe.head.average_clips if per_view else "",
+    )
+
+
+def pack_group(group: Group) -> Packed:
+    """Write the group's files with the samples that can be read, and return what was written and skipped.
+
+    Peak memory is one file's tensors, plus the crops of `read_clips` if views are in separate files.
     """
     return _pack_views(group) if group.header.views_per_sample > 1 else _pack_samples(group)
 

@@ -1,4 +1,4 @@
-"""From what one downloads to lists that evaluate: `python preprocess/prepare.py --dataset sthv2 ...`."""
+"""From downloads to lists for evaluation: `python preprocess/prepare.py --dataset sthv2 ...`."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ from preprocess.datasets.sthv2 import locate_sthv2
 from preprocess.datasets.ucf101 import locate_ucf101, locate_ucf101_66
 from preprocess.sources.decoding import Decoder
 from preprocess.sources.frame_folders import frame_numbers
-from vidom.command import Parser, run
+from vidom.command import run
 from vidom.errors import BadDataError, UsageError
-from vidom.parallel.ray_cluster import add_ray_option, open_ray_cluster
+from vidom.options import option, read_options
+from vidom.parallel.ray_cluster import RayCluster, open_ray_cluster, ray_option
 from vidom.system.machine import usable_cores
 
-__all__ = ["DATA_SETS", "DataSetName", "main", "prepare"]
+__all__ = ["DATA_SETS", "DataSetName", "PrepareOptions", "main", "prepare"]
 
 _log = logging.getLogger(__name__)
 
-# A pack writes each byte of a frame as one or two; one and a half on average.
-_WITH_PACKS = 2.5
+# A byte of a frame takes one or two bytes in a pack, one and a half on average.
+_SPACE_WITH_PACKS = 2.5
 
 
 @dataclass(frozen=True)
-class _Habits:
-    """How a data set is read and, unless told otherwise, prepared; as mmaction2's scripts do."""
+class _DataSetDefaults:
+    """How a data set is located, and its default settings, which are those of mmaction2's scripts."""
 
     locate: Callable[[Source], DataSet]
     num_classes: int | None = None
@@ -52,107 +53,137 @@ class _Habits:
 
 DataSetName = Literal["sthv2", "ucf101", "ucf101_66", "kinetics400", "folder"]
 
-DATA_SETS: dict[DataSetName, _Habits] = {
-    "sthv2": _Habits(locate_sthv2, num_classes=174),
-    "ucf101": _Habits(locate_ucf101, num_classes=101),
-    "ucf101_66": _Habits(locate_ucf101_66, num_classes=66),
-    # Videos vanish from YouTube by the day; a set without holes exists nowhere.
-    "kinetics400": _Habits(locate_kinetics400, num_classes=400, short_side=256, on_bad="skip"),
-    "folder": _Habits(locate_class_folders),
+DATA_SETS: dict[DataSetName, _DataSetDefaults] = {
+    "sthv2": _DataSetDefaults(locate_sthv2, num_classes=174),
+    "ucf101": _DataSetDefaults(locate_ucf101, num_classes=101),
+    "ucf101_66": _DataSetDefaults(locate_ucf101_66, num_classes=66),
+    # Videos disappear from YouTube every day; nobody has the complete set.
+    "kinetics400": _DataSetDefaults(locate_kinetics400, num_classes=400, short_side=256, on_bad="skip"),
+    "folder": _DataSetDefaults(locate_class_folders),
 }
 
 
-def prepare(
-    *,
-    dataset: DataSetName,
-    src: Path,
-    out: Path,
-    class_list: Path | None = None,
-    num_classes: int | None = None,
-    short_side: int | None = None,
-    quality: int = 95,
-    fps: float | None = None,
-    decoder: Decoder | None = None,
-    workers: int = 1,
-    on_bad: OnBad | None = None,
-    packs: bool = False,
-    ray: str | None = None,
-) -> tuple[PreparedSplit, ...]:
-    """Return the splits of the data set in `src` after giving them frames, lists and label files in `out`.
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """Turn a downloaded data set into frames, lists and label files."""
 
-    None stands for the data set's habit. A killed run, started again, ends with the same bytes. A split of which
-    no video is there is left out. `ray` is a cluster's address, or "local", whose workers then extract and write packs
-    (see `vidom.parallel.ray_cluster`). Raises UsageError for downloads that are not to be found and for a class
-    count other than `num_classes`, BadDataError for annotations that contradict themselves and, unless `on_bad` is
-    "skip", for videos that are missing or unreadable, UnavailableError for a disk that is too small.
-    """
-    habits = DATA_SETS[dataset]
-    if workers < 1:
-        raise UsageError(f"--workers must be at least 1, found {workers}.")
-    if packs and dataset != "kinetics400":
-        raise UsageError("--packs are StNet's, which knows kinetics400 only.")
-    settings = ExtractionSettings(
-        # OpenCV decodes in the original; only PyAV tells when a frame is shown.
-        decoder=decoder or ("pyav" if fps else "opencv"),
-        short_side=habits.short_side if short_side is None else short_side,
-        quality=quality,
-        fps=fps,
+    dataset: DataSetName = option("data set whose official layout --src has")
+    src: Path = option("folder of the downloads; never written to")
+    out: Path = option("folder for frames, lists and label files")
+    class_list: Path | None = option("class names in id order, one per line", default=None)
+    num_classes: int | None = option(
+        "class count of the checkpoint (default: that of the data set)", default=None
     )
-    data = habits.locate(Source(src, out, class_list))
-    _check_class_count(data, dataset, num_classes or habits.num_classes)
-    on_bad = on_bad or habits.on_bad
-    splits = _present(data, src, on_bad)
-    with open_ray_cluster(ray, cores=workers, shared=out, needs=(src,)) if ray else nullcontext() as cluster:
+    short_side: int | None = option(
+        "short side of the frames, 0 keeps the size (default: 256 for kinetics400, else 0)", default=None
+    )
+    quality: int = option("JPEG quality", default=95)
+    fps: float | None = option("constant frame rate (default: every frame once)", default=None)
+    decoder: Decoder | None = option("video decoder (default: opencv, pyav with --fps)", default=None)
+    workers: int | None = option("processes that decode (default: one per core)", default=None)
+    on_bad: OnBad | None = option(
+        "stop at a missing or unreadable video, or skip it (default: skip for kinetics400, else fail)",
+        default=None,
+    )
+    packs: bool = option("also write StNet's .pkl packs; kinetics400 only", default=False)
+    ray: str | None = ray_option()
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers must be at least 1, found {self.workers}.")
+        if self.packs and self.dataset != "kinetics400":
+            raise UsageError("--packs are for StNet, which uses kinetics400 only.")
+
+    @property
+    def settings(self) -> ExtractionSettings:
+        """The settings of frame extraction; raises UsageError for invalid values."""
+        short_side = DATA_SETS[self.dataset].short_side if self.short_side is None else self.short_side
+        # The original decodes with OpenCV, whose timestamps are not reliable enough for a constant rate.
+        decoder = self.decoder or ("pyav" if self.fps else "opencv")
+        return ExtractionSettings(decoder=decoder, short_side=short_side, quality=self.quality, fps=self.fps)
+
+
+def prepare(options: PrepareOptions) -> tuple[PreparedSplit, ...]:
+    """Write the frames, lists and label files of the data set in `src` to `out` and return its splits.
+
+    An interrupted run resumes when repeated and ends with the same bytes. A split without any video is left out.
+    Raises UsageError for downloads that are not found and for a class count other than `num_classes`, BadDataError for
+    contradictory annotations and, unless `on_bad` is "skip", for videos that are missing or unreadable,
+    UnavailableError for a disk that is too small.
+    """
+    defaults, settings = DATA_SETS[options.dataset], options.settings
+    workers = options.workers or usable_cores()
+    out, on_bad = options.out, options.on_bad or defaults.on_bad
+    data = defaults.locate(Source(options.src, out, options.class_list))
+    _check_class_count(data, options.dataset, options.num_classes or defaults.num_classes)
+    splits = _present(data, options.src, on_bad)
+    with (
+        open_ray_cluster(options.ray, cores=workers, shared=out, needs=(options.src,))
+        if options.ray
+        else nullcontext() as cluster
+    ):
         results = (
             _counted(splits, on_bad)
             if data.extracted
-            else extract_all(
-                _jobs(splits, out, settings),
-                settings=settings,
-                out=out,
-                workers=workers,
-                on_bad=on_bad,
-                room_factor=_WITH_PACKS if packs else 1,
-                cluster=cluster,
-            )
+            else _extracted(options, splits, workers=workers, on_bad=on_bad, cluster=cluster)
         )
         prepared = _listed(data, splits, results, out)
-        if packs:
+        if options.packs:
             for split in prepared:
                 write_packs(split, out / "packs", workers=workers, cluster=cluster)
     write_labels(out, data.labels)
     record = {} if data.extracted else settings.record()
-    write_record(out, dataset=dataset, data=data, settings=record, splits=prepared)
+    write_record(out, dataset=options.dataset, data=data, settings=record, splits=prepared)
     return prepared
+
+
+def _extracted(
+    options: PrepareOptions,
+    splits: Sequence[Split],
+    *,
+    workers: int,
+    on_bad: OnBad,
+    cluster: RayCluster | None,
+) -> dict[str, Extracted]:
+    """Extract the frames of the splits, and return the result of each by its job id."""
+    return extract_all(
+        _jobs(splits, options.out, options.settings),
+        settings=options.settings,
+        out=options.out,
+        workers=workers,
+        on_bad=on_bad,
+        space_factor=_SPACE_WITH_PACKS if options.packs else 1,
+        cluster=cluster,
+    )
 
 
 def _check_class_count(data: DataSet, dataset: str, expected: int | None) -> None:
     if expected is not None and len(data.labels) != expected:
         raise UsageError(
-            f"{data.classes_from} gives {dataset} {len(data.labels)} classes, but {expected} are expected. With a "
-            "checkpoint of another class count, or one class missing in the middle, every label behind it would be "
-            f"wrong. Pass --class_list with the checkpoint's {expected} names in its order, one a line, or "
-            f"--num_classes {len(data.labels)} if this is what you want, as for training a network of your own."
+            f"{data.classes_from} gives {dataset} {len(data.labels)} classes, but {expected} are expected. If the "
+            "checkpoint's classes differ or one is missing in the middle, all labels after it would be wrong. Pass "
+            f"--class_list with the checkpoint's {expected} names in its order, one per line, or --num_classes "
+            f"{len(data.labels)} if that is intended, for example to train your own network."
         )
 
 
 def _present(data: DataSet, src: Path, on_bad: OnBad) -> tuple[Split, ...]:
-    """Return the splits of which there are videos; none may be missing from them unless they are to be skipped."""
+    """Return the splits with videos; raise BadDataError if some are missing, unless `on_bad` is "skip"."""
     present = []
     for split in data.splits:
         missing = [entry.name for entry in split.entries if entry.video is None]
         if not split.entries:
             continue
         if len(missing) == len(split.entries):
-            _log.info(
-                f"{split.title}: none of its {len(missing):,} videos is in {split.video_root}; left out."
+            _log.warning(
+                f"{split.title}: none of its {len(missing):,} videos is in {split.video_root}; skipped."
             )
             continue
         if missing and on_bad == "fail":
             raise BadDataError(
                 f"{len(missing):,} of the {len(split.entries):,} videos of {split.title} are not in "
                 f"{split.video_root}: {', '.join(missing[:10])}{' and so on' if len(missing) > 10 else ''}. Download "
-                "them, or use --on_bad skip to go on without; they are then listed in preparation.json."
+                "them, or use --on_bad skip to continue without them; preparation.json then lists them."
             )
         present.append(split)
     if not present:
@@ -161,7 +192,7 @@ def _present(data: DataSet, src: Path, on_bad: OnBad) -> tuple[Split, ...]:
 
 
 def _jobs(splits: Sequence[Split], out: Path, settings: ExtractionSettings) -> tuple[ExtractionJob, ...]:
-    """Return the extractions that the splits need, each once, though splits may share videos."""
+    """Return the extraction jobs of the splits, each once even if splits share videos."""
     jobs = {
         job_id(split, entry): ExtractionJob(
             job_id(split, entry),
@@ -177,7 +208,7 @@ def _jobs(splits: Sequence[Split], out: Path, settings: ExtractionSettings) -> t
 
 
 def _counted(splits: Sequence[Split], on_bad: OnBad) -> dict[str, Extracted]:
-    """Return the frame counts of folders that were extracted elsewhere."""
+    """Return the frame counts of folders that were extracted elsewhere, by job id."""
     results = {}
     for split in splits:
         for entry in split.entries:
@@ -189,7 +220,9 @@ def _counted(splits: Sequence[Split], on_bad: OnBad) -> dict[str, Extracted]:
                     f"{numbers.first}, missing {', '.join(map(str, numbers.missing)) or 'none'}."
                 )
             if reason and on_bad == "fail":
-                raise BadDataError(f"{reason} Extract them again, or use --on_bad skip to go on without.")
+                raise BadDataError(
+                    f"{reason} Extract them again, or use --on_bad skip to continue without them."
+                )
             results[job_id(split, entry)] = Extracted(job_id(split, entry), numbers.frames, reason)
     return results
 
@@ -197,7 +230,7 @@ def _counted(splits: Sequence[Split], on_bad: OnBad) -> dict[str, Extracted]:
 def _listed(
     data: DataSet, splits: Sequence[Split], results: Mapping[str, Extracted], out: Path
 ) -> tuple[PreparedSplit, ...]:
-    """Return the splits with their frames after writing their lists."""
+    """Write the lists of the splits, and return the splits with their frames."""
     prepared = tuple(
         prepared_split(
             split,
@@ -212,39 +245,11 @@ def _listed(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command line, prepare, and print what the lists hold and where."""
-    parser = Parser(description="Turn a downloaded data set into frames, lists and label files.")
-    parser.add_argument("--dataset", choices=DATA_SETS, required=True, help="whose official layout --src has")
-    parser.add_argument("--src", type=Path, required=True, help="folder of the downloads; never written to")
-    parser.add_argument("--out", type=Path, required=True, help="folder for frames, lists and label files")
-    parser.add_argument("--class_list", type=Path, help="class names in the order of their ids, one a line")
-    parser.add_argument(
-        "--num_classes", type=int, help="class count of the checkpoint; the data set's own if left out"
-    )
-    parser.add_argument(
-        "--short_side",
-        type=int,
-        help="short side of the frames, 0 keeps the size; kinetics400: 256, others: 0",
-    )
-    parser.add_argument("--quality", type=int, default=95, help="JPEG quality")
-    parser.add_argument("--fps", type=float, help="constant frame rate; every frame once if left out")
-    parser.add_argument(
-        "--decoder", choices=("opencv", "pyav"), help="what decodes; opencv, with --fps pyav, if left out"
-    )
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
-    parser.add_argument(
-        "--on_bad",
-        choices=("fail", "skip"),
-        help="a missing or broken video; kinetics400: skip, others: fail",
-    )
-    parser.add_argument("--packs", action="store_true", help="write StNet's .pkl packs too; kinetics400 only")
-    add_ray_option(parser)
-    options = vars(parser.parse_args(argv))
-    for split in prepare(**options):
+    """Read the command line, prepare, and print the content and the paths of the lists."""
+    options = read_options(PrepareOptions, argv)
+    for split in prepare(options):
         print(split.summary)
-        print(
-            f"  {options['out'] / split.split.list_name.format('rawframes')}  --data_root {split.frame_root}"
-        )
+        print(f"  {options.out / split.split.list_name.format('rawframes')}  --data_root {split.frame_root}")
 
 
 if __name__ == "__main__":

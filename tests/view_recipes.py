@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from preprocess.pack import pack
+from preprocess.pack import PackOptions, pack
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import Recipe
 
@@ -50,4 +50,5 @@ def write_list(path: Path) -> Path:
 
 
 def packed(recipe: Recipe, annotations: Path, folder: Path, **options: object) -> ClipStore:
-    return pack(recipe=recipe, data_root=FRAMES, ann_file=annotations, output_dir=folder, **options)  # type: ignore[arg-type]
+    data = {"data_root": FRAMES, "ann_file": annotations, "output_dir": folder}
+    return pack(PackOptions(recipe=recipe, workers=1, **data, **options))  # type: ignore[arg-type]

@@ -222,9 +222,7 @@ class _Unknown(argparse.Action):
 
 def _top_parser() -> Parser:
     lines = "\n".join(f"  {verb.name:<12}{verb.help}" for verb in VERBS)
-    parser = Parser(
-        prog="vidom", description="From checkpoints to verified, benchmarked offline models."
-    )
+    parser = Parser(prog="vidom", description="From checkpoints to verified, benchmarked offline models.")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = "vidom VERB [RECIPE] [options]"
     parser.epilog = (

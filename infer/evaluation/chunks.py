@@ -26,8 +26,7 @@ from infer.evaluation.record import Row
 from infer.inference import infer
 from postprocess.matching import match_by_store
 from postprocess.outputs import find_outputs
-from preprocess.pack import StoreDtype, store_header
-from preprocess.pack_groups import Group, pack_group
+from preprocess.pack_groups import Group, StoreDtype, pack_group, store_header
 from vidom.errors import ExternalToolError, UnavailableError, UsageError
 from vidom.files import free_bytes, human_bytes, sha256_file
 from vidom.formats.clip_store import ClipStore, StoreHeader

@@ -1,4 +1,4 @@
-"""Videos out of the parts of one big archive, straight into one folder."""
+"""Unpack the videos of a multi-part archive into one folder."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _RECORD = "unpacked.json"
 
 
 def archive_parts(folder: Path, name: str) -> tuple[Path, ...]:
-    """Return the files NAME-00, NAME-01... in `folder`, in order; none if there are none.
+    """Return the files NAME-00, NAME-01... in `folder`, in order, if there are any.
 
-    Raises BadDataError when a number between the first and the last is missing.
+    Raises BadDataError if a number before the last one is missing.
     """
     parts = sorted(path for path in folder.glob(f"{name}-[0-9][0-9]") if path.is_file())
     numbers = [int(path.name[-2:]) for path in parts]
@@ -31,23 +31,23 @@ def archive_parts(folder: Path, name: str) -> tuple[Path, ...]:
         missing = sorted(set(range(max(numbers))) - set(numbers))
         raise BadDataError(
             f"Of the archive {folder / name}-?? the part(s) {', '.join(f'{number:02}' for number in missing)} are "
-            "missing. Download them; the parts are one archive and cannot be read singly."
+            "missing. Download them; the parts form one archive and cannot be read separately."
         )
     return tuple(parts)
 
 
 def unpack_videos(parts: Sequence[Path], folder: Path, *, wanted: set[str], suffix: str) -> None:
-    """`folder` holds the archive's videos whose names without `suffix` are wanted, whatever folder they were in.
+    """Write the archive's videos whose names without `suffix` are in `wanted` to `folder`, without subfolders.
 
-    A run that was killed is continued: videos of the right size are not written again. Other members are passed
-    over. Raises UnavailableError when the disk is too small, BadDataError as `tar_members` does and for a video above 256 MiB.
+    An interrupted run resumes: videos of the right size are not written again. Other members are skipped. Raises
+    UnavailableError if the disk is too small, BadDataError as `tar_members` does and for a video above 256 MiB.
     """
     record = {"parts": {part.name: part.stat().st_size for part in parts}, "wanted": len(wanted)}
     if (folder / _RECORD).exists() and read_json(folder / _RECORD, what="record") == record:
         return
     folder.mkdir(parents=True, exist_ok=True)
     total = sum(part.stat().st_size for part in parts)
-    _check_room(folder, total, suffix)
+    _check_space(folder, total, suffix)
     waiting = set(wanted)
     with progress(total=total, unit="B", label="unpack") as bar:
         for member in tar_members(parts, on_bytes=bar.update):
@@ -58,27 +58,27 @@ def unpack_videos(parts: Sequence[Path], folder: Path, *, wanted: set[str], suff
             if not waiting:
                 break
     _log.info(
-        f"{len(wanted) - len(waiting)} of {len(wanted)} videos are in the archive; they lie in {folder}."
+        f"{len(wanted) - len(waiting)} of {len(wanted)} videos are in the archive and were written to {folder}."
     )
     write_json(folder / _RECORD, record)
 
 
-def _check_room(folder: Path, total: int, suffix: str) -> None:
-    # Videos are compressed already: the archive is about as large as what is in it.
+def _check_space(folder: Path, total: int, suffix: str) -> None:
+    # Videos are compressed already: the archive is about as large as its content.
     with os.scandir(folder) as entries:
-        there = sum(entry.stat().st_size for entry in entries if entry.name.endswith(suffix))
+        present = sum(entry.stat().st_size for entry in entries if entry.name.endswith(suffix))
     free = free_bytes(folder)
-    if total - there > free:
+    if total - present > free:
         raise UnavailableError(
-            f"Unpacking the archive needs {human_bytes(total - there)}, but only {human_bytes(free)} are free where "
-            f"{folder} lies. Use a larger disk."
+            f"Unpacking the archive needs {human_bytes(total - present)}, but only {human_bytes(free)} are free on "
+            f"the disk of {folder}. Use a larger disk."
         )
 
 
 def _write(member: TarMember, path: Path) -> None:
     if member.size > _MAX_VIDEO:
         raise BadDataError(
-            f"The video {member.name!r} of the archive has {member.size} bytes, more than {_MAX_VIDEO}."
+            f"The video {member.name!r} of the archive has {member.size} bytes; the maximum is {_MAX_VIDEO}."
         )
     if path.is_file() and path.stat().st_size == member.size:
         return

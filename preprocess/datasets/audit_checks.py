@@ -1,4 +1,4 @@
-"""What can be wrong with one annotated video or folder of frames, found by opening all of it."""
+"""Checks of one annotated video or frame folder, which open and decode all of it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ProblemKind = Literal[
     "awkward_name",
 ]
 WARNINGS: tuple[ProblemKind, ...] = get_args(ProblemKind)[-3:]
-"""The kinds that vidom itself gets along with."""
+"""The kinds that vidom itself can handle."""
 
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with the sample `id` in line `line` of the list."""
+    """One problem with the sample `id` in line `line` of the list."""
 
     line: int
     id: str
@@ -48,7 +48,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class AuditJob:
-    """One sample to be opened, and how its frames are named where it is a folder."""
+    """One sample to be checked; `template` is the naming of its frames if it is a folder."""
 
     line: int
     annotation: Annotation
@@ -58,7 +58,7 @@ class AuditJob:
 
 
 def check_sample(job: AuditJob) -> tuple[Problem, ...]:
-    """Return all that is wrong with the sample; every frame of it is decoded."""
+    """Return all problems of the sample; every frame is decoded."""
     check = _video_problems if job.annotation.total_frames is None else _folder_problems
     found = (*_name_problems(job), *check(job, job.data_root / job.annotation.path))
     return tuple(Problem(job.line, job.annotation.id, kind, text) for kind, text in found)
@@ -70,17 +70,17 @@ Found = Iterator[tuple[ProblemKind, str]]
 def _name_problems(job: AuditJob) -> Found:
     path = PurePosixPath(job.annotation.path)
     if len(job.annotation.path.split()) > 1:
-        yield "awkward_name", "a space in the name, which mmaction2's lists cannot hold"
+        yield "awkward_name", "a space in the name, which mmaction2's lists do not support"
     if "." in (path.stem if job.annotation.total_frames is None else path.name):
-        yield "awkward_name", "a dot in the name, where ais_bench cuts the names of its outputs"
+        yield "awkward_name", "a dot in the name, at which ais_bench truncates the names of its outputs"
 
 
 def _video_problems(job: AuditJob, path: Path) -> Found:
     if not path.is_file():
-        yield "missing", f"{path} does not exist or is no file"
+        yield "missing", f"{path} does not exist or is not a file"
         return
     if not path.stat().st_size:
-        yield "zero_length", f"{path} has no bytes"
+        yield "zero_length", f"{path} is empty"
         return
     count = 0
     try:
@@ -94,7 +94,7 @@ def _video_problems(job: AuditJob, path: Path) -> Found:
 
 def _folder_problems(job: AuditJob, folder: Path) -> Found:
     if not folder.is_dir():
-        yield "missing", f"{folder} does not exist or is no folder"
+        yield "missing", f"{folder} does not exist or is not a folder"
         return
     numbers = frame_numbers(folder, template=job.template)
     yield from _number_problems(job, numbers)
@@ -103,27 +103,30 @@ def _folder_problems(job: AuditJob, folder: Path) -> Found:
 
 def _number_problems(job: AuditJob, numbers: FrameNumbers) -> Found:
     annotation = job.annotation
-    announced = annotation.offset + (annotation.total_frames or 0)
+    declared = annotation.offset + (annotation.total_frames or 0)
     if numbers.frames and (numbers.missing or numbers.first != 1):
         missing = ", ".join(map(str, numbers.missing)) or "none"
-        yield "gap", f"frames run from {numbers.first} to {numbers.last}, missing between: {missing}"
-    # A stretch of a folder, whose id names its offset too, may end before the folder does.
-    if announced > numbers.last:
-        yield "fewer_frames", f"the list announces frames up to {announced}, the last one is {numbers.last}"
-    elif announced < numbers.last and annotation.id == annotation.path:
-        yield "surplus_frames", f"the list announces {announced} frames, there are some up to {numbers.last}"
+        yield "gap", f"frames {numbers.first} to {numbers.last}, missing in between: {missing}"
+    # A part of a folder, whose id includes its offset, may end before the folder does.
+    if declared > numbers.last:
+        yield "fewer_frames", f"the list declares frames up to {declared}, the last one is {numbers.last}"
+    elif declared < numbers.last and annotation.id == annotation.path:
+        yield (
+            "surplus_frames",
+            f"the list declares {declared} frames, but there are frames up to {numbers.last}",
+        )
     yield from _length_problems(min(numbers.frames, annotation.total_frames or 0), job)
 
 
 def _length_problems(count: int, job: AuditJob) -> Found:
     if not count:
-        yield "zero_length", "not a single frame"
+        yield "zero_length", "no frames"
     elif count < job.min_frames:
         yield "too_short", f"{count} frames, fewer than {job.min_frames}"
 
 
 def _frame_problems(job: AuditJob, folder: Path) -> Found:
-    """Tell which frames that are there are empty, damaged, or of another size than the first."""
+    """Yield which existing frames are empty, damaged, or differ in size from the first."""
     annotation = job.annotation
     source = RawFrames(
         folder, annotation.total_frames or 0, template=job.template, first_index=1 + annotation.offset
@@ -148,11 +151,11 @@ def _frame_problems(job: AuditJob, folder: Path) -> Found:
         if image.shape != size:
             uneven.append(path.name)
     if empty:
-        yield "zero_length", f"frames without a byte: {_some(empty)}"
+        yield "zero_length", f"empty frame files: {_some(empty)}"
     if damaged:
-        yield "unreadable", f"frames that are no whole JPEG: {_some(damaged)}"
+        yield "unreadable", f"frames that are not complete JPEG files: {_some(damaged)}"
     if uneven:
-        yield "uneven_size", f"frames of another size than the first: {_some(uneven)}"
+        yield "uneven_size", f"frames that differ in size from the first: {_some(uneven)}"
 
 
 def _some(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""People's own videos: SPLIT/CLASS/VIDEO, or SPLIT/CLASS/FOLDER with the frames of a video."""
+"""Custom data sets: SPLIT/CLASS/VIDEO, or SPLIT/CLASS/FOLDER with the frames of a video."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 def locate_class_folders(source: Source) -> DataSet:
-    """Return the videos below `train/`, `val/` and `test/`; a class is a folder, its id its place in ASCII order.
+    """Return the videos in `train/`, `val/` and `test/`; a class is a folder, its id the position in ASCII order.
 
-    The classes are those of `train/` where there is one, else of the first split; `class_list` replaces them. A
-    class folder holds video files, or folders of frames img_00001.jpg onwards, which are then used as they are.
-    Frames that are made get the video's name with underscores for spaces. Within a class, numbers in names
-    count as numbers: clip_2 comes before clip_10. Raises UsageError when there are no such folders, BadDataError
-    for a folder that is no class, two videos of one name, or files and folders mixed.
+    The classes are those of `train/` if it exists, else of the first split; `class_list` overrides them. A class
+    folder holds video files, or folders of frames from img_00001.jpg on, which are used as they are. Extracted frame
+    folders get the video's name with underscores for spaces. Within a class, numbers in names are sorted as numbers:
+    clip_2 comes before clip_10. Raises UsageError if there are no such folders, BadDataError for a folder that is not
+    a class, two videos of one name, or a mixture of files and folders.
     """
     roots = {_SPLITS[path.name]: path for path in _folders(source.src) if path.name in _SPLITS}
     titles = [title for title in ("train", "val", "test") if title in roots]
@@ -48,8 +48,8 @@ def locate_class_folders(source: Source) -> DataSet:
     kinds = {path.is_dir() for found in videos.values() for path in found}
     if len(kinds) > 1:
         raise BadDataError(
-            f"{source.src} holds video files and folders of frames side by side. Keep one kind; the others can be "
-            "prepared as a data set of their own."
+            f"{source.src} holds both video files and frame folders. Keep one kind; the other can be prepared as a "
+            "separate data set."
         )
     return DataSet(
         labels=labels,
@@ -72,22 +72,22 @@ def _split(title: str, root: Path, videos: Iterable[Path], labels: tuple[str, ..
 
 def _entry(path: Path, ids: dict[str, int]) -> Entry:
     video = f"{path.parent.name}/{path.name}"
-    # A list's line ends in numbers: the folder "clip 3" of 45 frames would be read as frames 3 to 48 of "clip".
+    # Lines of a list end in numbers: the folder "clip 3" of 45 frames would be read as frames 3 to 48 of "clip".
     if path.is_dir():
         if _ENDS_IN_NUMBER.search(path.name):
             raise BadDataError(
-                f"The name of the folder of frames {path} ends in a number of its own, which a list could not tell "
-                "from the frame count. Write an underscore for the space."
+                f"The name of the frame folder {path} ends in a separate number, which a list cannot distinguish "
+                "from the frame count. Replace the space by an underscore."
             )
         return Entry(video, video, ids[path.parent.name])
     return Entry(f"{path.parent.name}/{path.stem}".replace(" ", "_"), video, ids[path.parent.name])
 
 
 def _videos(root: Path, labels: tuple[str, ...]) -> list[Path]:
-    strange = [path.name for path in _folders(root) if path.name not in labels]
-    if strange:
+    unknown = [path.name for path in _folders(root) if path.name not in labels]
+    if unknown:
         raise BadDataError(
-            f"{root} has {len(strange)} folder(s) that are no class: {', '.join(sorted(strange)[:10])}. The classes "
+            f"{root} has {len(unknown)} folder(s) that are not classes: {', '.join(sorted(unknown)[:10])}. The classes "
             "are those of the first split or of --class_list."
         )
     return [
@@ -108,6 +108,6 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:
-    """A key that compares runs of digits as numbers; texts and numbers alternate, so that types always meet."""
+    """Return a sort key that compares runs of digits as numbers; text and numbers alternate, so that types match."""
     parts = _DIGITS.split(path.name)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name

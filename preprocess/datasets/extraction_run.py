@@ -1,4 +1,4 @@
-"""Many videos to frames: continued after any kind of death, refused when the disk is too small."""
+"""Extract many videos to frames: resumes after any interruption, and checks the disk space first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 OnBad = Literal["fail", "skip"]
 
 _JOURNAL = "extraction.jsonl"
-_MAX_TRIED = 16
+_MAX_PROBES = 16
 _DISK_BLOCK = 4096
 
 
@@ -36,17 +36,26 @@ def extract_all(
     out: Path,
     workers: int = 1,
     on_bad: OnBad = "fail",
-    room_factor: float = 1.0,
+    space_factor: float = 1.0,
     cluster: RayCluster | None = None,
 ) -> dict[str, Extracted]:
-    """Return what became of each job, by its id; every folder of frames under `out` is whole.
+    """Extract the frames of all jobs, and return the result of each by its id; every frame folder is complete.
 
-    What an earlier, killed run finished is kept, unreadable videos are tried again. The journal
-    `extraction.jsonl` holds the settings and a line per video, in the order of the jobs once all is done. A
-    few videos, spread over the jobs, come first; when what they took, carried over to the bytes of all videos
-    and times `room_factor`, is more than the disk has left, UnavailableError is raised. Raises BadDataError at the first
-    unreadable video unless `on_bad` is "skip", and UsageError when `out` holds frames made with other settings
-    or of unknown origin.
+    Videos that an earlier, interrupted run finished are kept; unreadable videos are tried again. The journal
+    `extraction.jsonl` holds the settings and a line per video, in the order of the jobs when all are done. A few
+    videos, spread over the jobs, are extracted first, to estimate the disk space of all videos from theirs.
+
+    Args:
+        jobs: the videos to extract.
+        settings: the settings of all jobs, which the journal records.
+        out: the folder of the journal, which contains the folders of the jobs.
+        workers: the number of processes.
+        on_bad: whether an unreadable video stops the run or is skipped.
+        space_factor: the disk space that is needed per byte of frames.
+        cluster: a Ray cluster that runs the jobs instead of processes.
+
+    Raises BadDataError at the first unreadable video unless `on_bad` is "skip", UnavailableError if too little
+    disk space is free, UsageError if `out` holds frames made with different settings or of unknown origin.
     """
     header = settings.record()
     known = _finished(out / _JOURNAL, header, jobs)
@@ -57,16 +66,16 @@ def extract_all(
         (out / _JOURNAL).open("a", encoding="utf-8") as journal,
         progress(total=len(jobs), unit="video", label="extract", done=len(known)) as bar,
     ):
-        for result in _results(rest, out=out, workers=workers, room_factor=room_factor, cluster=cluster):
+        for result in _results(rest, out=out, workers=workers, space_factor=space_factor, cluster=cluster):
             if result.reason and on_bad == "fail":
                 raise BadDataError(
-                    f"{result.reason} What was extracted so far is kept. Mend this and run the same command "
-                    "again, or use --on_bad skip to go on without such videos."
+                    f"{result.reason} Extracted frames are kept. Fix this and rerun the command, or use --on_bad "
+                    "skip to continue without such videos."
                 )
             append_line(journal, asdict(result))
             known[result.id] = result
             bar.update()
-    # In the order of the jobs, whoever finished first.
+    # In the order of the jobs, not in that in which they finished.
     write_text(out / _JOURNAL, _lines([header, *(asdict(known[job.id]) for job in jobs)]))
     return known
 
@@ -76,38 +85,38 @@ def _results(
     *,
     out: Path,
     workers: int,
-    room_factor: float,
+    space_factor: float,
     cluster: RayCluster | None,
 ) -> Iterator[Extracted]:
-    count = min(_MAX_TRIED, max(1, len(jobs) // 8))
-    tried = jobs[:: max(1, len(jobs) // count)][:count]
-    yield from map(extract_frames, tried)
-    ids = {job.id for job in tried}
+    count = min(_MAX_PROBES, max(1, len(jobs) // 8))
+    probes = jobs[:: max(1, len(jobs) // count)][:count]
+    yield from map(extract_frames, probes)
+    ids = {job.id for job in probes}
     others = [job for job in jobs if job.id not in ids]
-    _check_room(tried, others, out, room_factor)
+    _check_space(probes, others, out, space_factor)
     # Starting processes takes longer than a handful of videos.
     few = len(others) <= 2 * workers
     yield from each_finished(extract_frames, others, workers=1 if few else workers, cluster=cluster)
 
 
-def _check_room(
-    tried: Iterable[ExtractionJob], others: Iterable[ExtractionJob], out: Path, room_factor: float
+def _check_space(
+    probes: Iterable[ExtractionJob], others: Iterable[ExtractionJob], out: Path, space_factor: float
 ) -> None:
-    """Do nothing if the frames of the other videos seem to fit on the disk, else raise UnavailableError."""
-    made = [job for job in tried if job.folder.is_dir()]
+    """Raise UnavailableError if the frames of the other videos probably do not fit on the disk."""
+    made = [job for job in probes if job.folder.is_dir()]
     measured = sum(job.video.stat().st_size for job in made)
-    to_come = sum(job.video.stat().st_size for job in others)
-    if not measured or not to_come:
+    remaining = sum(job.video.stat().st_size for job in others)
+    if not measured or not remaining:
         return
-    needed = room_factor * to_come * sum(_folder_bytes(job.folder) for job in made) / measured
+    needed = space_factor * remaining * sum(_folder_bytes(job.folder) for job in made) / measured
     free = free_bytes(out)
     _log.info(
-        f"About {human_bytes(needed)} of frames to come, judging by {len(made)} videos; {human_bytes(free)} free."
+        f"About {human_bytes(needed)} of frames to write, estimated from {len(made)} videos; {human_bytes(free)} free."
     )
     if needed > free:
         raise UnavailableError(
-            f"The frames need about {human_bytes(needed)} more, judging by {len(made)} of the videos, but only "
-            f"{human_bytes(free)} are free where {out} lies. Use a larger disk, --short_side or a lower --quality."
+            f"The frames need about {human_bytes(needed)} more, estimated from {len(made)} videos, but only "
+            f"{human_bytes(free)} are free on the disk of {out}. Use a larger disk, --short_side or a lower --quality."
         )
 
 
@@ -119,34 +128,34 @@ def _folder_bytes(folder: Path) -> int:
 def _finished(
     journal: Path, header: Mapping[str, Any], jobs: Iterable[ExtractionJob]
 ) -> dict[str, Extracted]:
-    """Return the jobs whose folders are there, as the journal counts them or, failing that, by their files."""
+    """Return the results of the jobs whose folders exist, with the count of the journal or else of the files."""
     found, *records = read_json_lines(journal) or [None]
     folders = {job.id: job.folder for job in jobs if job.folder.is_dir()}
     if found is None and folders:
         raise UsageError(
-            f"{next(iter(folders.values()))} holds frames that no record says the origin of, for {journal} is "
-            "missing. Choose another --out, or check those frames with preprocess/audit.py and use them as they are."
+            f"{next(iter(folders.values()))} holds frames of unknown origin, because {journal} is missing. Choose "
+            "a different --out, or check those frames with preprocess/audit.py and use them as they are."
         )
     if found is not None and found != header:
-        raise _other_settings(journal.parent, found, header)
+        raise _different_settings(journal.parent, found, header)
     counted = {record["id"]: record["frames"] for record in records if not record["reason"]}
     return {
-        # The run may have been killed between naming the folder and writing the line.
+        # The run may have been interrupted between renaming the folder and writing the line.
         name: Extracted(name, counted.get(name) or frame_numbers(folder).frames)
         for name, folder in folders.items()
     }
 
 
-def _other_settings(out: Path, found: Any, wanted: Mapping[str, Any]) -> UsageError:
-    there = found if isinstance(found, dict) else {}
+def _different_settings(out: Path, found: Any, requested: Mapping[str, Any]) -> UsageError:
+    existing = found if isinstance(found, dict) else {}
     details = "; ".join(
-        f"{key} {there.get(key)!r} there, {wanted[key]!r} asked for"
-        for key in wanted
-        if there.get(key) != wanted[key]
+        f"{key} {existing.get(key)!r} there, {requested[key]!r} requested"
+        for key in requested
+        if existing.get(key) != requested[key]
     )
     return UsageError(
-        f"{out} already holds frames made with other settings ({details or 'unknown ones'}). Choose another --out, "
-        "or delete that folder first."
+        f"{out} already holds frames made with different settings ({details or 'unknown ones'}). Choose a different "
+        "--out, or delete that folder first."
     )
 
 

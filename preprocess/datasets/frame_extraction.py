@@ -1,4 +1,4 @@
-"""One video to a folder of JPEG frames, as mmaction2's `build_rawframes.py --use-opencv` writes them."""
+"""Extract one video to a folder of JPEG frames, as mmaction2's `build_rawframes.py --use-opencv` does."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ FRAME_TEMPLATE = "img_{:05}.jpg"
 
 @dataclass(frozen=True)
 class ExtractionSettings:
-    """How frames are made: 0 as `short_side` keeps their size, None as `fps` keeps every one of them.
+    """How frames are extracted: `short_side` 0 keeps their size, `fps` None keeps every frame.
 
-    Raises UsageError for values that have no meaning.
+    Raises UsageError for invalid values.
     """
 
     decoder: Decoder = "opencv"
@@ -47,19 +47,17 @@ class ExtractionSettings:
                 f"1000; found {self.short_side}, {self.quality} and {self.fps}."
             )
         if self.fps is not None and self.decoder == "opencv":
-            raise UsageError(
-                "--fps needs --decoder pyav: OpenCV does not tell reliably when a frame is shown."
-            )
+            raise UsageError("--fps requires --decoder pyav: OpenCV's timestamps are not reliable.")
 
     def record(self) -> dict[str, Any]:
-        """Return the settings with the versions that the pixels depend on."""
+        """Return the settings and the library versions on which the pixels depend."""
         versions = {"decoder_version": decoder_version(self.decoder), "encoder": f"OpenCV {cv2.__version__}"}
         return asdict(self) | versions
 
 
 @dataclass(frozen=True)
 class ExtractionJob:
-    """All that is needed to extract one video anywhere; `id` is unique among the jobs of a run."""
+    """Everything that a worker needs to extract one video; `id` is unique among the jobs of a run."""
 
     id: str
     video: Path
@@ -69,7 +67,7 @@ class ExtractionJob:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What became of the job of this id: the number of frames, or the reason why there are none."""
+    """The result of the job `id`: the number of frames, or the reason why there are none."""
 
     id: str
     frames: int
@@ -77,11 +75,11 @@ class Extracted:
 
 
 def extract_frames(job: ExtractionJob) -> Extracted:
-    """The job's folder holds all frames of its video, img_00001.jpg onwards, or does not exist.
+    """Write all frames of the job's video to its folder, from img_00001.jpg on, and return their number.
 
-    It gets its name only when the last frame is written; a folder of that name is whole and only counted. Leftovers
-    of a killed run are removed. A video that cannot be read is told in the result, not raised; a full disk raises
-    OSError.
+    The folder gets its name only after the last frame is written; an existing folder of that name is complete and is
+    only counted. Leftovers of an interrupted run are removed. For an unreadable video the result holds the reason and
+    there is no folder; a full disk raises OSError.
     """
     if job.folder.is_dir():
         return Extracted(job.id, frame_numbers(job.folder).frames)
@@ -100,7 +98,7 @@ def extract_frames(job: ExtractionJob) -> Extracted:
 
 
 def new_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:
-    """Return (width, height) with the shorter one `short_side` and the other one scaled and cut to an integer.
+    """Return (width, height) with the shorter one equal to `short_side` and the other one scaled and truncated.
 
     mmaction2's `--new-short` computes `int((short / h) * w)`, unlike its Resize, which rounds.
     """
@@ -110,14 +108,14 @@ def new_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:
 
 
 def _write_frames(frames: Iterable[NDArray[np.uint8]], folder: Path, job: ExtractionJob) -> int:
-    """Write the frames and return how many there were, at least one."""
+    """Write the frames and return their number, at least one."""
     count = 0
-    # Joined as text: a Path for each frame would cost as much as every tenth frame's decoding.
+    # A string instead of a Path: a Path per frame would cost a tenth of the time of decoding.
     prefix = f"{folder}{os.sep}"
     for count, frame in enumerate(frames, 1):
         _write_jpeg(prefix + FRAME_TEMPLATE.format(count), _resized(frame, job), job.settings.quality)
     if not count:
-        raise BadDataError(f"The video {job.video} holds no frames. Replace it or take it out of the list.")
+        raise BadDataError(f"The video {job.video} holds no frames. Replace it or remove it from the list.")
     return count
 
 
@@ -129,12 +127,12 @@ def _resized(frame: NDArray[np.uint8], job: ExtractionJob) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _write_jpeg(path: str, picture: NDArray[np.uint8], quality: int) -> None:
+def _write_jpeg(path: str, image: NDArray[np.uint8], quality: int) -> None:
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    # imwrite costs a twentieth less than encoding to memory, but tells no reasons, and where the disk has no
-    # room for the last few thousand bytes it even reports success. Writing from here raises what is wrong.
-    if not (cv2.imwrite(path, picture, options) and _ends_as_jpeg(path)):
-        Path(path).write_bytes(cv2.imencode(".jpg", picture, options)[1].data)
+    # imwrite takes a twentieth less time than encoding to memory, but reports no reasons, and even reports success if
+    # the disk has no space for the last few thousand bytes. Writing from Python raises the error.
+    if not (cv2.imwrite(path, image, options) and _ends_as_jpeg(path)):
+        Path(path).write_bytes(cv2.imencode(".jpg", image, options)[1].data)
 
 
 def _ends_as_jpeg(path: str) -> bool:

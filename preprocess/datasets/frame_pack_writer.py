@@ -1,4 +1,4 @@
-"""The writing side of StNet's packs: a pickle of name, label and JPEG files, as `video2pkl.py` makes them."""
+"""Write StNet's packs: pickles of name, label and JPEG files in the format of `video2pkl.py`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vidom.progress import progress
 
 __all__ = ["PackJob", "write_frame_pack", "write_packs"]
 
-# What Python 2 can read too, and what the original writes.
+# Readable by Python 2, and used by the original.
 _PROTOCOL = 2
 
 
 @dataclass(frozen=True)
 class PackJob:
-    """One extracted video and the pack to make of it; `name` is the video's without suffix."""
+    """One extracted video and the pack to write; `name` is that of the video without suffix."""
 
     name: str
     label: int
@@ -32,10 +32,10 @@ class PackJob:
 
 
 def write_frame_pack(job: PackJob) -> str:
-    """The job's pack holds ("./NAME", label, [JPEG bytes of each frame]); its name is returned.
+    """Write the job's pack, ("./NAME", label, [JPEG bytes of each frame]), and return its name.
 
-    The frames are those of the folder, byte for byte; `video2pkl.py` takes its own from ffmpeg. A pack that is
-    there is whole and kept. Memory is that of the frames, three times.
+    The frames are those of the folder, byte for byte; `video2pkl.py` extracts its own with ffmpeg. An existing pack is
+    complete and is kept. Peak memory is three times the size of the frames.
     """
     if not job.pack.exists():
         numbers = range(1, job.frames + 1)
@@ -47,9 +47,9 @@ def write_frame_pack(job: PackJob) -> str:
 def write_packs(
     prepared: PreparedSplit, folder: Path, *, workers: int, cluster: RayCluster | None = None
 ) -> None:
-    """`folder` holds the split's packs, and its list as StNet's loader reads it.
+    """Write the split's packs to `folder`, and its list in the format of StNet's loader.
 
-    Raises BadDataError when two of the clips have one name.
+    Raises BadDataError if two clips have the same name.
     """
     title = prepared.split.title
     jobs = [
@@ -63,7 +63,7 @@ def write_packs(
         for entry, frames in prepared.entries
     ]
     if len({job.pack for job in jobs}) != len(jobs):
-        raise BadDataError(f"{title} has a clip in two classes, which packs named by clip cannot hold.")
+        raise BadDataError(f"{title} has a clip in two classes, but packs are named by clip only.")
     with progress(total=len(jobs), unit="video", label=f"pack {title}") as bar:
         few = len(jobs) <= 2 * workers
         for _ in each_finished(write_frame_pack, jobs, workers=1 if few else workers, cluster=cluster):

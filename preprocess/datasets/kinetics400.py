@@ -1,4 +1,4 @@
-"""Kinetics-400: official CSV annotations and the clips that could still be downloaded."""
+"""Kinetics-400: official CSV annotations and the clips that are still available."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 def locate_kinetics400(source: Source) -> DataSet:
     """Return the annotated clips of the training and the validation set, in the order of the CSV files.
 
-    Classes are numbered in the ASCII order of their names in kinetics_train.csv, quotation marks left out and
-    spaces as underscores, as mmaction2 does; for the official file MindSpore's order of the plain names is the
-    same. `class_list` replaces them. A clip is `YOUTUBEID_%06d_%06d.mp4` in `videos_train/`, `train/` or the
-    folder itself, in its class's folder with spaces or underscores, or in none. Raises UsageError when no
-    CSV or no classes are to be found, BadDataError when they do not fit one another.
+    Classes are numbered in the ASCII order of their names in kinetics_train.csv, without quotation marks and with
+    underscores for spaces, as in mmaction2; for the official file MindSpore's order of the plain names is the same.
+    `class_list` overrides them. A clip is `YOUTUBEID_%06d_%06d.mp4` in `videos_train/`, `train/` or the folder itself,
+    with or without a folder of its class, with spaces or underscores. Raises UsageError if no CSV or no classes are
+    found, BadDataError if they are inconsistent.
     """
     files = {title: find_file(source.src, names) for title, names in _CSV_NAMES.items()}
     classes_from = source.class_list or files["train"]
     if not any(files.values()) or classes_from is None:
         raise UsageError(
-            f"{source.src} lacks kinetics_train.csv, which tells the classes, or kinetics_val.csv with a class list. "
-            f"Put the official files into {source.src / 'annotations'}; pass --class_list where only the "
-            "validation set is wanted, e.g. om_models/labels/k400.txt."
+            f"{source.src} lacks kinetics_train.csv, which defines the classes, or kinetics_val.csv with a class list. "
+            f"Put the official files into {source.src / 'annotations'}; for the validation set alone pass "
+            "--class_list, e.g. om_models/labels/k400.txt."
         )
     labels = read_class_list(classes_from) if source.class_list else _classes(classes_from)
     return DataSet(
@@ -66,7 +66,7 @@ def _classes(path: Path) -> tuple[str, ...]:
 
 
 def _split(title: str, path: Path, labels: tuple[str, ...], src: Path) -> Split:
-    # Clips of one split lie under one root; the first that exists is it.
+    # All clips of a split are in one folder, the first that exists.
     root = next(src / folder for folder in _ROOTS[title] if (src / folder).is_dir())
     return Split(
         title=title,
@@ -83,7 +83,7 @@ def _entries(path: Path, labels: tuple[str, ...], root: Path) -> Iterator[Entry]
         folder = class_folder(label)
         if folder not in ids:
             raise BadDataError(
-                f"{path} has the class {label!r} for {stem}, which is none of the {len(ids)} classes."
+                f"{path} has the class {label!r} for {stem}, which is not one of the {len(ids)} classes."
             )
         candidates = (
             f"{start}{stem}{suffix}" for suffix in _SUFFIXES for start in (f"{folder}/", f"{label}/", "")
@@ -94,7 +94,7 @@ def _entries(path: Path, labels: tuple[str, ...], root: Path) -> Iterator[Entry]
 
 def _clips(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (class name, file name without suffix) of each row."""
-    # Spreadsheets put a byte-order mark in front.
+    # Spreadsheets write a byte-order mark.
     with path.open(encoding="utf-8-sig", newline="") as stream:
         try:
             rows = csv.DictReader(stream)
@@ -107,7 +107,7 @@ def _clips(path: Path) -> Iterator[tuple[str, str]]:
                 yield _clip(row, path, rows.line_num)
         except (csv.Error, UnicodeDecodeError) as error:
             raise BadDataError(
-                f"The annotations {path} are not CSV as Kinetics publishes it ({error})."
+                f"The annotations {path} are not CSV in the format of Kinetics ({error})."
             ) from None
 
 

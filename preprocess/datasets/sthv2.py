@@ -1,4 +1,4 @@
-"""Something-Something V2: official JSON annotations, and `.webm` videos in a folder or in the split archive."""
+"""Something-Something V2: official JSON annotations, and `.webm` videos in a folder or the multi-part archive."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 def locate_sthv2(source: Source) -> DataSet:
     """Return the labelled videos of the training and the validation set, in the order of the annotations.
 
-    An entry's class is the number that the labels file gives its template without the brackets. Videos lie in
-    `videos/`, `20bn-something-something-v2/` or the folder itself; where only the parts of the archive are,
-    the labelled videos are unpacked to `OUT/videos` first. Raises UsageError when annotations or videos are
-    not to be found, BadDataError when they do not fit one another.
+    An entry's class is the number of its template, without the brackets, in the labels file. Videos are in `videos/`,
+    `20bn-something-something-v2/` or the folder itself; if there are only the parts of the archive, the labelled
+    videos are first unpacked to `OUT/videos`. Raises UsageError if annotations or videos are not found, BadDataError
+    if they are inconsistent.
     """
     labels_file = _annotation(source.src, "labels")
     splits = {split: find_file(source.src, _names(split), folders=_FOLDERS) for split in _SPLITS}
@@ -63,12 +63,12 @@ def _annotation(src: Path, name: str) -> Path | None:
 
 
 def _names(name: str) -> tuple[str, ...]:
-    # Qualcomm's download calls them labels/train.json and so on.
+    # In Qualcomm's download they are named labels/train.json and so on.
     return (f"{_PREFIX}{name}.json", f"{name}.json")
 
 
 def _numbers(path: Path) -> dict[str, int]:
-    """Return the class numbers by name: 0 to n-1, each once, whatever the order in the file."""
+    """Return the class numbers by name: 0 to n-1, each once, in any order."""
     document = read_json(path, what="labels file")
     try:
         numbers = {str(name): int(number) for name, number in document.items()}
@@ -100,7 +100,7 @@ def _entry(entry: Any, numbers: dict[str, int], path: Path) -> Entry:
     label = numbers.get(template.replace("[", "").replace("]", ""))
     if label is None:
         raise BadDataError(
-            f"Video {name} of {path} has the template {template!r}, which without its brackets is no class of the "
+            f"Video {name} of {path} has the template {template!r}, which without its brackets is not a class of the "
             "labels file. The two files belong to different versions."
         )
     return Entry(name, None, label)
@@ -121,7 +121,7 @@ def _video_root(source: Source, wanted: set[str]) -> Path:
 
 
 def _holds_videos(folder: Path) -> bool:
-    """Return whether a video is there; the folder may have 220,000 entries, of which the first one is enough."""
+    """Return whether the folder holds a video; of its up to 220,000 entries the first video is enough."""
     if not folder.is_dir():
         return False
     with os.scandir(folder) as entries:

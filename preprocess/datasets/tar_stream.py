@@ -1,4 +1,4 @@
-"""A `tar.gz` in parts, read once from front to back; nothing in it is trusted."""
+"""Read a multi-part `tar.gz` sequentially, without trusting its content."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["TarMember", "tar_members"]
 
 _BLOCK = 512
 _CHUNK = 1 << 20
-# Names and times that do not fit into a header; far more than any real one.
+# Extended headers with long names and times; far larger than any real one.
 _MAX_EXTENSION = 1 << 20
-# Videos are compressed already; what grows much beyond this wants to fill the disk.
-_MAX_EXPANSION, _HARMLESS = 20, 1 << 26
+# Videos are compressed already; an archive that expands much more is an attack that fills the disk.
+_MAX_EXPANSION, _ALWAYS_ALLOWED = 20, 1 << 26
 _FILE, _FOLDER, _EXTENSION = (b"0", b"\0", b"7"), (b"5",), (b"x", b"g", b"L", b"K")
 _OCTAL = re.compile(rb"[ \0]*([0-7]{1,12})[ \0]*")
 
 
 class TarMember:
-    """A regular file of the archive, whose content can be read once and before the next member."""
+    """A regular file of the archive, whose content can be read once, before the next member."""
 
     def __init__(self, name: str, size: int, archive: _Archive) -> None:
         self.name = name
@@ -33,7 +33,7 @@ class TarMember:
         self._left = size
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the content that has not been read yet, at most 1 MiB at a time; BadDataError where it is cut short."""
+        """Yield the content not read yet, at most 1 MiB at a time; raises BadDataError if it is truncated."""
         while self._left:
             chunk = self._archive.read(min(_CHUNK, self._left))
             self._left -= len(chunk)
@@ -43,14 +43,14 @@ class TarMember:
 def tar_members(
     parts: Sequence[Path], *, on_bytes: Callable[[int], object] = lambda count: None
 ) -> Iterator[TarMember]:
-    """Yield the regular files of the tar.gz that `parts`, one behind the other, make up.
+    """Yield the regular files of the tar.gz that consists of the concatenated `parts`.
 
-    Memory stays below a few MiB whatever the archive claims. `on_bytes` hears of the compressed bytes read.
-    Raises BadDataError for an archive that is cut short or no tar.gz, unpacks to more than 64 MiB and twenty
-    times its size, or has members that an archive of videos has no use for: links, devices, and paths that
-    are absolute or lead upwards.
+    Memory stays below a few MiB regardless of the archive's headers. `on_bytes` is called with the number of
+    compressed bytes read. Raises BadDataError for an archive that is truncated or not a tar.gz, that expands to more
+    than 64 MiB plus twenty times its size, or that has members which do not belong in an archive of videos: links,
+    devices, and paths that are absolute or contain `..`.
     """
-    limit = _HARMLESS + _MAX_EXPANSION * sum(part.stat().st_size for part in parts)
+    limit = _ALWAYS_ALLOWED + _MAX_EXPANSION * sum(part.stat().st_size for part in parts)
     with (
         io.BufferedReader(_Parts(parts, on_bytes), _CHUNK) as joined,
         gzip.GzipFile(fileobj=joined) as stream,
@@ -62,26 +62,28 @@ def tar_members(
                 member = TarMember(_name(header), _size(header), archive)
                 total += _BLOCK + member.size
                 if total > limit:
-                    raise ValueError(f"they unpack to more than {limit} bytes")
-                useful = _is_video_like(header[156:157], member)
+                    raise ValueError(f"they expand to more than {limit} bytes")
+                regular = _is_regular_file(header[156:157], member)
             except ValueError as error:
-                raise archive.refusal(error) from None
-            if useful:
+                raise archive.rejection(error) from None
+            if regular:
                 yield member
             for _ in member.chunks():
                 pass
             archive.read(-member.size % _BLOCK)
 
 
-def _is_video_like(kind: bytes, member: TarMember) -> bool:
-    """Return whether the member is a regular file; raises ValueError for what no archive of videos has."""
+def _is_regular_file(kind: bytes, member: TarMember) -> bool:
+    """Return whether the member is a regular file; raises ValueError for members that are not allowed."""
     if kind in _EXTENSION and member.size > _MAX_EXTENSION:
-        raise ValueError(f"a name or attribute of {member.size} bytes")
+        raise ValueError(f"an extended header of {member.size} bytes")
     if kind not in _FILE + _FOLDER + _EXTENSION:
-        raise ValueError(f"the member {member.name!r} is a link, a device or the like (type {kind!r})")
+        raise ValueError(
+            f"the member {member.name!r} is a link, device or other special file (type {kind!r})"
+        )
     path = PurePosixPath(member.name)
     if kind in _FILE and (path.is_absolute() or ".." in path.parts):
-        raise ValueError(f"the member {member.name!r} leads out of the folder")
+        raise ValueError(f"the member {member.name!r} leaves the folder")
     return kind in _FILE
 
 
@@ -99,7 +101,7 @@ def _size(header: bytes) -> int:
 
 
 class _Archive:
-    """The unpacked bytes of the archive, with one word for all that can be wrong with the packed ones."""
+    """The decompressed bytes of the archive; every fault of the compressed ones raises BadDataError."""
 
     def __init__(self, stream: gzip.GzipFile, parts: Sequence[Path]) -> None:
         self._stream = stream
@@ -117,21 +119,21 @@ class _Archive:
         except EOFError:
             raise BadDataError(
                 f"The archive {self._parts[0].name} to {self._parts[-1].name} ends too early. A part is missing or "
-                "cut short; compare the sizes with the download page. What was unpacked so far is kept."
+                "truncated; compare the sizes with the download page. Unpacked videos are kept."
             ) from None
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise self.refusal(error) from None
+            raise self.rejection(error) from None
         return content
 
-    def refusal(self, reason: Exception) -> BadDataError:
+    def rejection(self, reason: Exception) -> BadDataError:
         return BadDataError(
-            f"The parts {self._parts[0]} to {self._parts[-1].name} are no tar.gz of videos: {reason}. Download them "
-            "again."
+            f"The parts {self._parts[0]} to {self._parts[-1].name} are not a tar.gz of videos: {reason}. Download "
+            "them again."
         )
 
 
 class _Parts(io.RawIOBase):
-    """The bytes of several files as one stream, of which one is open at a time."""
+    """Several files as one stream; one file is open at a time."""
 
     def __init__(self, parts: Sequence[Path], on_bytes: Callable[[int], object]) -> None:
         self._waiting = iter(parts)

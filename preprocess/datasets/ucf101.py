@@ -1,4 +1,4 @@
-"""UCF101 with its three official splits, and the subset of its sports that PaddleSports trains on."""
+"""UCF101 with its three official splits, and its subset of sports on which PaddleSports is trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vidom.formats.recipe import recipe_folder
 __all__ = ["locate_ucf101", "locate_ucf101_66"]
 
 Spellings = Callable[[Path], dict[str, str]]
-"""The names in a folder by their lower-case form."""
+"""Return the names in a folder by their lower-case form."""
 
 _FOLDERS = ("annotations", "ucfTrainTestlist", ".")
 _VIDEO_FOLDERS = ("videos", "UCF-101", ".")
@@ -34,12 +34,11 @@ _VIDEO = re.compile(r"([^/\s]+)/([^/\s]+)\.avi(?:\s+([0-9]{1,4}))?")
 
 
 def locate_ucf101(source: Source) -> DataSet:
-    """Return the videos of the official lists; a class is its number in classInd.txt less one.
+    """Return the videos of the official lists; a class id is its number in classInd.txt minus one.
 
-    The order of classInd.txt is not ASCII order (Hammering comes before HammerThrow), so ids are never taken
-    from folder names. A video whose spelling on the disk differs in upper and lower case is found all the
-    same: its frames are named as in the lists. Raises UsageError when the lists are not to be found, BadDataError
-    when they contradict one another.
+    classInd.txt is not in ASCII order (Hammering comes before HammerThrow), so ids are never derived from folder
+    names. Videos are found even if upper and lower case differ on disk; their frames are named as in the lists. Raises
+    UsageError if the lists are not found, BadDataError if they are inconsistent.
     """
     classes_file = _class_file(source.src)
     numbers = _class_numbers(classes_file)
@@ -47,21 +46,21 @@ def locate_ucf101(source: Source) -> DataSet:
 
 
 def locate_ucf101_66(source: Source) -> DataSet:
-    """Return the videos of UCF101 whose class is in the class list; a class is its place in that list.
+    """Return the videos of UCF101 whose class is in the class list; a class id is the position in that list.
 
-    The list is the label file of the recipe pptsm_ucf101_66 or `class_list`. PaddleSports publishes 65 names for
-    its 66 classes, so the former has one that no class bears, and is refused until somebody replaces it. Raises
-    BadDataError for a name that classInd.txt does not have, else as `locate_ucf101`.
+    The list is the label file of the recipe pptsm_ucf101_66 or `class_list`. PaddleSports publishes 65 names for its
+    66 classes, so the label file contains a placeholder, and is rejected until it is replaced. Raises BadDataError for
+    a name that is not in classInd.txt, else as `locate_ucf101`.
     """
     path = source.class_list or recipe_folder() / "labels" / "ucf101_66.txt"
     labels = read_class_list(path)
     official = _class_numbers(_class_file(source.src))
-    strange = [name for name in labels if name not in official]
-    if strange:
+    unknown = [name for name in labels if name not in official]
+    if unknown:
         raise BadDataError(
-            f"The class list {path} has {len(strange)} name(s) that classInd.txt does not have: "
-            f"{', '.join(strange[:10])}. Names are spelled as there, upper and lower case included. Correct the "
-            "list, or pass one of your own as --class_list: the order must be the checkpoint's."
+            f"The class list {path} has {len(unknown)} name(s) that are not in classInd.txt: "
+            f"{', '.join(unknown[:10])}. Names must match it exactly, including case. Correct the list, or pass "
+            "your own as --class_list, in the order of the checkpoint."
         )
     return _data_set(source, "ucf101_66", official, labels, path)
 
@@ -77,7 +76,7 @@ def _class_file(src: Path) -> Path:
 
 
 def _class_numbers(path: Path) -> dict[str, int]:
-    """Return the official ids, from 0, by class name, in the order of the file."""
+    """Return the official class ids, from 0, by name, in the order of the file."""
     found = [_CLASS.fullmatch(line.strip()) for line in read_lines(path, what="class index")]
     numbers = {match[2]: int(match[1]) - 1 for match in found if match}
     if len(numbers) != len(found) or list(numbers.values()) != list(range(len(numbers))):
@@ -103,7 +102,7 @@ def _data_set(
                 list_name = f"{name}_{title}_split_{number}_{{}}.txt"
                 splits.append(Split(f"{title} split {number}", list_name, root, "rawframes", entries))
     if not splits:
-        raise UsageError(f"{source.src} lacks trainlist01.txt to testlist03.txt beside classInd.txt.")
+        raise UsageError(f"{source.src} lacks trainlist01.txt to testlist03.txt next to classInd.txt.")
     return DataSet(labels, classes_from, tuple(splits))
 
 
@@ -122,8 +121,8 @@ def _entries(
         folder, stem, number = match.groups()
         if number is not None and int(number) - 1 != official[folder]:
             raise BadDataError(
-                f"The split list {path} gives {folder}/{stem} the class {number}, classInd.txt "
-                f"{official[folder] + 1}. The files belong to different versions."
+                f"The split list {path} gives {folder}/{stem} the class {number}, but classInd.txt "
+                f"gives {official[folder] + 1}. The files belong to different versions."
             )
         if folder in ids:
             video = _spelled_as_on_disk(folder, f"{stem}.avi", root, spellings)

@@ -14,7 +14,7 @@ from demo.generate import generate, main, scene_of
 from demo.motion import MOTIONS, label_names
 from demo.sthv2_folder import Layout
 from preprocess.datasets.annotations import read_annotations
-from preprocess.prepare import prepare
+from preprocess.prepare import PrepareOptions, prepare
 from preprocess.sources.video import VideoFile
 from vidom.errors import UsageError
 
@@ -24,7 +24,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """One validation clip of each class, extracted."""
     root = tmp_path_factory.mktemp("dataset")
     made = generate(output_dir=root, validation_clips=1, workers=1)
-    prepare(dataset="sthv2", src=root, out=root, num_classes=12, decoder="pyav")
+    prepare(PrepareOptions(dataset="sthv2", src=root, out=root, num_classes=12, decoder="pyav"))
     return made
 
 

@@ -18,8 +18,8 @@ from infer.evaluation.record import RECORD_NAME, read_rows
 from infer.inference import infer
 from infer.one_video import sample_scores
 from preprocess.datasets.annotations import Annotation
+from preprocess.pack import PackOptions, pack
 from preprocess.pack import main as pack_command
-from preprocess.pack import pack
 from preprocess.tensors.samples import make_sample, open_source
 from vidom.errors import UsageError
 from vidom.formats.clip_store import ClipStore
@@ -52,7 +52,8 @@ def listed(fixtures: Path, tmp_path: Path) -> Path:
 
 
 def packed(recipe: Recipe, listed: Path, fixtures: Path, folder: Path, **options: object) -> ClipStore:
-    return pack(recipe=recipe, data_root=fixtures / "synth", ann_file=listed, output_dir=folder, **options)  # type: ignore[arg-type]
+    data = {"data_root": fixtures / "synth", "ann_file": listed, "output_dir": folder}
+    return pack(PackOptions(recipe=recipe, workers=1, **data, **options))  # type: ignore[arg-type]
 
 
 def pixels(recipe: Recipe, fixtures: Path) -> list[np.ndarray]:

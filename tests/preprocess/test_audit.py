@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_videos import cut, write_video, write_without_frames
 
-from preprocess.audit import audit, main
+from preprocess.audit import AuditOptions, audit, main
 from preprocess.sources.frame_folders import frame_numbers
 from vidom.errors import BadDataError, UsageError
 
@@ -75,7 +75,7 @@ def test_every_kind_of_fault_in_frames(frames: tuple[Path, Path], tmp_path: Path
     root, ann = frames
     labels = tmp_path / "labels.txt"
     labels.write_text("a\nb\n")
-    result = audit(ann_file=ann, data_root=root, labels=labels, workers=workers)
+    result = audit(AuditOptions(ann_file=ann, data_root=root, labels=labels, workers=workers))
     assert kinds(result) == {
         "2 gap": {"gap"},
         "3 from_zero": {"gap", "fewer_frames"},
@@ -93,12 +93,12 @@ def test_every_kind_of_fault_in_frames(frames: tuple[Path, Path], tmp_path: Path
         "15 sound ten 0": {"malformed_line"},
     }
     texts = {(problem.line, problem.kind): problem.text for problem in result.problems}
-    assert "missing between: 4, 7" in texts[2, "gap"]
+    assert "missing in between: 4, 7" in texts[2, "gap"]
     assert texts[7, "unreadable"].endswith("img_00004.jpg, img_00006.jpg")
     assert texts[7, "zero_length"].endswith("img_00009.jpg")
     assert texts[8, "uneven_size"].endswith("img_00010.jpg")
     # Sound are the first line and those with warnings only: a surplus, a name, a short one.
-    assert result.summary.startswith(f"4 of 15 samples of {ann} are sound.\n")
+    assert result.summary.startswith(f"4 of 15 samples of {ann} are valid.\n")
 
 
 def test_every_kind_of_fault_in_videos(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_every_kind_of_fault_in_videos(tmp_path: Path) -> None:
     ]
     ann = tmp_path / "list.txt"
     ann.write_text("".join(f"{name} {number}\n" for number, name in enumerate([*names, "absent.mp4"])))
-    result = audit(ann_file=ann, data_root=root)
+    result = audit(AuditOptions(ann_file=ann, data_root=root))
     assert kinds(result) == {
         "2 air drumming/sound.webm": {"awkward_name"},
         "3 short.avi": {"too_short"},
@@ -137,7 +137,7 @@ def test_stretches_of_one_folder_are_no_gaps(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "long", list(range(1, 31)))
     (tmp_path / "list.txt").write_text("long 0 15 0\nlong 15 15 1\nlong 20 15 1\n")
     cut(folder / "img_00030.jpg")
-    assert kinds(audit(ann_file=tmp_path / "list.txt", data_root=tmp_path)) == {
+    assert kinds(audit(AuditOptions(ann_file=tmp_path / "list.txt", data_root=tmp_path))) == {
         "2 long@15": {"unreadable"},
         "3 long@20": {"fewer_frames", "unreadable"},
     }
@@ -187,10 +187,10 @@ def test_the_real_frames_and_videos_are_sound(shared: Path, tmp_path: Path) -> N
     folder = shared / "data" / "rawframes_short256"
     counts = {path.name: len(list(path.glob("img_*.jpg"))) for path in folder.iterdir()}
     (tmp_path / "frames.txt").write_text("".join(f"{name} {count} 0\n" for name, count in counts.items()))
-    assert audit(ann_file=tmp_path / "frames.txt", data_root=folder).problems == ()
+    assert audit(AuditOptions(ann_file=tmp_path / "frames.txt", data_root=folder)).problems == ()
     videos = shared / "data" / "videos"
     (tmp_path / "videos.txt").write_text("part_0.mp4 0\ntest.avi 1\n")
-    assert audit(ann_file=tmp_path / "videos.txt", data_root=videos).problems == ()
+    assert audit(AuditOptions(ann_file=tmp_path / "videos.txt", data_root=videos)).problems == ()
 
 
 def test_numbers_are_read_as_numbers_in_any_number(tmp_path: Path) -> None:
@@ -222,11 +222,11 @@ def test_a_folder_of_twenty_thousand_frames_is_streamed(tmp_path: Path) -> None:
 def test_what_cannot_be_audited_is_refused(tmp_path: Path, frames: tuple[Path, Path]) -> None:
     root, ann = frames
     with pytest.raises(UsageError, match="not a folder"):
-        audit(ann_file=ann, data_root=root / "absent")
+        audit(AuditOptions(ann_file=ann, data_root=root / "absent"))
     with pytest.raises(UsageError, match="at least 1"):
-        audit(ann_file=ann, data_root=root, min_frames=0)
+        audit(AuditOptions(ann_file=ann, data_root=root, min_frames=0))
     with pytest.raises(BadDataError, match="does not exist"):
-        audit(ann_file=tmp_path / "absent.txt", data_root=root)
+        audit(AuditOptions(ann_file=tmp_path / "absent.txt", data_root=root))
     (tmp_path / "empty.txt").touch()
     with pytest.raises(BadDataError, match="is empty"):
-        audit(ann_file=tmp_path / "empty.txt", data_root=root)
+        audit(AuditOptions(ann_file=tmp_path / "empty.txt", data_root=root))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from packing import packed_by_one
 from small_videos import tree, write_video
 
 from preprocess.datasets.annotations import read_annotations
-from preprocess.pack import pack
-from preprocess.prepare import prepare
+from preprocess.prepare import PrepareOptions, prepare
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe
 
@@ -25,7 +25,7 @@ def test_classes_in_ascii_order_and_videos_in_the_order_of_their_numbers(tmp_pat
         write_video(src / name, frames=3)
     (src / "train" / "walk" / "notes.txt").write_text("no video")
     (src / "train" / ".cache").mkdir()
-    prepare(dataset="folder", src=src, out=out)
+    prepare(PrepareOptions(dataset="folder", src=src, out=out))
     assert (out / "label_map.txt").read_text() == "Wave (both)\nwalk\n"
     assert (out / "train_list_videos.txt").read_text() == (
         "Wave (both)/a.avi 0\nwalk/clip 9.mp4 1\nwalk/clip 10.mp4 1\n"
@@ -50,12 +50,12 @@ def test_real_videos(shared: Path, tmp_path: Path, tiny_recipe: Path) -> None:
         (src / "val" / label).mkdir(parents=True)
         for name in names:
             (src / "val" / label / name).symlink_to(shared / "data" / "videos" / name)
-    (split,) = prepare(dataset="folder", src=src, out=out, workers=2, short_side=64)
+    (split,) = prepare(PrepareOptions(dataset="folder", src=src, out=out, workers=2, short_side=64))
     assert [frames for _, frames in split.entries] == [32, 164]
     overrides = ["dataset.num_classes=2", f"dataset.labels={out / 'label_map.txt'}"]
     recipe = load_recipe(str(tiny_recipe), overrides)
     for kind, root in (("rawframes", split.frame_root), ("videos", src / "val")):
-        store = pack(
+        store = packed_by_one(
             recipe=recipe, data_root=root, ann_file=out / f"val_list_{kind}.txt", output_dir=tmp_path / kind
         )
         assert [sample.label for sample in store.samples.values()] == [0, 1]
@@ -68,7 +68,7 @@ def test_real_folders_of_frames_are_used_as_they_are(shared: Path, tmp_path: Pat
         (src / "val" / label).mkdir(parents=True, exist_ok=True)
         (src / "val" / label / name).symlink_to(real / name)
     counts = {name: len(list((real / name).glob("img_*.jpg"))) for name in ("demo", "part_0", "test")}
-    (split,) = prepare(dataset="folder", src=src, out=out)
+    (split,) = prepare(PrepareOptions(dataset="folder", src=src, out=out))
     assert split.frame_root == src / "val"
     assert (out / "val_list_rawframes.txt").read_text() == (
         f"drumming/demo {counts['demo']} 0\nzumba/part_0 {counts['part_0']} 1\nzumba/test {counts['test']} 1\n"
@@ -91,8 +91,8 @@ def test_folders_with_gaps_stop_or_are_listed(tmp_path: Path, numbers: list[int]
     frames_in(tmp_path / "val" / "a" / "good", [1, 2])
     frames_in(tmp_path / "val" / "a" / "bad", numbers)
     with pytest.raises(BadDataError, match=r"a/bad has \d frames"):
-        prepare(dataset="folder", src=tmp_path, out=tmp_path / "out")
-    (split,) = prepare(dataset="folder", src=tmp_path, out=tmp_path / "out", on_bad="skip")
+        prepare(PrepareOptions(dataset="folder", src=tmp_path, out=tmp_path / "out"))
+    (split,) = prepare(PrepareOptions(dataset="folder", src=tmp_path, out=tmp_path / "out", on_bad="skip"))
     assert split.summary == "val: 1 of 2 videos (0 missing, 1 unreadable)"
 
 
@@ -100,29 +100,35 @@ def test_the_class_list_fixes_the_order(tmp_path: Path) -> None:
     write_video(tmp_path / "val" / "b" / "1.mp4", frames=2)
     names = tmp_path / "names.txt"
     names.write_text("c\nb\na\n")
-    prepare(dataset="folder", src=tmp_path, out=tmp_path / "out", class_list=names, num_classes=3)
+    prepare(
+        PrepareOptions(dataset="folder", src=tmp_path, out=tmp_path / "out", class_list=names, num_classes=3)
+    )
     assert (tmp_path / "out" / "val_list_rawframes.txt").read_text() == "b/1 2 1\n"
     with pytest.raises(UsageError, match="3 classes, but 2 are expected"):
-        prepare(dataset="folder", src=tmp_path, out=tmp_path / "out", class_list=names, num_classes=2)
+        prepare(
+            PrepareOptions(
+                dataset="folder", src=tmp_path, out=tmp_path / "out", class_list=names, num_classes=2
+            )
+        )
 
 
 def test_what_would_be_ambiguous_is_refused(tmp_path: Path) -> None:
     def message_of(case: str) -> str:
         with pytest.raises(BadDataError) as caught:
-            prepare(dataset="folder", src=tmp_path / case, out=tmp_path / "out")
+            prepare(PrepareOptions(dataset="folder", src=tmp_path / case, out=tmp_path / "out"))
         return str(caught.value)
 
     for name in ("train/a/1.mp4", "val/a/1.mp4", "val/b/1.mp4"):
         write_video(tmp_path / "stranger" / name, frames=1)
-    assert "1 folder(s) that are no class: b" in message_of("stranger")
+    assert "1 folder(s) that are not classes: b" in message_of("stranger")
     for name in ("val/a/x 1.mp4", "val/a/x_1.avi"):
         write_video(tmp_path / "collision" / name, frames=1)
     assert "'a/x_1' twice" in message_of("collision")
     write_video(tmp_path / "mixed" / "val" / "a" / "1.mp4", frames=1)
     frames_in(tmp_path / "mixed" / "val" / "a" / "2", [1])
-    assert "side by side" in message_of("mixed")
+    assert "both video files and frame folders" in message_of("mixed")
     frames_in(tmp_path / "numbered" / "val" / "a" / "clip 3", [1])
-    assert "ends in a number of its own" in message_of("numbered")
+    assert "ends in a separate number" in message_of("numbered")
     write_video(tmp_path / "control" / "val" / "a" / "1\n2.mp4", frames=1)
     assert "line breaks" in message_of("control")
     write_video(tmp_path / "undecodable" / "val" / "a" / "1\udcff.mp4".replace("\udcff", "x"), frames=1)
@@ -135,19 +141,19 @@ def test_what_would_be_ambiguous_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_such_folder_is_refused(tmp_path: Path) -> None:
     write_video(tmp_path / "a" / "1.mp4", frames=1)
     with pytest.raises(UsageError, match="none of the folders train, val and test"):
-        prepare(dataset="folder", src=tmp_path, out=tmp_path / "out")
+        prepare(PrepareOptions(dataset="folder", src=tmp_path, out=tmp_path / "out"))
     (tmp_path / "train").mkdir()
     with pytest.raises(UsageError, match="no class folders"):
-        prepare(dataset="folder", src=tmp_path, out=tmp_path / "out")
+        prepare(PrepareOptions(dataset="folder", src=tmp_path, out=tmp_path / "out"))
     (tmp_path / "train" / "a").mkdir()
     with pytest.raises(BadDataError, match="None of the annotated videos"):
-        prepare(dataset="folder", src=tmp_path, out=tmp_path / "out")
+        prepare(PrepareOptions(dataset="folder", src=tmp_path, out=tmp_path / "out"))
     with pytest.raises(UsageError, match="none of the folders"):
-        prepare(dataset="folder", src=tmp_path / "absent", out=tmp_path / "out")
+        prepare(PrepareOptions(dataset="folder", src=tmp_path / "absent", out=tmp_path / "out"))
 
 
 def test_the_source_is_never_written_to(tmp_path: Path) -> None:
     write_video(tmp_path / "src" / "val" / "a" / "1.mp4", frames=2)
     before = tree(tmp_path / "src")
-    prepare(dataset="folder", src=tmp_path / "src", out=tmp_path / "out")
+    prepare(PrepareOptions(dataset="folder", src=tmp_path / "src", out=tmp_path / "out"))
     assert tree(tmp_path / "src") == before

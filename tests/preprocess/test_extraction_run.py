@@ -16,7 +16,7 @@ from small_videos import cut, tree, write_video
 import preprocess.datasets.extraction_run as extraction_run
 from preprocess.datasets.extraction_run import extract_all
 from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings
-from preprocess.prepare import prepare
+from preprocess.prepare import PrepareOptions, prepare
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.parallel.workers import each_finished
 
@@ -134,7 +134,7 @@ def test_unreadable_videos_are_skipped_told_and_tried_again(
     out = tmp_path / "out"
     whole = (source / "val" / "a" / "0.mp4").read_bytes()
     cut(source / "val" / "a" / "0.mp4")
-    with pytest.raises(BadDataError, match="What was extracted so far is kept"):
+    with pytest.raises(BadDataError, match="Extracted frames are kept"):
         extract(source, out, workers=workers)
     results = extract(source, out, workers=workers, on_bad="skip")
     assert [result.id for result in results.values() if result.reason] == ["0"]
@@ -148,13 +148,13 @@ def test_unreadable_videos_are_skipped_told_and_tried_again(
 def test_frames_of_other_settings_are_not_mixed(source: Path, tmp_path: Path, settings: dict) -> None:
     extract(source, tmp_path / "out")
     (key,) = settings
-    with pytest.raises(UsageError, match=f"other settings .*{key} .* there, .* asked for"):
+    with pytest.raises(UsageError, match=f"different settings .*{key} .* there, .* requested"):
         extract(source, tmp_path / "out", settings=settings)
 
 
 def test_frames_of_unknown_origin_are_not_trusted(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "frames" / "3").mkdir(parents=True)
-    with pytest.raises(UsageError, match="frames/3 holds frames that no record"):
+    with pytest.raises(UsageError, match="frames/3 holds frames of unknown origin"):
         extract(source, tmp_path / "out")
 
 
@@ -163,7 +163,7 @@ def test_a_small_disk_is_told_after_a_few_videos(
 ) -> None:
     out = tmp_path / "out"
     monkeypatch.setattr(extraction_run, "free_bytes", lambda _: 1_000_000)
-    with pytest.raises(UnavailableError, match=r"need about \S+ MB more, judging by 3 of the videos"):
+    with pytest.raises(UnavailableError, match=r"need about \S+ MB more, estimated from 3 videos"):
         extract(source, out)
     made = len(list((out / "frames").iterdir()))
     assert made == 3
@@ -205,7 +205,7 @@ def test_a_killed_worker_is_told() -> None:
 
 
 def test_the_records_are_json_that_names_the_decoder(source: Path, tmp_path: Path) -> None:
-    prepare(dataset="folder", src=source, out=tmp_path / "out", decoder="pyav", short_side=32)
+    prepare(PrepareOptions(dataset="folder", src=source, out=tmp_path / "out", decoder="pyav", short_side=32))
     record = json.loads((tmp_path / "out" / "preparation.json").read_text())
     assert record["frames"]["decoder_version"].startswith("PyAV")
     assert record["frames"]["short_side"] == 32

@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from packing import packed_by_one
 from small_videos import cut, tree, write_video, write_without_frames
 
 from preprocess.datasets.kinetics400 import locate_kinetics400
 from preprocess.datasets.sample_list import read_pack_annotations
 from preprocess.datasets.splits import Source
-from preprocess.pack import pack
-from preprocess.prepare import main, prepare
+from preprocess.prepare import PrepareOptions, main, prepare
 from preprocess.sources.frame_pack import read_frame_pack
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe, recipe_folder
@@ -70,7 +70,7 @@ def test_the_lists_are_those_of_the_original_tool(shared: Path, tmp_path: Path) 
     }.items():
         write_video(tmp_path / "src" / "videos_val" / f"{path}.mp4", frames=frames)
     out = tmp_path / "out"
-    prepare(dataset="kinetics400", src=tmp_path / "src", out=out, num_classes=4, short_side=0)
+    prepare(PrepareOptions(dataset="kinetics400", src=tmp_path / "src", out=out, num_classes=4, short_side=0))
     lists = sorted(reference.glob("*.txt"))
     assert len(lists) == 2
     for path in lists:
@@ -130,16 +130,22 @@ def test_what_vanished_or_broke_is_counted_and_listed(
 
 def test_the_holes_can_be_forbidden(miniature: Path, tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="1 of the 6 videos of val .*v__vanished"):
-        prepare(dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5, on_bad="fail")
+        prepare(
+            PrepareOptions(
+                dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5, on_bad="fail"
+            )
+        )
 
 
 def test_both_lists_can_be_packed(miniature: Path, tmp_path: Path, tiny_recipe: Path) -> None:
     out = tmp_path / "out"
-    (split,) = prepare(dataset="kinetics400", src=miniature, out=out, num_classes=5, short_side=32)
+    (split,) = prepare(
+        PrepareOptions(dataset="kinetics400", src=miniature, out=out, num_classes=5, short_side=32)
+    )
     overrides = ["dataset.num_classes=5", f"dataset.labels={out / 'label_map.txt'}"]
     recipe = load_recipe(str(tiny_recipe), overrides)
     for kind, root in (("rawframes", split.frame_root), ("videos", miniature / "videos_val")):
-        store = pack(
+        store = packed_by_one(
             recipe=recipe,
             data_root=root,
             ann_file=out / f"kinetics400_val_list_{kind}.txt",
@@ -151,7 +157,7 @@ def test_both_lists_can_be_packed(miniature: Path, tmp_path: Path, tiny_recipe: 
 def test_packs_are_what_stnet_reads(miniature: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = {"dataset": "kinetics400", "src": miniature, "out": out, "num_classes": 5, "short_side": 32}
-    prepare(**options, packs=True)
+    prepare(PrepareOptions(**options, packs=True))
     name = "v0000000005_000003_000013"
     annotations = read_pack_annotations(
         out / "packs" / "val.json", data_root=out / "packs", folder="val", num_classes=5
@@ -166,7 +172,7 @@ def test_packs_are_what_stnet_reads(miniature: Path, tmp_path: Path) -> None:
     assert list(packed.frames) == [(folder / f"img_{number:05}.jpg").read_bytes() for number in range(1, 8)]
     before = tree(out)
     (out / "packs" / "val" / f"{name}.pkl").unlink()
-    prepare(**options, packs=True)
+    prepare(PrepareOptions(**options, packs=True))
     assert tree(out) == before
 
 
@@ -175,7 +181,11 @@ def test_a_clip_in_two_classes_cannot_be_packed(miniature: Path, tmp_path: Path)
     root = miniature / "videos_val"
     shutil.copy(root / "air drumming" / "v0000000000_000003_000013.mp4", root / "zumba")
     with pytest.raises(BadDataError, match="in two classes"):
-        prepare(dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5, packs=True)
+        prepare(
+            PrepareOptions(
+                dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5, packs=True
+            )
+        )
 
 
 @pytest.mark.parametrize("folder", ["val/{label}", "val/{folder}", "validate", "{label}", "."])
@@ -184,7 +194,9 @@ def test_wherever_downloaders_put_the_clips(tmp_path: Path, folder: str) -> None
     write_csv(tmp_path, "val", [("air drumming", "v")])
     place = folder.format(label="air drumming", folder="air_drumming")
     write_video(tmp_path / place / "v_000003_000013.mp4", frames=2)
-    (split,) = prepare(dataset="kinetics400", src=tmp_path, out=tmp_path / "out", num_classes=1, short_side=0)
+    (split,) = prepare(
+        PrepareOptions(dataset="kinetics400", src=tmp_path, out=tmp_path / "out", num_classes=1, short_side=0)
+    )
     ((entry, frames),) = split.entries
     assert (entry.name, frames) == ("air_drumming/v_000003_000013", 2)
     assert entry.video is not None
@@ -194,9 +206,13 @@ def test_wherever_downloaders_put_the_clips(tmp_path: Path, folder: str) -> None
 def test_validation_alone_needs_a_class_list(miniature: Path, tmp_path: Path) -> None:
     (miniature / "annotations" / "kinetics_train.csv").unlink()
     with pytest.raises(UsageError, match="--class_list"):
-        prepare(dataset="kinetics400", src=miniature, out=tmp_path / "out")
+        prepare(PrepareOptions(dataset="kinetics400", src=miniature, out=tmp_path / "out"))
     names = recipe_folder() / "labels" / "k400.txt"
-    prepare(dataset="kinetics400", src=miniature, out=tmp_path / "out", class_list=names, short_side=0)
+    prepare(
+        PrepareOptions(
+            dataset="kinetics400", src=miniature, out=tmp_path / "out", class_list=names, short_side=0
+        )
+    )
     first = (tmp_path / "out" / "kinetics400_val_list_rawframes.txt").read_text().splitlines()[0]
     assert (
         first
@@ -214,7 +230,7 @@ def test_validation_alone_needs_a_class_list(miniature: Path, tmp_path: Path) ->
         (HEADER + "zumba,a,1e9,2,val,0\n", "Line 2"),
         (HEADER + "../zumba,a,5,15,val,0\n", "Line 2"),
         (HEADER + "..,a,5,15,val,0\n", "Line 2"),
-        (HEADER + "knitting,a,5,15,val,0\n", "none of the 5 classes"),
+        (HEADER + "knitting,a,5,15,val,0\n", "not one of the 5 classes"),
         (HEADER + "zumba\n", "Line 2"),
         (HEADER + '"' + "z" * 200_000 + '",a,1,2,val,0\n', "not CSV"),
     ],
@@ -222,7 +238,7 @@ def test_validation_alone_needs_a_class_list(miniature: Path, tmp_path: Path) ->
 def test_rows_that_are_none_are_refused(miniature: Path, tmp_path: Path, text: str, message: str) -> None:
     (miniature / "annotations" / "kinetics_val.csv").write_text(text)
     with pytest.raises(BadDataError, match=message):
-        prepare(dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5)
+        prepare(PrepareOptions(dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5))
 
 
 def test_real_clips_get_the_labels_and_frames_that_mindspore_saw(shared: Path, tmp_path: Path) -> None:
@@ -231,7 +247,7 @@ def test_real_clips_get_the_labels_and_frames_that_mindspore_saw(shared: Path, t
     src.mkdir()
     (src / "kinetics-400_train.csv").symlink_to(data / "kinetics-400_train.csv")
     (src / "train").symlink_to(data / "mp4")
-    (split,) = prepare(dataset="kinetics400", src=src, out=out, short_side=0, packs=True)
+    (split,) = prepare(PrepareOptions(dataset="kinetics400", src=src, out=out, short_side=0, packs=True))
     assert (out / "label_map.txt").read_text() == (
         data / "label_map_k400_mmaction2.txt"
     ).read_text().rstrip() + "\n"

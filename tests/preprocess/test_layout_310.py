@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from packing import packed_by_one
 
 from export.deployable import build_deployable
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.inference import infer
 from postprocess.score import main as score
-from preprocess.layout_310 import lay_out
-from preprocess.pack import pack
+from preprocess.layout_310 import Layout310Options, lay_out
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import Recipe, load_recipe
@@ -62,7 +62,7 @@ def packs(tmp_path: Path, fixtures: Path) -> Path:
 
 
 def packed(recipe: Recipe, packs: Path, **options: object) -> ClipStore:
-    return pack(
+    return packed_by_one(
         recipe=recipe, data_root=packs, ann_file=packs / "val.json", output_dir=packs / "store", **options
     )
 
@@ -72,7 +72,7 @@ def test_the_flow_ends_with_the_accuracy_that_torch_has(
 ):
     store = packed(recipe, packs)
     assert {sample.id: sample.label for sample in store.samples.values()} == CLIPS
-    flow = lay_out(store=store.folder, output_dir=packs / "preprocess_Result")
+    flow = lay_out(Layout310Options(store=store.folder, output_dir=packs / "preprocess_Result"))
     assert sorted(path.name for path in (flow / "data").iterdir()) == [
         f"stnet_data_bs1_{i}.bin" for i in range(3)
     ]
@@ -98,7 +98,7 @@ def test_the_flow_ends_with_the_accuracy_that_torch_has(
 def test_stores_that_the_guide_does_not_know_are_refused(recipe: Recipe, packs: Path):
     store = packed(recipe, packs, dtype="uint8")
     with pytest.raises(UsageError, match="one float32 sample"):
-        lay_out(store=store.folder, output_dir=packs / "flow")
+        lay_out(Layout310Options(store=store.folder, output_dir=packs / "flow"))
 
 
 def test_a_list_without_its_packs_is_bad_data(recipe: Recipe, packs: Path):

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packing import packed_by_one
 
 import preprocess.pack as pack_module
-from preprocess.pack import main, pack
+from preprocess.pack import main
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import load_recipe
@@ -47,7 +48,7 @@ def test_the_tensors_are_those_of_the_original_pipeline(
     by_crc = {
         key.split("/")[1].split(":")[0]: int(truth[key]) for key in truth.files if key.endswith("|out_crc32")
     }
-    store = pack(
+    store = packed_by_one(
         recipe=load_recipe("tsm_sthv2"), data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s"
     )
     assert {sample.id for sample in store.samples.values()} == set(CLIPS)
@@ -62,7 +63,7 @@ def test_uint8_becomes_float32_by_the_normalisation_left_to_the_graph(
 ):
     recipe = load_recipe("tsm_k400")
     made = {
-        dtype: pack(
+        dtype: packed_by_one(
             recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / dtype, dtype=dtype
         )
         for dtype in ("float32", "uint8")
@@ -78,8 +79,10 @@ def test_several_samples_in_a_file_are_those_of_single_files_with_the_last_one_p
     data: tuple[Path, Path], tmp_path: Path
 ):
     recipe = load_recipe("tsm_k400")
-    single = pack(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "1")
-    triple = pack(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "3", batch_size=3)
+    single = packed_by_one(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "1")
+    triple = packed_by_one(
+        recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "3", batch_size=3
+    )
     assert [(f.samples, f.padding) for f in triple.files] == [((0, 1, 2), 0), ((3,), 2)]
     rows = np.concatenate([triple.read(clip_file) for clip_file in triple.files])
     np.testing.assert_array_equal(
@@ -91,7 +94,7 @@ def test_several_samples_in_a_file_are_those_of_single_files_with_the_last_one_p
 def test_two_workers_make_the_same_bytes_as_one(data: tuple[Path, Path], tmp_path: Path):
     recipe = load_recipe("tsm_k400")
     for workers in (1, 2):
-        pack(
+        packed_by_one(
             recipe=recipe,
             data_root=data[0],
             ann_file=data[1],
@@ -108,8 +111,8 @@ def test_a_bad_video_stops_or_is_skipped_and_is_tried_again(data: tuple[Path, Pa
     ann.write_text(f"no_such {frames} 0\n" + ann.read_text())
     recipe, output = load_recipe("tsm_k400"), tmp_path / "s"
     with pytest.raises(BadDataError, match=r"Sample 0 of the list \(no_such\).*on_bad skip"):
-        pack(recipe=recipe, data_root=root, ann_file=ann, output_dir=output)
-    store = pack(recipe=recipe, data_root=root, ann_file=ann, output_dir=output, on_bad="skip")
+        packed_by_one(recipe=recipe, data_root=root, ann_file=ann, output_dir=output)
+    store = packed_by_one(recipe=recipe, data_root=root, ann_file=ann, output_dir=output, on_bad="skip")
     assert [skip.id for skip in store.skipped] == ["no_such"]
     assert sorted(store.samples) == [1, 2, 3, 4]
     assert (output / "k400.info").read_text().startswith("1 0\n")
@@ -119,7 +122,7 @@ def test_a_bad_video_stops_or_is_skipped_and_is_tried_again(data: tuple[Path, Pa
     for name in CLIPS:
         (root / name).symlink_to(data[0] / name)
     (root / "no_such").symlink_to(data[0] / CLIPS[0])
-    repaired = pack(recipe=recipe, data_root=root, ann_file=ann, output_dir=output)
+    repaired = packed_by_one(recipe=recipe, data_root=root, ann_file=ann, output_dir=output)
     assert repaired.skipped == ()
     assert repaired.files[0].crc32 == repaired.files[1].crc32
 
@@ -130,11 +133,13 @@ def test_a_store_that_cannot_fit_is_refused_before_the_first_write(
     recipe = load_recipe("tsm_sthv2")
     monkeypatch.setattr(pack_module, "free_bytes", lambda _: 80_000_000)
     with pytest.raises(UnavailableError, match=r"needs 151\.0 MB.*--limit 2 .*--dtype uint8"):
-        pack(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s")
+        packed_by_one(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s")
     assert not list((tmp_path / "s" / "clips").iterdir())
     assert (
         len(
-            pack(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "t", limit=2).files
+            packed_by_one(
+                recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "t", limit=2
+            ).files
         )
         == 2
     )
@@ -142,20 +147,22 @@ def test_a_store_that_cannot_fit_is_refused_before_the_first_write(
 
 def test_other_settings_in_the_same_folder_are_refused(data: tuple[Path, Path], tmp_path: Path):
     recipe = load_recipe("tsm_k400")
-    pack(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s")
+    packed_by_one(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s")
     with pytest.raises(UsageError, match="dtype 'float32' there, 'uint8' asked for"):
-        pack(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s", dtype="uint8")
+        packed_by_one(
+            recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s", dtype="uint8"
+        )
 
 
 def test_a_file_cut_short_is_found_and_repaired_by_the_same_command(data: tuple[Path, Path], tmp_path: Path):
     recipe, output = load_recipe("tsm_k400"), tmp_path / "s"
-    pack(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=output)
+    packed_by_one(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=output)
     before = content(output)
     with (output / "clips" / "000001.bin").open("r+b") as stream:
         stream.truncate(1000)
     with pytest.raises(BadDataError, match=r"000001\.bin.*has 1000"):
         ClipStore.open(output).check_sizes()
-    pack(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=output)
+    packed_by_one(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=output)
     assert content(output) == before
 
 

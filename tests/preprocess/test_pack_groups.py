@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packing import packed_by_one
 from view_recipes import FRAMES, NAMES, VIEWS, packed, write_list, write_recipes
 
 from export.to_onnx import main as to_onnx
 from infer.batches.inputs import natural_key
-from preprocess.pack import pack
 from preprocess.sources.frames import RawFrames
 from preprocess.tensors.clips import read_clips
 from vidom.errors import BadDataError, UsageError
@@ -117,7 +117,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(recipes: dict[str,
         (links / f"v{number}").symlink_to(FRAMES / "i3d_340x256")
     ann.write_text("".join(f"v{number} 70 {number % 7}\n" for number in range(40)))
     recipe = load_recipe(str(recipes["i3d"]))
-    pack(recipe=recipe, data_root=links, ann_file=ann, output_dir=tmp_path / "whole", per_view=True)
+    packed_by_one(recipe=recipe, data_root=links, ann_file=ann, output_dir=tmp_path / "whole", per_view=True)
     command = pack_words(recipes["i3d"], links, ann, tmp_path / "killed")
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     clips = tmp_path / "killed" / "clips"

@@ -14,7 +14,7 @@ import ray_jobs
 from ray_nodes import descendants, kill_a_worker, title
 from small_videos import tree, write_video
 
-from preprocess.pack import pack
+from preprocess.pack import PackOptions, pack
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.recipe import load_recipe
 from vidom.parallel.ray_cluster import RayNode, open_ray_cluster
@@ -145,7 +145,11 @@ def test_a_store_packed_by_the_cluster_has_the_same_bytes(ray_address: str, tmp_
     (tmp_path / "list.txt").write_text("".join(lines) + "absent 16 0\n")
     common = {"recipe": load_recipe("tsm_ucf101"), "data_root": data, "ann_file": tmp_path / "list.txt"}
     stores = {
-        place: pack(**common, output_dir=tmp_path / name, on_bad="skip", ray=place, batch_size=3)
+        place: pack(
+            PackOptions(
+                **common, output_dir=tmp_path / name, workers=1, on_bad="skip", ray=place, batch_size=3
+            )
+        )
         for name, place in (("alone", None), ("together", ray_address))
     }
     assert [skip.id for skip in stores[ray_address].skipped] == ["absent"]

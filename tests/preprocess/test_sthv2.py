@@ -9,12 +9,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from packing import packed_by_one
 from small_videos import cut, tree, write_video
 
 from preprocess.datasets.annotations import read_annotations
 from preprocess.datasets.prepared import flip_pairs
-from preprocess.pack import pack
-from preprocess.prepare import main, prepare
+from preprocess.prepare import PrepareOptions, main, prepare
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe
 
@@ -65,7 +65,9 @@ def test_the_lists_are_those_of_the_original_tool(shared: Path, tmp_path: Path) 
     for name, frames in FRAMES.items():
         write_video(tmp_path / "src" / "videos" / f"{name}.webm", frames=frames)
     out = tmp_path / "out"
-    splits = prepare(dataset="sthv2", src=tmp_path / "src", out=out, num_classes=3, on_bad="skip")
+    splits = prepare(
+        PrepareOptions(dataset="sthv2", src=tmp_path / "src", out=out, num_classes=3, on_bad="skip")
+    )
     lists = sorted(reference.glob("sthv2_*.txt"))
     assert len(lists) == 3
     for path in lists:
@@ -78,15 +80,17 @@ def test_the_lists_are_those_of_the_original_tool(shared: Path, tmp_path: Path) 
 def test_a_missing_video_stops_unless_it_may_be_skipped(miniature: Path, tmp_path: Path) -> None:
     (miniature / "videos" / "9.webm").unlink()
     with pytest.raises(BadDataError, match=r"1 of the 3 videos of train .*: 9\. .*--on_bad skip"):
-        prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3)
+        prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
     assert not (tmp_path / "out").exists()
 
 
 def test_an_unreadable_video_stops_or_is_listed(miniature: Path, tmp_path: Path) -> None:
     cut(miniature / "videos" / "100.webm")
     with pytest.raises(BadDataError, match=r"100\.webm is truncated.*--on_bad skip"):
-        prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3)
-    train, _ = prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3, on_bad="skip")
+        prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
+    train, _ = prepare(
+        PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3, on_bad="skip")
+    )
     assert train.summary == "train: 2 of 3 videos (0 missing, 1 unreadable)"
     record = json.loads((tmp_path / "out" / "preparation.json").read_text())
     (excluded,) = record["splits"][0]["excluded"]
@@ -95,12 +99,12 @@ def test_an_unreadable_video_stops_or_is_listed(miniature: Path, tmp_path: Path)
     assert (record["splits"][0]["annotated"], record["splits"][0]["listed"]) == (3, 2)
     # Repaired, it is taken up by the same command.
     write_video(miniature / "videos" / "100.webm", frames=6, seed=100)
-    train, _ = prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3)
+    train, _ = prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
     assert train.summary == "train: 3 of 3 videos (0 missing, 0 unreadable)"
 
 
 def test_class_names_stand_in_the_order_of_their_numbers(miniature: Path, tmp_path: Path) -> None:
-    prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3)
+    prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
     names = (tmp_path / "out" / "label_map.txt").read_text().splitlines()
     assert names == sorted(LABELS, key=lambda name: int(LABELS[name]))
     (pair,) = json.loads((tmp_path / "out" / "flip_pairs.json").read_text())
@@ -115,12 +119,12 @@ def test_mirrored_classes_of_the_real_label_file() -> None:
 
 
 def test_the_split_archive_gives_the_same(miniature: Path, tmp_path: Path) -> None:
-    prepare(dataset="sthv2", src=miniature, out=tmp_path / "folder", num_classes=3)
+    prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "folder", num_classes=3))
     packed = tmp_path / "packed"
     shutil.copytree(miniature / "annotations", packed / "annotations")
     split_archive(miniature, packed)
     before = tree(packed)
-    prepare(dataset="sthv2", src=packed, out=tmp_path / "streamed", num_classes=3)
+    prepare(PrepareOptions(dataset="sthv2", src=packed, out=tmp_path / "streamed", num_classes=3))
     one, other = tree(tmp_path / "folder"), tree(tmp_path / "streamed")
     # The test set has no labels: its videos stay in the archive.
     assert sorted(name for name in other if name.endswith(".webm")) == [
@@ -137,11 +141,11 @@ def test_an_archive_is_unpacked_once(
 ) -> None:
     split_archive(miniature, tmp_path)
     shutil.copytree(miniature / "annotations", tmp_path / "annotations")
-    prepare(dataset="sthv2", src=tmp_path, out=tmp_path / "out", num_classes=3)
+    prepare(PrepareOptions(dataset="sthv2", src=tmp_path, out=tmp_path / "out", num_classes=3))
     monkeypatch.setattr(
         "preprocess.datasets.archives.tar_members", lambda *_, **__: pytest.fail("read again")
     )
-    prepare(dataset="sthv2", src=tmp_path, out=tmp_path / "out", num_classes=3)
+    prepare(PrepareOptions(dataset="sthv2", src=tmp_path, out=tmp_path / "out", num_classes=3))
 
 
 def test_a_missing_part_is_named(miniature: Path, tmp_path: Path) -> None:
@@ -149,12 +153,12 @@ def test_a_missing_part_is_named(miniature: Path, tmp_path: Path) -> None:
     shutil.rmtree(miniature / "videos")
     (miniature / "20bn-something-something-v2-01").unlink()
     with pytest.raises(BadDataError, match=r"part\(s\) 01 are missing"):
-        prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3)
+        prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
 
 
 def test_the_class_count_is_held_against_the_checkpoint(miniature: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="3 classes, but 174 are expected"):
-        prepare(dataset="sthv2", src=miniature, out=tmp_path / "out")
+        prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +167,7 @@ def test_the_class_count_is_held_against_the_checkpoint(miniature: Path, tmp_pat
         ([{"id": "../7", "template": "Dropping [something]"}], LABELS, "plain name"),
         ([{"id": "7"}], LABELS, "`template`"),
         (["7"], LABELS, "Expected an object"),
-        ([{"id": "7", "template": "Eating [something]"}], LABELS, "no class of the labels file"),
+        ([{"id": "7", "template": "Eating [something]"}], LABELS, "not a class of the labels file"),
         ([{"id": "7", "template": "A"}, {"id": "7", "template": "B"}], {"A": "0", "B": "1"}, "twice"),
         ([], {"A": "0", "B": "2"}, "0.*upwards"),
         ([], {"A": "x"}, "0.*upwards"),
@@ -175,14 +179,14 @@ def test_annotations_that_are_none_are_refused(tmp_path: Path, train, labels, me
     write_annotations(tmp_path, train=train, validation=[], labels=labels)
     write_video(tmp_path / "videos" / "7.webm", frames=2)
     with pytest.raises(BadDataError, match=message):
-        prepare(dataset="sthv2", src=tmp_path, out=tmp_path / "out", num_classes=2)
+        prepare(PrepareOptions(dataset="sthv2", src=tmp_path, out=tmp_path / "out", num_classes=2))
 
 
 @pytest.mark.parametrize("lacking", ["annotations", "videos"])
 def test_what_is_lacking_is_named(miniature: Path, tmp_path: Path, lacking: str) -> None:
     shutil.rmtree(miniature / lacking)
     with pytest.raises(UsageError, match=r"labels\.json" if lacking == "annotations" else r"\*\.webm"):
-        prepare(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3)
+        prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
 
 
 def test_the_command_prints_what_pack_takes(
@@ -197,7 +201,7 @@ def test_the_command_prints_what_pack_takes(
     assert option == "--data_root"
     overrides = ["dataset.num_classes=3", f"dataset.labels={out / 'label_map.txt'}"]
     recipe = load_recipe(str(tiny_recipe), overrides)
-    from_frames = pack(
+    from_frames = packed_by_one(
         recipe=recipe, data_root=Path(data_root), ann_file=Path(ann_file), output_dir=tmp_path / "frames"
     )
     listed = read_annotations(ann_file)
@@ -205,7 +209,7 @@ def test_the_command_prints_what_pack_takes(
         (annotation.id, annotation.label) for annotation in listed
     ]
     videos = out / "sthv2_val_list_videos.txt"
-    from_videos = pack(
+    from_videos = packed_by_one(
         recipe=recipe, data_root=miniature / "videos", ann_file=videos, output_dir=tmp_path / "videos"
     )
     labels = [sample.label for sample in from_frames.samples.values()]

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from packing import packed_by_one
 from small_videos import tree, write_video
 
-from preprocess.pack import pack
-from preprocess.prepare import main, prepare
+from preprocess.prepare import PrepareOptions, main, prepare
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import load_recipe
 
@@ -40,7 +40,7 @@ def test_the_lists_are_those_of_the_original_tool(shared: Path, tmp_path: Path) 
     for name, frames in FRAMES.items():
         folder = name.split("_")[0]
         write_video(tmp_path / "src" / "videos" / folder / f"v_{name}_c01.avi", frames=frames)
-    prepare(dataset="ucf101", src=tmp_path / "src", out=tmp_path / "out", num_classes=3)
+    prepare(PrepareOptions(dataset="ucf101", src=tmp_path / "src", out=tmp_path / "out", num_classes=3))
     lists = sorted(reference.glob("*.txt"))
     assert len(lists) == 12
     for path in lists:
@@ -69,7 +69,7 @@ def quirky(tmp_path: Path) -> Path:
 
 def test_ids_are_official_and_spelling_is_forgiven(quirky: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(dataset="ucf101", src=quirky, out=out, num_classes=3)
+    prepare(PrepareOptions(dataset="ucf101", src=quirky, out=out, num_classes=3))
     assert (out / "label_map.txt").read_text().split() == ["HammerThrow", "Hammering", "HandstandPushups"]
     assert (out / "ucf101_train_split_1_rawframes.txt").read_text() == (
         "Hammering/v_Hammering_g08_c01 9 1\nHandstandPushups/v_HandStandPushups_g08_c01 9 2\n"
@@ -94,13 +94,13 @@ def test_the_published_66_classes_are_65_and_refused(quirky: Path, tmp_path: Pat
         ["HammerThrow/v_HammerThrow_g01_c01"],
     )
     with pytest.raises(BadDataError, match=r"has 1 name.*66th class.*--class_list"):
-        prepare(dataset="ucf101_66", src=quirky, out=tmp_path / "out")
+        prepare(PrepareOptions(dataset="ucf101_66", src=quirky, out=tmp_path / "out"))
     names = tmp_path / "names.txt"
     names.write_text("\n".join(published))
     with pytest.raises(UsageError, match="65 classes, but 66 are expected"):
-        prepare(dataset="ucf101_66", src=quirky, out=tmp_path / "out", class_list=names)
+        prepare(PrepareOptions(dataset="ucf101_66", src=quirky, out=tmp_path / "out", class_list=names))
     out = tmp_path / "for_training"
-    prepare(dataset="ucf101_66", src=quirky, out=out, class_list=names, num_classes=65)
+    prepare(PrepareOptions(dataset="ucf101_66", src=quirky, out=out, class_list=names, num_classes=65))
     assert (out / "label_map.txt").read_text().splitlines() == published
     # Knitting is no sport: nothing of it is listed, and a split without videos has no list.
     number = published.index("HammerThrow")
@@ -115,23 +115,23 @@ def test_the_class_list_is_the_users(quirky: Path, tmp_path: Path) -> None:
     names.write_text("HandstandPushups\nHammering\n")
     out = tmp_path / "out"
     options = {"dataset": "ucf101_66", "src": quirky, "num_classes": 2, "class_list": names}
-    prepare(**options, out=out)
+    prepare(PrepareOptions(**options, out=out))
     assert (out / "ucf101_66_train_split_1_rawframes.txt").read_text() == (
         "Hammering/v_Hammering_g08_c01 9 1\nHandstandPushups/v_HandStandPushups_g08_c01 9 0\n"
     )
     names.write_text("HandStandPushups\nHammering\n")
-    with pytest.raises(BadDataError, match="1 name.* HandStandPushups. Names are spelled as there"):
-        prepare(**options, out=tmp_path / "other")
+    with pytest.raises(BadDataError, match="1 name.* HandStandPushups. Names must match it exactly"):
+        prepare(PrepareOptions(**options, out=tmp_path / "other"))
     names.write_text("Hammering\nHammering\n")
     with pytest.raises(BadDataError, match="twice"):
-        prepare(**options, out=tmp_path / "other")
+        prepare(PrepareOptions(**options, out=tmp_path / "other"))
 
 
 def test_frames_shared_by_splits_are_extracted_once(quirky: Path, tmp_path: Path) -> None:
     videos = ["Hammering/v_Hammering_g08_c01"]
     shutil.rmtree(quirky / "ucfTrainTestlist")
     write_lists(quirky / "annotations", ["Hammering"], videos, videos, splits=(1, 2, 3))
-    prepare(dataset="ucf101", src=quirky, out=tmp_path / "out", num_classes=1)
+    prepare(PrepareOptions(dataset="ucf101", src=quirky, out=tmp_path / "out", num_classes=1))
     frames = [name for name in tree(tmp_path / "out") if name.endswith(".jpg")]
     assert len(frames) == 9
     assert len(list((tmp_path / "out").glob("ucf101_*_split_*_rawframes.txt"))) == 6
@@ -142,7 +142,7 @@ def test_frames_shared_by_splits_are_extracted_once(quirky: Path, tmp_path: Path
     [
         ("classInd.txt", "1 A\n3 B\n", "numbered from 1"),
         ("classInd.txt", "A 1\n", "numbered from 1"),
-        ("trainlist01.txt", "Hammering/v_Hammering_g08_c01.avi 1\n", "classInd.txt 2"),
+        ("trainlist01.txt", "Hammering/v_Hammering_g08_c01.avi 1\n", "classInd.txt gives 2"),
         ("trainlist01.txt", "../Hammering/v_Hammering_g08_c01.avi 2\n", "expected `CLASS/VIDEO.avi"),
         ("trainlist01.txt", "../v.avi\n", "expected `CLASS/VIDEO.avi"),
         ("testlist01.txt", "Knitting/v_Knitting_g01_c01.avi\n", "expected `CLASS/VIDEO.avi"),
@@ -153,20 +153,20 @@ def test_lists_that_contradict_themselves_are_refused(
 ) -> None:
     (quirky / "ucfTrainTestlist" / file).write_text(text)
     with pytest.raises(BadDataError, match=message):
-        prepare(dataset="ucf101", src=quirky, out=tmp_path / "out", num_classes=3)
+        prepare(PrepareOptions(dataset="ucf101", src=quirky, out=tmp_path / "out", num_classes=3))
 
 
 def test_what_is_lacking_is_named(tmp_path: Path, quirky: Path) -> None:
     with pytest.raises(UsageError, match=r"lacks classInd\.txt"):
-        prepare(dataset="ucf101", src=tmp_path, out=tmp_path / "out")
+        prepare(PrepareOptions(dataset="ucf101", src=tmp_path, out=tmp_path / "out"))
     for path in (quirky / "ucfTrainTestlist").glob("t*list*.txt"):
         path.unlink()
     with pytest.raises(UsageError, match=r"lacks trainlist01\.txt"):
-        prepare(dataset="ucf101", src=quirky, out=tmp_path / "out", num_classes=3)
+        prepare(PrepareOptions(dataset="ucf101", src=quirky, out=tmp_path / "out", num_classes=3))
     with pytest.raises(UsageError, match="--workers"):
-        prepare(dataset="ucf101", src=quirky, out=tmp_path / "out", workers=0)
-    with pytest.raises(UsageError, match="StNet's"):
-        prepare(dataset="ucf101", src=quirky, out=tmp_path / "out", packs=True)
+        prepare(PrepareOptions(dataset="ucf101", src=quirky, out=tmp_path / "out", workers=0))
+    with pytest.raises(UsageError, match="for StNet"):
+        prepare(PrepareOptions(dataset="ucf101", src=quirky, out=tmp_path / "out", packs=True))
 
 
 def test_the_lists_can_be_packed(quirky: Path, tmp_path: Path, tiny_recipe: Path) -> None:
@@ -186,7 +186,7 @@ def test_the_lists_can_be_packed(quirky: Path, tmp_path: Path, tiny_recipe: Path
         ]
     )
     overrides = ["dataset.num_classes=3", f"dataset.labels={out / 'label_map.txt'}"]
-    store = pack(
+    store = packed_by_one(
         recipe=load_recipe(str(tiny_recipe), overrides),
         data_root=out / "rawframes",
         ann_file=out / "ucf101_val_split_1_rawframes.txt",

@@ -15,7 +15,7 @@ from infer.evaluation.conclusion import Evaluation
 from infer.inference import infer
 from postprocess.score import ScoreOptions, score
 from preprocess.datasets.annotations import read_annotations
-from preprocess.pack import pack
+from preprocess.pack import PackOptions, pack
 from preprocess.tensors.samples import make_sample, open_source
 from vidom.formats.recipe import Recipe, load_recipe
 
@@ -124,12 +124,15 @@ def metrics_through_files(
 ) -> bytes:
     """Return the metrics.json of packing, inference and scoring, of the samples that can be read."""
     store = pack(
-        recipe=recipe,
-        data_root=ann_file.parent / "data",
-        ann_file=ann_file,
-        output_dir=work / "store",
-        dtype=dtype,  # type: ignore[arg-type]
-        on_bad="skip",
+        PackOptions(
+            recipe=recipe,
+            data_root=ann_file.parent / "data",
+            ann_file=ann_file,
+            output_dir=work / "store",
+            dtype=dtype,  # type: ignore[arg-type]
+            workers=1,
+            on_bad="skip",
+        )
     )
     result = infer(
         model=model,
