@@ -1,1 +1,1 @@
-"""From an engine's outputs to numbers one can trust: top-1, top-5 and what they rest on."""
+"""Scoring of an engine's outputs: metrics, paired statistics, consistency checks."""

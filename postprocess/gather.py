@@ -32,8 +32,8 @@ def peek(output: Output, classes: int | None) -> tuple[int, int]:
     """
     if classes is None and output.name.lower().endswith(".bin"):
         raise UsageError(
-            f"{output.path} is raw numbers without a shape, and no clip store or label file says how many "
-            "classes there are. Give --num_classes, or --labels with the file of class names."
+            f"{output.path} has no shape, and the number of classes is not known from a clip store or label file. "
+            "Give --num_classes, or --labels with the file of class names."
         )
     rows, columns = read_output(output.path, classes=classes).shape
     return rows, columns
@@ -42,11 +42,11 @@ def peek(output: Output, classes: int | None) -> tuple[int, int]:
 def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int) -> FloatArray:
     """Return the scores, shape (samples, classes) float32, of the labelled samples by ascending index.
 
-    float32 is what engines compute in, so that an NPY and a BIN of one run give the same array; of a TXT its
-    six decimals are left. Rows of several views of a sample are averaged in float64, in the order of the views.
-    Memory is the array, with several views three of them, and some hundred files.
+    Engines compute in float32, so the NPY and the BIN of one run give the same array; a TXT keeps six decimals.
+    Rows of several views of a sample are averaged in float64, in the order of the views. Memory is the array,
+    three arrays with several views, and a few hundred files.
 
-    Raises BadDataError that names the files with another number of rows or columns or without numbers, and the
+    Raises BadDataError that names the files with a wrong number of rows or columns or without numbers, and the
     samples with a NaN or infinite score. A file may lack its padding rows.
     """
     order = {index: position for position, index in enumerate(sorted(labels))}
@@ -54,7 +54,7 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
     sums = np.zeros((len(order), classes), np.float64 if views > 1 else np.float32)
     misshapen: list[str] = []
     by_view = sorted(matches, key=lambda match: match.view)
-    # What becomes infinite or NaN here is refused below.
+    # Infinite and NaN sums are rejected below.
     with (
         progress(total=len(matches), unit="file", label="read scores") as bar,
         np.errstate(over="ignore", invalid="ignore"),
@@ -64,7 +64,7 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
             read = read_outputs([match.output.path for match in group], classes=classes)
             for match, rows in zip(group, read, strict=True):
                 if (fault := _fault(rows, match, classes)) is None:
-                    # The rows beyond are padding.
+                    # Further rows are padding.
                     for index, row in zip(match.samples, rows, strict=False):
                         sums[order[index]] += row
                 else:
@@ -73,11 +73,11 @@ def gather(matches: Sequence[Match], labels: Mapping[int, int], *, classes: int)
     if misshapen:
         raise BadDataError(
             f"{len(misshapen)} of the {len(matches)} output files in {matches[0].output.folder} do not hold "
-            f"{classes} scores for each of their samples: {some(misshapen)}. If all of them have another number "
-            "of classes, the labels are those of another data set; if they have several rows for one sample, "
-            "those are its single views: export the model with --average_clips prob (or score)."
+            f"{classes} scores for each of their samples: {some(misshapen)}. If all of them have a different number "
+            "of classes, the labels belong to a different data set; if they have several rows for one sample, "
+            "they are its single views: export the model with --average_clips prob (or score)."
         )
-    # A value beyond float32 becomes infinite as well.
+    # A value beyond the range of float32 becomes infinite too.
     with np.errstate(over="ignore"):
         sums /= views
         scores = sums.astype(np.float32, copy=False)

@@ -1,11 +1,11 @@
-"""What the scores of labelled samples are worth: pure functions of arrays.
+"""Metrics of the scores of labelled samples: pure functions of arrays.
 
 Throughout, `scores` has shape (samples, classes), any real dtype and finite values; `labels` has shape
 (samples,) and holds class indices. Higher scores are better, whether they are probabilities or logits.
 
-Tie rule: of equal scores the lower class index comes first. The first choice is then numpy's `argmax`, so
-top-1, the confusion matrix and the mean class accuracy speak of the same prediction. mmaction2 sorts with an
-unstable sort and so promises nothing about ties; where there are none the results are equal to its own.
+Tie rule: of equal scores the lower class index comes first. The prediction is then numpy's `argmax`, so top-1,
+the confusion matrix and the mean class accuracy refer to the same prediction. mmaction2's sort is unstable and
+leaves ties undefined; without ties the results are equal to its own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Proportion:
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """How the `n` samples of one class fared; a class without samples has neither top-1 nor top-5."""
+    """The accuracy of the `n` samples of one class; a class without samples has no top-1 and top-5."""
 
     index: int
     n: int
@@ -64,10 +64,10 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Everything that is said about a set of scores.
+    """All metrics of a set of scores.
 
-    `confusion` has shape (classes, classes), rows are the truth and columns the prediction. `ties` counts,
-    for top-1 and top-5, the samples whose outcome the tie rule decided.
+    `confusion` has shape (classes, classes), rows are labels and columns predictions. `ties` counts, for
+    top-1 and top-5, the samples whose outcome the tie rule decided.
     """
 
     n: int
@@ -100,7 +100,7 @@ def evaluate(scores: Array, labels: IntArray) -> Metrics:
 def label_ranks(scores: Array, labels: IntArray) -> IntArray:
     """Return, for each sample, how many classes come before its label: 0 is a top-1 hit, 4 still a top-5 hit.
 
-    Raises ValueError when there are no samples, the shapes do not fit, a score is NaN or infinite, or a
+    Raises ValueError when there are no samples, the shapes do not match, a score is NaN or infinite, or a
     label is not a class.
     """
     _check(scores, labels)
@@ -114,7 +114,7 @@ def top_k_accuracy(scores: Array, labels: IntArray, topk: Sequence[int] = (1, 5)
     """Return, for each k, the fraction of samples whose label is among their k best classes.
 
     A k above the number of classes means all of them. Definition: mmaction2 `core/evaluation/accuracy.py`,
-    but for the tie rule of this module.
+    except for the tie rule of this module.
     """
     ranks = label_ranks(scores, labels)
     return tuple(float((ranks < k).mean()) for k in topk)
@@ -129,16 +129,16 @@ def decided_by_ties(scores: Array, labels: IntArray, k: int) -> int:
 
 
 def confusion_matrix(predictions: IntArray, labels: IntArray, classes: int) -> IntArray:
-    """Return the (classes, classes) counts of truth (row) against prediction (column)."""
+    """Return the (classes, classes) counts of label (row) and prediction (column)."""
     counts = np.bincount(labels * classes + predictions, minlength=classes * classes)
     return counts.reshape(classes, classes).astype(np.int64)
 
 
 def mean_class_accuracy(confusion: IntArray) -> float:
-    """Return the mean of the classes' recalls over every class that occurs as truth or as prediction.
+    """Return the mean of the classes' recalls over every class that occurs as label or as prediction.
 
     A class that is only ever predicted counts as 0 and lowers the mean; one that never occurs does not
-    count. This is mmaction2's definition (`core/evaluation/accuracy.py`), kept so that numbers compare.
+    count. This is mmaction2's definition (`core/evaluation/accuracy.py`), kept so that the numbers are comparable.
     """
     truths = confusion.sum(axis=1)
     seen = (truths + confusion.sum(axis=0)) > 0
@@ -155,7 +155,7 @@ def wilson_interval(correct: int, n: int, *, confidence: float = 0.95) -> tuple[
     scale = 1 + z * z / n
     centre = (p + z * z / (2 * n)) / scale
     half = z / scale * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # At the ends the bound is exactly 0 or 1; rounding would leave 1e-17 beside it.
+    # At the ends the bound is exactly 0 or 1; rounding would leave an error of 1e-17.
     return (0.0 if correct == 0 else centre - half, 1.0 if correct == n else centre + half)
 
 

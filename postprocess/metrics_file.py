@@ -1,14 +1,14 @@
-"""The file `metrics.json`: equal metrics give equal bytes.
+"""Writer of `metrics.json`; equal metrics give equal bytes.
 
     {"n", "classes": counts of samples and classes,
      "top1", "top5": {"accuracy", "correct", "wilson_95": [low, high]},
      "mean_class_accuracy",
      "decided_by_ties": {"top1", "top5"}: samples whose outcome the tie rule decided,
      "per_class": [{"class", "name" where known, "n", "top1", "top5" or null without samples}],
-     "confusion": rows are the truth, columns the prediction,
-     "provenance": what the numbers were computed from}
+     "confusion": rows are labels, columns predictions,
+     "provenance": digests of the inputs}
 
-It holds no time, no path and no version.
+It contains no time, path or version.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["write_metrics"]
 def write_metrics(
     path: Path, metrics: Metrics, *, names: Sequence[str], provenance: Mapping[str, str]
 ) -> None:
-    """`path` holds the metrics, one line a class; `names` may be empty, else there is one for each class."""
+    """Write the metrics to `path`, one line a class; `names` is empty or has one name for each class."""
     document = {
         "n": metrics.n,
         "classes": metrics.classes,
@@ -45,7 +45,7 @@ def write_metrics(
 
 
 def _lines(value: Any) -> str:
-    # A line for each class keeps a confusion matrix of 174 classes readable and its differences small.
+    # A line for each class keeps a confusion matrix of 174 classes readable and its diffs small.
     if isinstance(value, list):
         return "[\n  " + ",\n  ".join(map(_flat, value)) + "\n]"
     return _flat(value)

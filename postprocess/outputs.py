@@ -1,4 +1,4 @@
-"""Which output file came from which input file: what a summary says, or the names in a folder without one."""
+"""The output file of each input file, from a summary or from the names in a result folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIRST_OUTPUT = re.compile(r"(?P<stem>.+)_0\.(txt|npy|bin)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Output:
-    """The file with the scores of one input file, which `stem` names; `infile` is None where nothing says it."""
+    """The file with the scores of one input file, which `stem` names; `infile` is None where it is unknown."""
 
     stem: str
     infile: str | None
@@ -30,23 +30,23 @@ class Output:
 
     @property
     def path(self) -> str:
-        """Where the file lies; a string, for there are tens of thousands of them."""
+        """The path of the file; a string, because there are tens of thousands of them."""
         return f"{self.folder}/{self.name}"
 
 
 def find_outputs(result_path: Path | str) -> tuple[Output, ...]:
-    """Return the outputs of a run, each an existing file, no two for one input file or of one name.
+    """Return the outputs of a run: existing files, one for each input file.
 
     `result_path` is a summary as ais_bench writes it, or a result folder. A folder's summary is its sibling
-    `FOLDER_summary.json`; without one, as ModelZoo's scripts have it, every `STEM_0.txt|npy|bin` in the
-    folder counts and everything else (a stray summary, a model's further outputs) does not. Of a model with
-    several outputs the first one holds the scores.
+    `FOLDER_summary.json`; without one, as in ModelZoo's scripts, every `STEM_0.txt|npy|bin` in the folder counts
+    and everything else (a stray summary, a model's further outputs) does not. Of a model with several outputs the
+    first one holds the scores.
 
-    A summary's paths are relative to where the run was started, which nobody knows later. ais_bench always
-    puts the output folder beside the summary, so a file is looked for there; failing that where its path says,
-    but only under the current folder or the summary's.
+    A summary's paths are relative to the working directory of the run, which is not recorded. ais_bench always
+    puts the output folder next to the summary, so files are looked for there first, then at the given path, but
+    only under the current folder or the summary's.
 
-    Raises BadDataError that names the missing or the doubly written files.
+    Raises BadDataError that names the missing or overwritten files.
     """
     result_path = Path(result_path).absolute()
     if not result_path.is_dir():
@@ -56,7 +56,7 @@ def find_outputs(result_path: Path | str) -> tuple[Output, ...]:
 
 
 def metrics_path(result_path: Path | str) -> Path:
-    """Return where a run's metrics lie unless told otherwise: `NAME_metrics.json` beside folder and summary."""
+    """Return the default path of a run's metrics: `NAME_metrics.json` next to folder and summary."""
     result_path = Path(result_path).absolute()
     name = result_path.name if result_path.is_dir() else result_path.stem.removesuffix("_summary")
     return result_path.with_name(f"{name}_metrics.json")
@@ -74,9 +74,9 @@ def _from_summary(summary: Path) -> tuple[Output, ...]:
     twice = [outfile for outfile, count in written.items() if count > 1]
     if twice:
         raise BadDataError(
-            f"In the summary {summary} several inputs wrote the same output, so only the last is left: "
-            f"{some(twice)}. ais_bench cuts a name at its first dot: give the input files names without dots "
-            "that differ, and run the inference again."
+            f"In the summary {summary} several inputs wrote the same output, so only the last one exists: "
+            f"{some(twice)}. ais_bench cuts a name at its first dot: give the input files different names without "
+            "dots and run the inference again."
         )
     places = [posixpath.split(entry.outfiles[0]) for entry in entries]
     folders = {given: str(_locate(given, summary)) for given in {folder for folder, _ in places}}
@@ -109,13 +109,13 @@ def _check_present(outputs: Sequence[Output], summary: Path) -> None:
     if missing:
         raise BadDataError(
             f"{len(missing)} of the {len(outputs)} output files that {summary} names are missing in "
-            f"{missing[0].folder}: {some(output.name for output in missing)}. Put them back beside the summary, or "
+            f"{missing[0].folder}: {some(output.name for output in missing)}. Put them back next to the summary, or "
             "run the inference again."
         )
 
 
 def _files_in(folder: str) -> set[str]:
-    """Return the names of the folder's files in one look, where asking for each takes as long as reading it."""
+    """Return the names of the folder's files in one scan; a check of each file takes as long as reading it."""
     if not Path(folder).is_dir():
         return set()
     with os.scandir(folder) as entries:
@@ -130,7 +130,7 @@ def _from_folder(folder: Path) -> tuple[Output, ...]:
     )
     if not outputs:
         raise BadDataError(
-            f"The result folder {folder} holds no outputs: no file is named like 000000_0.npy, .bin or .txt. "
+            f"The result folder {folder} holds no outputs: no file has a name like 000000_0.npy, .bin or .txt. "
             "Give the summary (NAME_summary.json) or the folder that the inference wrote."
         )
     stems = Counter(output.stem for output in outputs)
@@ -138,6 +138,6 @@ def _from_folder(folder: Path) -> tuple[Output, ...]:
     if twice:
         raise BadDataError(
             f"The result folder {folder} holds outputs in two formats for the same inputs: {some(twice)}. They "
-            "are left from two runs: give the summary of one of them as --result_path."
+            "are from two runs: give the summary of one of them as --result_path."
         )
     return outputs

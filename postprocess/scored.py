@@ -1,4 +1,4 @@
-"""The metrics of scores that lie in memory, written down: the one way from numbers to `metrics.json`."""
+"""From scores in memory to `metrics.json`; all commands that report an accuracy use it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Scored:
-    """The metrics of a set of samples, and what a reader should know beside the numbers."""
+    """The metrics of a set of samples, and what a reader should know besides the numbers."""
 
     metrics: Metrics
     remarks: tuple[str, ...]
@@ -32,11 +32,11 @@ class Scored:
 def write_scored(
     path: Path, scores: FloatArray, labels: Mapping[int, int], *, names: Sequence[str]
 ) -> Scored:
-    """`path` holds the metrics of the scores [samples, classes], whose rows are the labelled samples by index.
+    """Write the metrics of the scores [samples, classes] to `path`; the rows are the labelled samples by index.
 
-    `names` may be empty. The bytes depend on scores, labels and class names only: the provenance is the SHA-256
-    of the `index label` lines by ascending index, which are the bytes of a clip store's `.info` list, and that of
-    the scores as little-endian float32. Raises BadDataError as `check_finite` does.
+    `names` may be empty. The bytes depend on scores, labels and class names only. The provenance is the SHA-256 of
+    the `index label` lines by ascending index (the bytes of a clip store's `.info` list) and that of the scores as
+    little-endian float32. Raises BadDataError as `check_finite` does.
     """
     indices = sorted(labels)
     check_finite(scores, indices)
@@ -68,22 +68,22 @@ def accuracy_remarks(metrics: Metrics) -> tuple[str, ...]:
 
 
 def check_finite(scores: FloatArray, indices: Sequence[int]) -> None:
-    """All scores are numbers, else BadDataError names the samples, whose rows are in the order of `indices`."""
-    unsound = [indices[row] for row in np.unique(np.nonzero(~np.isfinite(scores))[0])]
-    if unsound:
+    """Raise BadDataError that names the samples with a NaN or infinite score; `indices` are those of the rows."""
+    invalid = [indices[row] for row in np.unique(np.nonzero(~np.isfinite(scores))[0])]
+    if invalid:
         raise BadDataError(
-            f"{len(unsound)} samples have a score that is NaN or infinite: {some(unsound)}. The model overflowed "
-            "or its input was damaged; such a sample is neither right nor wrong, so no accuracy is given."
+            f"{len(invalid)} samples have a score that is NaN or infinite: {some(invalid)}. The model overflowed "
+            "or its input was damaged; no accuracy is computed, because such a sample is neither right nor wrong."
         )
 
 
 def check_labels(labels: Mapping[int, int], classes: int, source: Path | str) -> None:
-    """Every label is one of the classes, else BadDataError names the samples of the list `source`."""
-    beyond = [index for index in sorted(labels) if labels[index] >= classes]
-    if beyond:
+    """Raise BadDataError that names the samples of the list `source` whose label is not a class."""
+    invalid = [index for index in sorted(labels) if labels[index] >= classes]
+    if invalid:
         raise BadDataError(
-            f"{len(beyond)} samples of {source} have a label that is not one of the model's {classes} classes "
-            f"(0 .. {classes - 1}; the largest label is {max(labels.values())}): {some(beyond)}. Model and list "
+            f"{len(invalid)} samples of {source} have a label that is not one of the model's {classes} classes "
+            f"(0 .. {classes - 1}; the largest label is {max(labels.values())}): {some(invalid)}. Model and list "
             "belong to different data sets, or the labels start at 1."
         )
 
@@ -93,7 +93,7 @@ def _remarks_on_metrics(metrics: Metrics, names: Sequence[str]) -> list[str]:
     if any(metrics.ties):
         remarks.append(
             f"Equal scores decided top-1 of {metrics.ties[0]} and top-5 of {metrics.ties[1]} samples; the lower "
-            "class came first. NPY and BIN keep the digits that TXT rounds away."
+            "class came first. NPY and BIN keep the digits that TXT drops."
         )
     if moved := permutation_remark(metrics.confusion, names):
         remarks.append(moved)
@@ -104,13 +104,13 @@ def _remarks_on_scores(scores: FloatArray) -> list[str]:
     remarks = []
     if len(scores) > 1 and (scores == scores[0]).all():
         remarks.append(
-            "Warning: all samples have exactly the same scores. The model does not see its input; the accuracy "
-            "says nothing."
+            "Warning: all samples have exactly the same scores. The output does not depend on the input; the "
+            "accuracy is meaningless."
         )
     sums = scores.sum(axis=1, dtype=np.float64)
     if scores.min() < 0 or abs(sums - 1).max() > 0.01:
         remarks.append(
-            f"The scores are no probabilities (rows sum to {sums.min():.4g} .. {sums.max():.4g}); top-1 and "
-            "top-5 need only their order."
+            f"The scores are not probabilities (rows sum to {sums.min():.4g} .. {sums.max():.4g}); top-1 "
+            "and top-5 depend only on their order."
         )
     return remarks

@@ -1,4 +1,4 @@
-"""A sample's scores from the mean of its views' rows, where views are apart and the scorer averages them."""
+"""A sample's scores from the mean of its views' rows, where each view is a separate file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def sample_scores(means: FloatArray, average_clips: str) -> FloatArray:
-    """Return the scores, shape (samples, classes), that the whole sample's model would have given.
+    """Return the scores, shape (samples, classes), that a model of all views would have given.
 
-    `means` are the views' mean rows. "prob" takes them as they are, means of probabilities; "score" takes the
-    softmax of mean logits (mmaction2's meaning of both words). Raises BadDataError when the rows are the other kind.
+    `means` are the views' mean rows, [samples, classes]. "prob": they are mean probabilities and stay as they are;
+    "score": they are mean logits, and the result is their softmax over the classes (as in mmaction2). Raises
+    BadDataError when the rows are of the other kind.
     """
     kinds = ("logits", "probabilities")
-    wanted, found = kinds[average_clips == "prob"], kinds[_are_probabilities(means)]
-    if wanted != found:
+    expected, detected = kinds[average_clips == "prob"], kinds[_are_probabilities(means)]
+    if expected != detected:
         raise BadDataError(
-            f"The clip store averages its views as {wanted} (average_clips {average_clips}), but the model gave "
-            f"{found}, so the result would be that of another way of averaging. Export the model with --per_view "
+            f"The clip store averages its views as {expected} (average_clips {average_clips}), but the model gave "
+            f"{detected}, so the views would be averaged differently. Export the model with --per_view "
             f"--average_clips {average_clips}, or pack with the recipe that it was exported from."
         )
     if average_clips == "prob":

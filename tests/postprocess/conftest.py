@@ -1,4 +1,4 @@
-"""Runs as an engine leaves them, written byte by byte from the vendor's description of the formats."""
+"""Runs of an engine, written byte by byte from the vendor's description of the formats."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def probabilities() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def truth(probabilities: np.ndarray) -> dict[int, int]:
-    """Labels of which the first choices are 13 right, the second choices 4."""
+    """Labels of which 13 are the best class of their sample and 4 the second best."""
     order = np.argsort(-probabilities, axis=1)
     ranks = [0] * 13 + [1] * 4 + [6] * 5
     return {index: int(order[index, rank]) for index, rank in enumerate(ranks)}

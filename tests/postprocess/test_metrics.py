@@ -55,7 +55,7 @@ def test_top_k_equals_the_original_where_no_tie_decides(fixtures: Path, name: st
 @pytest.mark.parametrize("name", ALL[2:])
 def test_ties_are_the_only_difference_to_the_original(fixtures: Path, name: str) -> None:
     truth, scores, labels = load(fixtures, name)
-    # Up to 16 classes the original's sort is stable and the higher class wins; mirrored, ours does too.
+    # Up to 16 classes the original's sort is stable and the higher class wins; with mirrored classes, ours does too.
     mirrored = top_k_accuracy(scores[:, ::-1], scores.shape[1] - 1 - labels, [int(k) for k in truth["topk"]])
     assert mirrored == tuple(truth["topk"].values())
 
@@ -113,11 +113,11 @@ def test_ranks_equal_a_stable_sort(samples: int, classes: int, seed: int) -> Non
 
 
 def test_confusion_counts_each_sample_once() -> None:
-    truth, said = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 2, 2])
+    labels, predictions = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 2, 2])
     expected = np.zeros((4, 4), int)
-    for row, column in zip(truth, said, strict=True):
+    for row, column in zip(labels, predictions, strict=True):
         expected[row, column] += 1
-    assert confusion_matrix(said, truth, 4).tolist() == expected.tolist()
+    assert confusion_matrix(predictions, labels, 4).tolist() == expected.tolist()
     # Recalls 1/2, 1 and 2/3; class 3 never occurs.
     assert mean_class_accuracy(expected) == pytest.approx((1 / 2 + 1 + 2 / 3) / 3)
 
@@ -136,6 +136,22 @@ def test_per_class_table() -> None:
     ]
 
 
+def test_top_5_ends_at_the_fifth_class() -> None:
+    # Descending scores: the label is the class of that rank.
+    scores = np.tile(np.arange(8, 0, -1), (8, 1))
+    metrics = evaluate(scores, np.arange(8))
+    assert (metrics.top1.correct, metrics.top5.correct) == (1, 5)
+    assert [row.top1 for row in metrics.per_class] == [1.0, 0, 0, 0, 0, 0, 0, 0]
+    assert [row.top5 for row in metrics.per_class] == [1.0, 1, 1, 1, 1, 0, 0, 0]
+
+
+def test_ties_are_counted_for_top_1_and_top_5_separately() -> None:
+    tie_for_top_1 = [9, 9, 7, 6, 5, 4, 3]
+    tie_for_top_5 = [9, 8, 7, 6, 5, 5, 3]
+    metrics = evaluate(np.array([tie_for_top_1, tie_for_top_5, tie_for_top_5]), np.array([1, 5, 4]))
+    assert metrics.ties == (1, 2)
+
+
 def test_wilson_interval_by_hand() -> None:
     # n = 10, 8 correct, z = 1.959964: centre (0.8 + 0.192073)/1.384146, half width
     # 1.959964/1.384146 * sqrt(0.016 + 0.0096036).
@@ -146,7 +162,7 @@ def test_wilson_interval_by_hand() -> None:
     assert wilson_interval(20, 20) == (pytest.approx(20 / (20 + z2)), 1.0)
 
 
-def test_the_published_accuracy_is_known_to_six_tenths_of_a_point() -> None:
+def test_the_interval_of_the_published_accuracy() -> None:
     top1 = Proportion.of(round(0.6187 * 24777), 24777)
     # At this n Wilson's interval is the normal one to four digits.
     half = 1.959964 * math.sqrt(0.6187 * 0.3813 / 24777)

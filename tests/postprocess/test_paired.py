@@ -36,11 +36,11 @@ def test_predictions_are_counted():
     labels = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
     there = np.array([0, 0, 1, 1, 1, 2, 2, 2, 0, 1])
     here = np.array([0, 1, 0, 1, 1, 0, 2, 1, 2, 1])
-    found = compare_predictions(here, there, labels)
-    assert (found.n, found.correct, found.reference_correct) == (10, 6, 6)
-    assert (found.regressions, found.fixes, found.disagreements) == (2, 2, 5)
-    assert (found.difference, found.p) == (0.0, 1.0)
-    assert found.low == pytest.approx(-found.high)
+    result = compare_predictions(here, there, labels)
+    assert (result.n, result.correct, result.reference_correct) == (10, 6, 6)
+    assert (result.regressions, result.fixes, result.disagreements) == (2, 2, 5)
+    assert (result.difference, result.p) == (0.0, 1.0)
+    assert result.low == pytest.approx(-result.high)
     worse = compare_predictions(np.zeros(10, int), there, labels)
     assert (worse.regressions, worse.fixes, worse.difference) == (4, 1, -0.3)
 
@@ -53,8 +53,8 @@ def test_published_interval():
     assert tango_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
 
 
-def likeliest_chance(up: int, down: int, n: int, delta: float) -> float:
-    """The chance of a `down` pair that makes the counts likeliest when that of an `up` pair is `delta` more."""
+def likeliest_probability(up: int, down: int, n: int, delta: float) -> float:
+    """Return the maximum-likelihood probability of a `down` pair if that of an `up` pair is `delta` higher."""
     low, high = max(0.0, -delta), (1 - delta) / 2
     grid = np.linspace(low, high, 2001)[1:-1]
     for _ in range(8):
@@ -67,26 +67,26 @@ def likeliest_chance(up: int, down: int, n: int, delta: float) -> float:
 
 
 @pytest.mark.parametrize(("up", "down", "n"), [(2, 3, 1000), (1, 7, 21), (40, 20, 160), (12, 30, 24_777)])
-def test_the_bounds_are_where_the_score_is_z(up: int, down: int, n: int):
+def test_the_score_at_the_bounds_is_z(up: int, down: int, n: int):
     for bound, sign in zip(tango_interval(up, down, n), (1, -1), strict=True):
-        chance = likeliest_chance(up, down, n, bound)
-        variance = n * (2 * chance + bound - bound**2)
+        probability = likeliest_probability(up, down, n, bound)
+        variance = n * (2 * probability + bound - bound**2)
         assert (up - down - n * bound) / math.sqrt(variance) == pytest.approx(sign * Z, rel=1e-4)
 
 
-def test_without_flips_the_interval_is_that_of_a_rare_event():
+def test_the_interval_without_flips():
     # With no discordant pair the score equation is (n δ)² = z² n (δ - δ²), so δ = z² / (n + z²).
     bound = Z * Z / (1000 + Z * Z)
     assert tango_interval(0, 0, 1000) == pytest.approx((-bound, bound), abs=1e-12)
 
 
-def test_exchanged_models_give_the_mirrored_interval():
+def test_swapped_models_give_the_mirrored_interval():
     low, high = tango_interval(3, 9, 500)
     assert tango_interval(9, 3, 500) == pytest.approx((-high, -low), abs=1e-12)
     assert all(-1 <= bound <= 1 for pair in ((5, 0), (0, 5)) for bound in tango_interval(*pair, 5))
 
 
-def test_arrays_of_other_shapes_are_a_mistake():
+def test_arrays_of_different_shapes_are_an_error():
     three, two = np.zeros(3, int), np.zeros(2, int)
     with pytest.raises(ValueError, match="one length"):
         compare_predictions(three, two, three)

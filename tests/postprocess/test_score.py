@@ -25,7 +25,7 @@ def test_real_ais_bench_results(
     real = fixtures / "ais_bench" / "res"
     shutil.copytree(real / name, tmp_path / name)
     shutil.copy(real / f"{name}_summary.json", tmp_path)
-    # The largest of the three numbers in each of the five TXT files, but for the last, which is called wrong.
+    # The largest of the three numbers in each of the five TXT files, except for the last label, which is wrong.
     info = write_info({0: 0, 1: 2, 2: 2, 3: 2, 4: 1})
     main([f"--result_path={tmp_path / name}_summary.json", f"--info_path={info}", "--num-classes", "3"])
     captured = capsys.readouterr()
@@ -36,7 +36,7 @@ def test_real_ais_bench_results(
     assert metrics["mean_class_accuracy"] == pytest.approx(2 / 3)
 
 
-def test_metrics_say_what_the_labels_say(
+def test_metrics_match_the_labels(
     probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
 ) -> None:
     summary = write_run(one_a_file(probabilities))
@@ -100,7 +100,7 @@ def test_npy_and_bin_give_the_same_bytes_and_txt_the_same_accuracy(
 def test_the_order_of_files_and_lines_does_not_matter(
     probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
 ) -> None:
-    # Unpadded names sort 0, 1, 10, 11, ..., 2 as text; a further shuffle is worse than any sorting.
+    # Unpadded names sort 0, 1, 10, 11, ..., 2 as text; a shuffle is in no order at all.
     plain = {str(int(stem)): row for stem, row in one_a_file(probabilities).items()}
     as_text = {stem: plain[stem] for stem in sorted(plain)}
     shuffled = {stem: plain[stem] for stem in np.random.default_rng(0).permutation(list(plain))}
@@ -115,7 +115,7 @@ def test_the_order_of_files_and_lines_does_not_matter(
     assert again.metrics.top1.correct == 13
 
 
-def test_a_files_last_rows_may_be_left_out_when_they_are_padding(
+def test_padding_rows_may_be_missing(
     probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
 ) -> None:
     rows = modelzoo(probabilities, 4)

@@ -46,7 +46,7 @@ def test_thresholds(
     assert caught.value.code == 2
 
 
-def test_class_names_and_output_place(
+def test_class_names_and_output_path(
     probabilities: np.ndarray,
     truth: dict[int, int],
     write_run: WriteRun,
@@ -72,12 +72,12 @@ def test_remarks(write_run: WriteRun, write_info: WriteInfo) -> None:
     info = write_info({0: 0, 1: 1, 2: 2})
     constant = {str(index): np.full((1, 6), 1 / 6) for index in range(3)}
     scores = score(ScoreOptions(result_path=write_run(constant), info_path=info))
-    told = " ".join(scores.remarks)
-    assert "exactly the same scores" in told
-    assert "top-1 of 3 and top-5 of 3" in told
+    remarks = " ".join(scores.remarks)
+    assert "exactly the same scores" in remarks
+    assert "top-1 of 3 and top-5 of 3" in remarks
     logits = {str(index): np.eye(6)[index : index + 1] * 30 - 9 for index in range(3)}
     scores = score(ScoreOptions(result_path=write_run(logits, name="logits"), info_path=info))
-    assert "no probabilities" in " ".join(scores.remarks)
+    assert "not probabilities" in " ".join(scores.remarks)
     assert scores.metrics.top1.value == 1
     plain = {str(index): np.eye(6)[index : index + 1] for index in range(3)}
     assert score(ScoreOptions(result_path=write_run(plain, name="plain"), info_path=info)).remarks == ()
@@ -98,8 +98,8 @@ def test_as_a_script(
     assert low.stderr.splitlines()[-1] == "error: Accuracy is below the threshold: top1 is 0.5909, below 0.9."
     assert summary.with_name("out_metrics.json").is_file()
     (summary.with_name("out") / "000005_0.txt").write_text("0.1 nan 0.2 0.3 0.1 0.1 0.1 \n")
-    spoilt = call()
-    assert (spoilt.returncode, spoilt.stdout) == (4, "")
-    assert "Traceback" not in spoilt.stderr
-    assert "NaN or infinite: 5." in spoilt.stderr
+    damaged = call()
+    assert (damaged.returncode, damaged.stdout) == (4, "")
+    assert "Traceback" not in damaged.stderr
+    assert "NaN or infinite: 5." in damaged.stderr
     assert call("--threshold", "top2=0.9").returncode == 2

@@ -36,9 +36,7 @@ def test_a_folders_sibling_summary_is_used_against_stale_files(
     assert "no label in the list: samples 99" in refusal(summary.with_name("out"), info)
 
 
-def test_folders_that_say_nothing_or_too_much(
-    tmp_path: Path, write_run: WriteRun, write_info: WriteInfo
-) -> None:
+def test_empty_and_ambiguous_folders(tmp_path: Path, write_run: WriteRun, write_info: WriteInfo) -> None:
     info = write_info({0: 0})
     (tmp_path / "empty").mkdir()
     assert "holds no outputs" in refusal(tmp_path / "empty", info)
@@ -49,7 +47,7 @@ def test_folders_that_say_nothing_or_too_much(
     assert "two formats" in refusal(summary.with_name("out"), info)
 
 
-def test_a_summary_can_not_point_out_of_its_folder(
+def test_a_summary_cannot_point_out_of_its_folder(
     probabilities: np.ndarray,
     truth: dict[int, int],
     write_run: WriteRun,

@@ -16,10 +16,10 @@ def test_missing_outputs_are_named(
     summary = write_run(one_a_file(probabilities))
     for index in range(3, 17):
         (summary.with_name("out") / f"{index:06d}_0.npy").unlink()
-    told = refusal(summary, info)
-    assert "14 of the 22" in told
-    assert "000003_0.npy" in told
-    assert "and 4 more" in told
+    message = refusal(summary, info)
+    assert "14 of the 22" in message
+    assert "000003_0.npy" in message
+    assert "and 4 more" in message
     limited = write_run(one_a_file(probabilities[:4]), name="limited")
     assert "18 of the 22 samples in the list have no output: 4, 5, 6" in refusal(limited, info)
 
@@ -56,7 +56,7 @@ def test_doubled_outputs_are_named(
 
 @pytest.mark.parametrize("outfmt", ["TXT", "NPY", "BIN"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_no_numbers_are_named(
+def test_scores_that_are_not_finite_are_named(
     probabilities: np.ndarray,
     truth: dict[int, int],
     write_run: WriteRun,
@@ -64,22 +64,22 @@ def test_scores_that_are_no_numbers_are_named(
     value: float,
     outfmt: str,
 ) -> None:
-    spoilt = probabilities.copy()
-    spoilt[[6, 6, 19], [0, 2, 1]] = value
-    summary = write_run(one_a_file(spoilt), outfmt=outfmt)
+    damaged = probabilities.copy()
+    damaged[[6, 6, 19], [0, 2, 1]] = value
+    summary = write_run(one_a_file(damaged), outfmt=outfmt)
     assert "2 samples have a score that is NaN or infinite: 6, 19." in refusal(
         summary, write_info(truth), num_classes=CLASSES
     )
 
 
-def test_files_of_another_shape_are_named(
+def test_files_of_a_different_shape_are_named(
     probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
 ) -> None:
     info = write_info(truth)
     good = one_a_file(probabilities)
     narrow = {**good, "000003": probabilities[:1, :-1], "000011": probabilities[:2]}
-    told = refusal(write_run(narrow), info)
-    assert "000003_0.npy (6 columns instead of 7), 000011_0.npy (2 rows instead of 1)" in told
+    message = refusal(write_run(narrow), info)
+    assert "000003_0.npy (6 columns instead of 7), 000011_0.npy (2 rows instead of 1)" in message
     words = {**good, "000003": np.full((1, CLASSES), "a")}
     assert "instead of numbers" in refusal(write_run(words, name="words"), info)
     all_wrong = write_run(good, name="all")
@@ -117,7 +117,7 @@ def test_labels_must_fit_the_outputs(
     assert "take 1" in refusal(whole_batch, few)
 
 
-def test_names_that_do_not_say_which_sample(
+def test_names_without_a_sample_number(
     probabilities: np.ndarray, write_run: WriteRun, write_info: WriteInfo
 ) -> None:
     info = write_info({0: 0, 1: 1})
@@ -129,19 +129,19 @@ def test_names_that_do_not_say_which_sample(
     )
 
 
-def test_hostile_and_torn_files_are_bad_data(
+def test_hostile_and_truncated_files_are_bad_data(
     probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
 ) -> None:
     info = write_info(truth)
     summary = write_run(one_a_file(probabilities))
     file = summary.with_name("out") / "000009_0.npy"
-    whole = file.read_bytes()
-    # The header's padding makes room for a shape of 6 million gigabytes.
-    vast = whole.replace(b"(1, 7), }" + b" " * 15, b"(900000000000000, 7), }" + b" ")
-    assert len(vast) == len(whole)
+    complete = file.read_bytes()
+    # The header's padding has room for a shape of 6 million gigabytes.
+    huge = complete.replace(b"(1, 7), }" + b" " * 15, b"(900000000000000, 7), }" + b" ")
+    assert len(huge) == len(complete)
     pickled = io.BytesIO()
     np.save(pickled, np.array([{}]), allow_pickle=True)
-    for content in (vast, pickled.getvalue(), whole[:60], b"", b"PK\x03\x04" + whole, b"\x80\x04."):
+    for content in (huge, pickled.getvalue(), complete[:60], b"", b"PK\x03\x04" + complete, b"\x80\x04."):
         file.write_bytes(content)
         assert "000009_0.npy" in refusal(summary, info)
     text = write_run(one_a_file(probabilities), name="text", outfmt="TXT")

@@ -12,17 +12,17 @@ from postprocess.score import ScoreOptions, score
 from vidom.errors import UsageError
 
 
-@pytest.mark.parametrize("beside", ["infiles", "info"])
-def test_a_store_says_exactly_which_rows_are_samples(
-    probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, tmp_path: Path, beside: str
+@pytest.mark.parametrize("near", ["infiles", "info"])
+def test_a_store_defines_which_rows_are_samples(
+    probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, tmp_path: Path, near: str
 ) -> None:
     files = set()
     for per_file in (2, 3, 4, 8):
         store = pack(tmp_path / f"store{per_file}", truth, per_file=per_file, skip=5)
         info = store / "sthv2.info"
-        if beside == "infiles":
+        if near == "infiles":
             info = shutil.copy(info, tmp_path / "elsewhere.info")
-        inputs = str(store / "clips") if beside == "infiles" else "./gone/clips"
+        inputs = str(store / "clips") if near == "infiles" else "./gone/clips"
         summary = write_run(run_store(probabilities, per_file, 5), name=f"bs{per_file}", inputs=inputs)
         scores = score(ScoreOptions(result_path=summary, info_path=info))
         assert scores.metrics.top1.correct == 12  # sample 5 was right
@@ -65,6 +65,6 @@ def test_samples_that_could_not_be_packed_are_named_so(
 ) -> None:
     store = pack(tmp_path / "store", truth, per_file=2, skip=5)
     summary = write_run(run_store(probabilities, 2, 5), inputs=str(store / "clips"))
-    told = refusal(summary, write_info(truth))
-    assert "1 of the 22 samples" in told
-    assert "1 of them could not be read when the store was packed" in told
+    message = refusal(summary, write_info(truth))
+    assert "1 of the 22 samples" in message
+    assert "1 of them could not be read when the store was packed" in message

@@ -74,7 +74,7 @@ def test_a_given_list_has_priority(
     main(["--result_path", str(summary), "--info_path", str(info)])
     assert f"{N} labels from {info}" in capsys.readouterr().err.splitlines()
     swapped = write_info({**truth, 0: truth[1], 1: truth[0]})
-    with pytest.raises(BadDataError, match="another label than the clip store"):
+    with pytest.raises(BadDataError, match="different label in the list than in the clip store"):
         score(ScoreOptions(result_path=summary, info_path=swapped))
 
 

@@ -1,4 +1,4 @@
-"""Results as engines lay them out, and what a refusal must look like."""
+"""Results in the layouts of the engines, and the error text of a rejected run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def one_a_file(values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def modelzoo(values: np.ndarray, batch: int) -> dict[str, np.ndarray]:
-    """The published layout: files 0, 1, 2 ... of `batch` rows, the last one filled up with something."""
+    """Return the published layout: files 0, 1, 2 ... of `batch` rows, the last one padded."""
     padding = np.full((-len(values) % batch, values.shape[1]), 1 / values.shape[1], values.dtype)
     full = np.concatenate([values, padding])
     return {str(k): full[k * batch : (k + 1) * batch] for k in range(len(full) // batch)}

@@ -34,7 +34,7 @@ def pack(folder: Path, labels: Mapping[int, int], *, per_file: int, skip: int | 
 
 
 def run_store(values: np.ndarray, per_file: int, skip: int | None) -> dict[str, np.ndarray]:
-    """What an engine gives for `pack`'s files: a missing sample's row is gone, the first one fills up."""
+    """Return an engine's rows for the files of `pack`: a skipped sample has none, the first one is the padding."""
     rows = {}
     for k in range(-(-N // per_file)):
         group = [index for index in range(k * per_file, min((k + 1) * per_file, N)) if index != skip]
