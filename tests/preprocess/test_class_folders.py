@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from packing import packed_by_one
-from small_videos import tree, write_video
+from small_videos import write_video
 
 from preprocess.datasets.annotations import read_annotations
 from preprocess.prepare import PrepareOptions, prepare
@@ -150,10 +150,3 @@ def test_what_is_no_such_folder_is_refused(tmp_path: Path) -> None:
         prepare(PrepareOptions(dataset="folder", src=tmp_path, out=tmp_path / "out"))
     with pytest.raises(UsageError, match="none of the folders"):
         prepare(PrepareOptions(dataset="folder", src=tmp_path / "absent", out=tmp_path / "out"))
-
-
-def test_the_source_is_never_written_to(tmp_path: Path) -> None:
-    write_video(tmp_path / "src" / "val" / "a" / "1.mp4", frames=2)
-    before = tree(tmp_path / "src")
-    prepare(PrepareOptions(dataset="folder", src=tmp_path / "src", out=tmp_path / "out"))
-    assert tree(tmp_path / "src") == before

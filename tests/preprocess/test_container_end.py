@@ -32,10 +32,10 @@ def test_a_cut_at_any_place_is_noticed(tmp_path: Path, name: str) -> None:
     assert missing_bytes(path) == 0
     assert len(list(VideoFile(path).timed_frames())) == 12
     whole = path.read_bytes()
-    shorter = tmp_path / "cut"
+    shorter = tmp_path / "shorter"
     for length in range(0, len(whole) - 2, max(1, len(whole) // 60)):
         shorter.write_bytes(whole[:length])
-        with pytest.raises(BadDataError, match=r"cut"):
+        with pytest.raises(BadDataError, match="is truncated|cannot be decoded"):
             list(VideoFile(shorter).timed_frames())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,9 +15,7 @@ from small_videos import cut, tree, write_video
 import preprocess.datasets.extraction_run as extraction_run
 from preprocess.datasets.extraction_run import extract_all
 from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings
-from preprocess.prepare import PrepareOptions, prepare
 from vidom.errors import BadDataError, UnavailableError, UsageError
-from vidom.parallel.workers import each_finished
 
 VIDEOS = 24
 
@@ -182,33 +179,3 @@ def test_the_estimate_is_near_the_truth(
     estimate = float(number) * {"kB": 1e3, "MB": 1e6}[unit]
     blocks = sum(-(-path.stat().st_size // 4096) * 4096 for path in out.rglob("*.jpg"))
     assert estimate == pytest.approx(blocks * (VIDEOS - 3) / VIDEOS, rel=0.2)
-
-
-def fail_at_three(number: int) -> int:
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number * number
-
-
-def square(number: int) -> int:
-    return number * number
-
-
-def test_every_job_is_done_once() -> None:
-    assert list(each_finished(square, range(9), workers=1)) == [number**2 for number in range(9)]
-    assert sorted(each_finished(square, iter(range(50)), workers=2)) == [number**2 for number in range(50)]
-
-
-def test_a_killed_worker_is_told() -> None:
-    with pytest.raises(UnavailableError, match="worker"):
-        list(each_finished(fail_at_three, range(9), workers=2))
-
-
-def test_the_records_are_json_that_names_the_decoder(source: Path, tmp_path: Path) -> None:
-    prepare(PrepareOptions(dataset="folder", src=source, out=tmp_path / "out", decoder="pyav", short_side=32))
-    record = json.loads((tmp_path / "out" / "preparation.json").read_text())
-    assert record["frames"]["decoder_version"].startswith("PyAV")
-    assert record["frames"]["short_side"] == 32
-    header, *lines = (tmp_path / "out" / "extraction.jsonl").read_text().splitlines()
-    assert json.loads(header) == record["frames"]
-    assert len(lines) == VIDEOS

@@ -22,13 +22,6 @@ def jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image)[1].tobytes()
 
 
-def with_orientation(content: bytes, orientation: int) -> bytes:
-    """Return the JPEG with an EXIF header that holds nothing but the orientation (tag 0x0112)."""
-    directory = struct.pack("<H", 1) + struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0) + bytes(4)
-    exif = b"Exif\0\0II*\0\x08\0\0\0" + directory
-    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
-
-
 @pytest.fixture
 def picture() -> np.ndarray:
     """A smooth BGR picture, 48 wide and 32 high, unlike any of its turns."""
@@ -41,26 +34,6 @@ def folder(tmp_path: Path, picture: np.ndarray) -> Path:
     for number in range(1, 5):
         (tmp_path / f"img_{number:05}.jpg").write_bytes(jpeg(picture))
     return tmp_path
-
-
-def test_colours_are_red_green_blue(picture: np.ndarray) -> None:
-    image = decode_jpeg(jpeg(picture), name="x")
-    assert image.shape == (32, 48, 3)
-    assert abs(image[..., 0].astype(int) - 60).max() < 8
-    assert abs(image[..., 2].astype(int) - picture[..., 0]).max() < 24
-
-
-def test_a_grey_jpeg_has_three_equal_channels(picture: np.ndarray) -> None:
-    image = decode_jpeg(jpeg(picture[..., 0]), name="x")
-    assert image.shape == (32, 48, 3)
-    np.testing.assert_array_equal(image[..., 0], image[..., 2])
-
-
-@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
-def test_exif_orientation_is_honoured(picture: np.ndarray, orientation: int, turns: int) -> None:
-    content = jpeg(picture)
-    image = decode_jpeg(with_orientation(content, orientation), name="x")
-    np.testing.assert_array_equal(image, np.rot90(decode_jpeg(content, name="x"), turns))
 
 
 def test_numbers_follow_the_first_index_and_the_template(folder: Path, picture: np.ndarray) -> None:

@@ -1,15 +1,25 @@
-"""Frame indices against the tables that mmaction2 itself produced."""
+"""Frame indices against tables produced by mmaction2, PaddleVideo and MindSpore's StNet."""
 
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from preprocess.tensors.sampling import dense_test, dense_train, uniform_test, uniform_train
+from preprocess.tensors.sampling import (
+    dense_test,
+    dense_train,
+    segment_runs,
+    segment_runs_train,
+    uniform_middles,
+    uniform_test,
+    uniform_train,
+)
 
 TRUTHS = Path(__file__).parents[1] / "fixtures" / "mmaction2"
 MODES: dict[str, dict[str, Any]] = json.loads((TRUTHS / "sampling_modes.json").read_text())["modes"]
@@ -54,3 +64,61 @@ def test_training_follows_its_generator_only() -> None:
         for seed in (3, 3, 4)
     ]
     assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.fixture(scope="module")
+def indices(fixtures: Path) -> dict[str, NDArray[np.int64]]:
+    """For each of `lengths`, the frames that the original's sampler takes, padded with -1."""
+    with np.load(fixtures / "paddle" / "sampling_indices.npz") as archive:
+        return {name: archive[name] for name in archive.files if name != "meta_json"}
+
+
+@pytest.mark.parametrize("segments", [8, 16])
+def test_uniform_sampling_is_the_originals_at_all_lengths(
+    indices: dict[str, NDArray[np.int64]], segments: int
+) -> None:
+    for row, length in enumerate(indices["lengths"].tolist()):
+        found = uniform_middles(length, num_segments=segments)
+        assert found.dtype == np.int64
+        np.testing.assert_array_equal(
+            found, indices[f"idx_uniform_video_{segments}"][row], err_msg=str(length)
+        )
+        # Of shorter ones the original asks for files that are not there.
+        if length >= segments:
+            numbers = indices[f"idx_uniform_frame_{segments}"][row]
+            np.testing.assert_array_equal(found + 1, numbers, err_msg=str(length))
+
+
+@pytest.mark.parametrize(
+    ("name", "segments"), [("dense_frame_8", 8), ("dense_video_8", 8), ("dense_frame_16", 16)]
+)
+def test_dense_sampling_is_the_originals_at_all_lengths(
+    indices: dict[str, NDArray[np.int64]], name: str, segments: int
+) -> None:
+    for row, length in enumerate(indices["lengths"].tolist()):
+        # The original counts from 1, for videos too, where that is a mistake.
+        found = dense_test(length, num_clips=segments) + 1
+        np.testing.assert_array_equal(found, indices[f"idx_{name}"][row], err_msg=str(length))
+
+
+@pytest.mark.parametrize(("segments", "length"), [(7, 5), (25, 5), (3, 5), (7, 1), (8, 4)])
+def test_runs_are_the_originals_for_every_length(fixtures: Path, segments: int, length: int) -> None:
+    with np.load(fixtures / "mindspore" / "frame_indices.npz") as archive:
+        expected = archive[f"eval_T{segments}_N{length}"]
+    for total in range(1, 301):
+        found = segment_runs(total, num_segments=segments, run_length=length)
+        np.testing.assert_array_equal(found, expected[total - 1], err_msg=str(total))
+
+
+def test_runs_of_long_videos_are_the_originals(fixtures: Path) -> None:
+    with np.load(fixtures / "mindspore" / "frame_indices.npz") as archive:
+        for total, expected in zip(archive["long_lengths"], archive["long_eval_T7_N5"], strict=True):
+            found = segment_runs(int(total), num_segments=7, run_length=5)
+            np.testing.assert_array_equal(found, expected, err_msg=str(total))
+
+
+def test_random_runs_draw_as_the_original_does(fixtures: Path) -> None:
+    with np.load(fixtures / "mindspore" / "frame_indices.npz") as archive:
+        for total, expected in enumerate(archive["train_T7_N5_seed_is_length"], 1):
+            found = segment_runs_train(total, random.Random(total), num_segments=7, run_length=5)
+            np.testing.assert_array_equal(found, expected, err_msg=str(total))

@@ -163,10 +163,6 @@ def test_what_is_lacking_is_named(tmp_path: Path, quirky: Path) -> None:
         path.unlink()
     with pytest.raises(UsageError, match=r"lacks trainlist01\.txt"):
         prepare(PrepareOptions(dataset="ucf101", src=quirky, out=tmp_path / "out", num_classes=3))
-    with pytest.raises(UsageError, match="--workers"):
-        prepare(PrepareOptions(dataset="ucf101", src=quirky, out=tmp_path / "out", workers=0))
-    with pytest.raises(UsageError, match="for StNet"):
-        prepare(PrepareOptions(dataset="ucf101", src=quirky, out=tmp_path / "out", packs=True))
 
 
 def test_the_lists_can_be_packed(quirky: Path, tmp_path: Path, tiny_recipe: Path) -> None:
