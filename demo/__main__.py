@@ -13,7 +13,7 @@ from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.to_onnx import ToOnnxOptions, to_onnx
 from export.verify import VerifyOptions, verify
 from infer.batches.performance import InferenceResult
-from infer.inference import infer
+from infer.inference import InferOptions, infer
 from postprocess.metrics import Metrics
 from postprocess.score import ScoreOptions, score
 from preprocess.pack import PackOptions, pack
@@ -92,20 +92,20 @@ def _build(recipe: Recipe, checkpoint: Path, batch_size: int, folder: Path) -> P
 
 def _accuracy(recipe: Recipe, checkpoint: Path, store: ClipStore, folder: Path) -> Metrics:
     model = _build(recipe, checkpoint, 1, folder)
-    infer(
+    options = InferOptions(
         model=model,
         input=str(store.folder / "clips"),
         output=folder,
         output_dirname="result",
         outfmt="NPY",
-        say=_log.info,
     )
+    infer(options, say=_log.info)
     return score(ScoreOptions(result_path=folder / "result")).metrics
 
 
 def _speed(recipe: Recipe, batch_size: int, folder: Path) -> InferenceResult:
     model = _build(recipe, _CHECKPOINTS / "tsm_demo.pth", batch_size, folder)
-    return infer(model=model, loop=LOOP, warmup_count=5, say=lambda _: None)
+    return infer(InferOptions(model=model, loop=LOOP, warmup_count=5), say=lambda _: None)
 
 
 def table(result: DemoResult, output_dir: Path) -> str:

@@ -1,7 +1,7 @@
-"""What another decoder or resizer changes: `python -m infer.drift --recipe R --video V.mp4 [--model M.onnx]`.
+"""What a different decoder or resizer changes: `python -m infer.drift --recipe R --video V.mp4 [--model M.onnx]`.
 
-A model sees pixels that depend on who decoded a video and who resized its frames. Here the pixels of the recipe's own
-pipeline are compared with those of others, and with a model the scores that they lead to.
+The pixels that a model sees depend on the decoder of the video and the resizer of its frames. This command compares
+the pixels of the recipe's own pipeline with those of alternatives and, given a model, the resulting scores.
 """
 
 from __future__ import annotations
@@ -13,21 +13,49 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.engines.base import open_engine
+from infer.engines.choice import choose_engine
+from infer.engines.open import open_engine
+from infer.engines.options import EngineRequest, engine_option
 from infer.one_video import Scores, sample_scores
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.alternatives import ALTERNATIVES, alternative, alternatives_to
 from preprocess.tensors.pixels import Tensor
 from preprocess.tensors.samples import make_sample
-from vidom.command import Parser, run
-from vidom.formats.recipe import Recipe, load_recipe
+from vidom.command import run
+from vidom.formats.recipe import Recipe, recipe_option
+from vidom.options import option, read_options
 
-__all__ = ["Drift", "PixelDrift", "ScoreDrift", "drift", "main"]
+__all__ = ["Drift", "DriftOptions", "PixelDrift", "ScoreDrift", "drift", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftOptions:
+    """Show how a video's sample changes with a different decoder or resizer.
+
+    The columns are mean difference, largest difference and share of changed pixels (on the scale 0..255) of the
+    tensor before normalisation, all views of it; with a model, built from the recipe, also the largest difference of
+    the scores and what becomes of top-1.
+    """
+
+    recipe: Recipe = recipe_option()
+    video: Path = option("the video file")
+    other: tuple[str, ...] = option(
+        "alternatives to compare with, of "
+        + "; ".join(f"{name}: {what}" for name, what in ALTERNATIVES.items())
+        + " (default: all that differ from the recipe's own)",
+        default=(),
+        metavar="NAME",
+    )
+    model: Path | None = option(
+        "model built from the recipe: the .onnx file, or for the NPU the .om", default=None
+    )
+    engine: EngineRequest = engine_option()
+    json: bool = option("print JSON", default=False)
 
 
 @dataclass(frozen=True)
 class PixelDrift:
-    """How two samples of pixels 0..255 differ: mean and largest difference, and the share of unequal ones."""
+    """The difference of two samples of pixels 0..255: mean, maximum, and the share of pixels that differ."""
 
     mean: float
     max: int
@@ -36,9 +64,9 @@ class PixelDrift:
 
 @dataclass(frozen=True)
 class ScoreDrift:
-    """How two rows of scores differ: the largest difference, and the best class of each.
+    """The difference of two rows of scores: its maximum, and the best class of each.
 
-    `margin` is how far the usual best class lies above the second.
+    `margin` is the difference between the usual best score and the second best.
     """
 
     max: float
@@ -49,7 +77,7 @@ class ScoreDrift:
 
 @dataclass(frozen=True)
 class Drift:
-    """One alternative against the recipe's own pipeline; `frames` is how many its decoder found."""
+    """An alternative compared with the recipe's own pipeline; `frames` is the number its decoder found."""
 
     other: str
     frames: int
@@ -58,21 +86,21 @@ class Drift:
     scores: ScoreDrift | None
 
 
-def drift(
-    *, recipe: Recipe, video: Path, others: Sequence[str] = (), model: Path | None = None
-) -> tuple[Drift, ...]:
-    """Return how the video's sample changes with each of `others`, names of ALTERNATIVES, by default all.
+def drift(options: DriftOptions) -> tuple[Drift, ...]:
+    """Return how the video's sample changes with each alternative.
 
-    Compared is the tensor before normalisation, all views of it; with `model`, built from the recipe, its scores
-    too. Memory is that of two samples. Raises UsageError for an unknown name and a model that takes other samples,
-    BadDataError for an unreadable video or model.
+    Memory is that of two samples. Raises UsageError for an unknown alternative and a model that does not fit the
+    recipe, BadDataError for an unreadable video or model.
     """
-    engine = None if model is None else open_engine(model, batch_size=1)
+    recipe, video, engine = options.recipe, options.video, None
+    if options.model is not None:
+        choice = choose_engine(options.model, options.engine)
+        engine = open_engine(choice.model, choice.options, batch_size=1)
     usual = VideoFile(video)
     pixels = make_sample(usual, recipe.views, dtype="uint8").tensor
     scores = None if engine is None else sample_scores(engine, usual, recipe)
     drifts = []
-    for name in others or alternatives_to(recipe.views):
+    for name in options.other or alternatives_to(recipe.views):
         source = alternative(name, video, recipe.views)
         changed = _pixel_drift(pixels, make_sample(source, recipe.views, dtype="uint8").tensor)
         moved = None
@@ -84,9 +112,9 @@ def drift(
 
 def _pixel_drift(usual: Tensor, other: Tensor) -> PixelDrift:
     total = largest = changed = 0
-    # Part by part: a difference needs a sign, and all of it at once twice the memory of a sample.
-    for one, another in zip(usual, other, strict=True):
-        difference = np.abs(one.astype(np.int16) - another.astype(np.int16))
+    # Part by part: signed differences of all pixels at once would take twice the memory of a sample.
+    for usual_part, other_part in zip(usual, other, strict=True):
+        difference = np.abs(usual_part.astype(np.int16) - other_part.astype(np.int16))
         total += int(difference.sum(dtype=np.int64))
         largest = max(largest, int(difference.max()))
         changed += int(np.count_nonzero(difference))
@@ -109,12 +137,12 @@ def _table(drifts: Sequence[Drift], recipe: Recipe) -> str:
         lines[0] += f"{'scores':>10}  top-1"
     for one in drifts:
         pixels = f"{one.pixels.mean:>8.3f}{one.pixels.max:>5}{100 * one.pixels.changed:>7.1f} %"
-        scores = _told(one.scores, recipe.labels()) if one.scores else ""
+        scores = _score_text(one.scores, recipe.labels()) if one.scores else ""
         lines.append(f"{one.other:<14}{one.frames:>8}{pixels}{scores}")
     return "\n".join(lines)
 
 
-def _told(scores: ScoreDrift, names: Sequence[str]) -> str:
+def _score_text(scores: ScoreDrift, names: Sequence[str]) -> str:
     usual = (
         f"{scores.max:>10.2e}  {scores.top1} ({names[scores.top1]}), {scores.margin:.3g} above the second,"
     )
@@ -125,22 +153,12 @@ def _told(scores: ScoreDrift, names: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a line for each alternative."""
-    listed = "; ".join(f"{name}: {what}" for name, what in ALTERNATIVES.items())
-    parser = Parser(
-        description="Show what another decoder or resizer changes in a video's sample: mean, largest difference "
-        f"and share of changed pixels (0..255), and the largest difference of scores. {listed}."
-    )
-    add = parser.add_argument
-    add("--recipe", required=True, help="name in om_models/ or path of a .yaml")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry")
-    add("--video", type=Path, required=True)
-    add("--other", nargs="+", default=[], choices=tuple(ALTERNATIVES), metavar="NAME", help="(default: all)")
-    add("--model", type=Path, help="ONNX model built from the recipe")
-    add("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(argv)
-    recipe = load_recipe(options.recipe, options.set)
-    drifts = drift(recipe=recipe, video=options.video, others=options.other, model=options.model)
-    print(json.dumps([asdict(one) for one in drifts], indent=2) if options.json else _table(drifts, recipe))
+    options = read_options(DriftOptions, argv, prog="python -m infer.drift")
+    drifts = drift(options)
+    if options.json:
+        print(json.dumps([asdict(one) for one in drifts], indent=2))
+    else:
+        print(_table(drifts, options.recipe))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Videos are decoded into batches while the engine computes, and only results are 
     OUTPUT_DIR/record.jsonl      a row of scores per sample (see `infer.evaluation.record`)
     OUTPUT_DIR/metrics.json      the metrics (see `postprocess.metrics_file`)
     OUTPUT_DIR/evaluation.json   how they were computed: engine, rates, unreadable samples
-    OUTPUT_DIR/comparison.json   with --compare: the same samples in another run, pair by pair
+    OUTPUT_DIR/comparison.json   with --compare: the same samples in a reference run, pair by pair
 
 A killed run resumes when rerun and ends with the same `metrics.json`, byte for byte, which is also the one that
 packing, inference and scoring give.
@@ -22,17 +22,14 @@ from infer.engines.ascend.om_input import recorded_samples
 from infer.engines.choice import choose_engine
 from infer.engines.options import (
     AscendOptions,
-    AutoOptions,
-    EngineOptions,
     EngineRequest,
     engine_option,
-    engine_options,
 )
 from infer.evaluation.batches import BatchSource
 from infer.evaluation.chunks import ChunkSource
 from infer.evaluation.comparison import record_in
 from infer.evaluation.conclusion import Evaluation, conclude
-from infer.evaluation.execution import OnBad, RowSource, run_locally
+from infer.evaluation.execution import OnBad, run_locally
 from infer.evaluation.on_ray import run_on_ray
 from infer.evaluation.plan import Plan, plan_evaluation
 from postprocess.scored import accuracy_remarks, accuracy_text
@@ -91,7 +88,7 @@ class EvaluateOptions:
         for name in ("workers", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UsageError(f"--{name} must be at least 1, found {value}.")
+                raise UsageError(f"--{name} must be at least 1, not {value}.")
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
@@ -126,9 +123,9 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     return conclude(plan, summary, options.output_dir, compare=reference, source=source)
 
 
-def _row_source(options: EvaluateOptions, plan: Plan) -> RowSource:
+def _row_source(options: EvaluateOptions, plan: Plan) -> BatchSource | ChunkSource:
     """Return the engine with what it needs: chunks of files for ais_bench, batches of arrays for any other engine."""
-    choice = _choice(options)
+    choice = choose_engine(options.model, options.engine)
     _log.info(f"engine {choice.options.name}: {choice.reason}")
     if isinstance(choice.options, AscendOptions):
         return ChunkSource.of(
@@ -147,21 +144,6 @@ def _row_source(options: EvaluateOptions, plan: Plan) -> RowSource:
             "Leave it out."
         )
     return BatchSource.of(plan, model=choice.model, options=choice.options, batch_size=options.batch_size)
-
-
-@dataclass(frozen=True)
-class _Choice:
-    options: EngineOptions
-    model: Path
-    reason: str
-
-
-def _choice(options: EvaluateOptions) -> _Choice:
-    asked = options.engine
-    name = "auto" if isinstance(asked, AutoOptions) else asked.name
-    choice = choose_engine(options.model, name)
-    chosen = engine_options(choice.engine, asked.given) if isinstance(asked, AutoOptions) else asked
-    return _Choice(chosen, choice.model, choice.reason)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from infer.batches.inputs import BatchPlan
 from infer.batches.reading import ReadBatch
 from infer.batches.running import split_outputs
-from infer.engines.base import Engine
+from infer.engines.base import ArrayEngine
 from infer.engines.tensor_specs import Array
 
 __all__ = ["DEFAULT_SAMPLES", "PrecisionCheck", "check_precision", "compare_rows"]
@@ -51,7 +51,13 @@ class PrecisionCheck:
 
 
 def check_precision(
-    engine: Engine, reference: Engine, plan: BatchPlan, read: ReadBatch, *, axis: int, samples: int | None
+    engine: ArrayEngine,
+    reference: ArrayEngine,
+    plan: BatchPlan,
+    read: ReadBatch,
+    *,
+    axis: int,
+    samples: int | None,
 ) -> PrecisionCheck:
     """Return how the answers of `engine` differ from those of `reference` on at least `samples`, None for all.
 

@@ -9,16 +9,35 @@ from pathlib import Path
 
 import numpy as np
 
-from infer.engines.base import LOCAL_ENGINES, PRECISIONS, LocalEngine, Precision, open_engine
+from infer.engines.choice import choose_engine
+from infer.engines.open import open_engine
+from infer.engines.options import EngineOptions, EngineRequest, engine_option, float32_reference
 from infer.one_video import Scores, sample_scores
 from infer.precision_check import compare_rows
 from preprocess.sources.video import VideoFile
-from vidom.command import Parser, run
-from vidom.formats.recipe import Recipe, load_recipe
+from vidom.command import run
+from vidom.errors import UsageError
+from vidom.formats.recipe import Recipe, recipe_option
+from vidom.options import option, read_options
 
-__all__ = ["Prediction", "main", "predict"]
+__all__ = ["PredictOptions", "Prediction", "main", "predict"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Name the most likely classes of one video."""
+
+    recipe: Recipe = recipe_option()
+    model: Path = option("model built from the recipe: the .onnx file, or for the NPU the .om")
+    video: Path = option("the video file")
+    top: int = option("number of classes to print", default=5)
+    engine: EngineRequest = engine_option()
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise UsageError(f"--top must be at least 1, found {self.top}.")
 
 
 @dataclass(frozen=True)
@@ -30,63 +49,39 @@ class Prediction:
     score: float
 
 
-def predict(
-    *,
-    recipe: Recipe,
-    model: Path,
-    video: Path,
-    top: int = 5,
-    engine: LocalEngine = "onnxruntime",
-    precision: Precision | None = None,
-) -> tuple[Prediction, ...]:
-    """Return the `top` classes of the video by falling score, the lower class first where scores are equal.
+def predict(options: PredictOptions) -> tuple[Prediction, ...]:
+    """Return the `top` classes of the video by descending score, the lower class first where scores are equal.
 
-    The video goes through the recipe's whole view plan. A model built for a larger batch is fed copies. In bf16, the
-    scores are computed in f32 too, and the log says what differs. Raises UsageError when the model takes other
-    samples than the recipe makes, BadDataError for an unreadable video or model, UnavailableError as the engine does.
+    The model sees the recipe's complete view plan. For bf16, the scores are computed in f32 too and the differences
+    are logged. Raises UsageError when the model does not fit the recipe, BadDataError for an unreadable video or
+    model, UnavailableError as the engine does.
     """
-    names = recipe.labels()
+    names = options.recipe.labels()
+    choice = choose_engine(options.model, options.engine)
+    _log.info(f"engine {choice.options.name}: {choice.reason}")
 
-    def scores_in(form: Precision | None) -> Scores:
-        opened = open_engine(model, engine=engine, batch_size=1, precision=form)
-        return sample_scores(opened, VideoFile(video), recipe)
+    def scores_by(engine: EngineOptions) -> Scores:
+        opened = open_engine(choice.model, engine, batch_size=1)
+        return sample_scores(opened, VideoFile(options.video), options.recipe)
 
-    scores = scores_in(precision)
-    if precision == "bf16":
-        _tell_difference(scores_in("f32"), scores)
-    best = np.argsort(-scores, kind="stable")[:top]
+    scores = scores_by(choice.options)
+    if reference := float32_reference(choice.options):
+        _log_difference(scores_by(reference), scores)
+    best = np.argsort(-scores, kind="stable")[: options.top]
     return tuple(Prediction(int(index), names[index], float(scores[index])) for index in best)
 
 
-def _tell_difference(wanted: Scores, found: Scores) -> None:
-    flips, changes, largest = compare_rows(wanted[None], found[None])
+def _log_difference(reference: Scores, measured: Scores) -> None:
+    flips, changes, largest = compare_rows(reference[None], measured[None])
     _log.info(
-        f"bf16 against f32: the first class is {'another' if flips else 'the same'}, the five first are "
-        f"{'others' if changes else 'the same'}, largest difference {largest:.2e}."
+        f"bf16 against f32: top-1 {'changed' if flips else 'unchanged'}, top-5 "
+        f"{'changed' if changes else 'unchanged'}, largest difference {largest:.2e}."
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and print one line for each of the best classes."""
-    parser = Parser(description="Name the most likely classes of one video.")
-    parser.add_argument("--recipe", required=True, help="name in om_models/ or path of a .yaml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry"
-    )
-    parser.add_argument("--model", type=Path, required=True, help="ONNX model built from the recipe")
-    parser.add_argument("--video", type=Path, required=True)
-    parser.add_argument("--top", type=int, default=5, help="how many classes")
-    parser.add_argument("--engine", choices=LOCAL_ENGINES, default=LOCAL_ENGINES[0])
-    parser.add_argument("--precision", choices=PRECISIONS, help="of --engine openvino: f32 (default) or bf16")
-    options = parser.parse_args(argv)
-    found = predict(
-        recipe=load_recipe(options.recipe, options.set),
-        model=options.model,
-        video=options.video,
-        top=options.top,
-        engine=options.engine,
-        precision=options.precision,
-    )
+    found = predict(read_options(PredictOptions, argv, prog="python -m infer.predict"))
     for rank, one in enumerate(found, 1):
         print(f"{rank:>2}  {one.score:.4f}  {one.class_id:>4}  {one.name}")
 

@@ -17,7 +17,7 @@ from export.surgery.model_file import model_bytes
 from export.surgery.run import run_passes
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
-from infer.inference import infer
+from infer.inference import InferOptions, infer
 from postprocess.score import ScoreOptions, score
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.clip_store import ClipStore
@@ -80,7 +80,10 @@ def run(model: Path, store: ClipStore, work: Path, batch_size: int, outfmt: str 
     final = work / "new.onnx"
     final.write_bytes(model_bytes(run_passes(model, batch_size=batch_size).model))
     clips = str(store.folder / "clips")
-    infer(model=final, input=clips, output=work, output_dirname="out", outfmt=outfmt, say=lambda _: None)
+    infer(
+        InferOptions(model=final, input=clips, output=work, output_dirname="out", outfmt=outfmt),
+        say=lambda _: None,
+    )
     return work / "out_summary.json"
 
 

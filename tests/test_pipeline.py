@@ -12,7 +12,7 @@ import pytest
 from export.surgery.model_file import model_bytes
 from export.surgery.run import run_passes
 from export.to_onnx import main as to_onnx
-from infer.inference import infer
+from infer.inference import InferOptions, infer
 from postprocess.score import ScoreOptions, score
 from preprocess.pack import main as pack
 from vidom.formats.clip_store import ClipStore
@@ -40,7 +40,15 @@ def build(folder: Path, recipe: str, batch_size: int, *words: str) -> Path:
 
 
 def rows_by_id(model: Path, store: ClipStore, output: Path, outfmt: str = "NPY") -> dict[str, np.ndarray]:
-    infer(model=model, input=str(store.folder / "clips"), output=output, output_dirname="out", outfmt=outfmt)
+    infer(
+        InferOptions(
+            model=model,
+            input=str(store.folder / "clips"),
+            output=output,
+            output_dirname="out",
+            outfmt=outfmt,
+        )
+    )
     entries, _ = read_summary(output / "out_summary.json")
     names = {clip_file.name: store.samples[clip_file.samples[0]].id for clip_file in store.files}
     return {

@@ -16,7 +16,7 @@ from export.deployable import Deployable, cut_views
 from export.modify_onnx import main as modify_onnx
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
-from infer.inference import infer
+from infer.inference import InferOptions, infer
 from postprocess.score import ScoreOptions, score
 from preprocess.pack import main as pack_main
 from preprocess.sources.frames import RawFrames
@@ -134,7 +134,10 @@ def scores_of(recipe: Path, words: list[str], store: ClipStore, work: Path) -> d
     modify_onnx(["-m1", str(work / "naive.onnx"), "-m2", str(final), "-bs", "2"])
     verify([*words, "--model", str(work / "naive.onnx"), str(final)])
     clips = str(store.folder / "clips")
-    infer(model=final, input=clips, output=work, output_dirname="out", outfmt="NPY", say=lambda _: None)
+    infer(
+        InferOptions(model=final, input=clips, output=work, output_dirname="out", outfmt="NPY"),
+        say=lambda _: None,
+    )
     score(ScoreOptions(result_path=work / "out_summary.json", info_path=store.folder / "tiny.info"))
     entries, _ = read_summary(work / "out_summary.json")
     return {Path(entry.infiles[0]).stem: read_output(entry.outfiles[0])[0] for entry in entries}
@@ -219,4 +222,4 @@ def test_what_contradicts_whole_frames_is_refused(
     store = packed(recipe, annotations, tmp_path / "b", dtype="uint8", on_bad="skip")
     to_onnx([*words, "--input_dtype", "uint8"])
     with pytest.raises(UsageError, match=r"Export the model with --set views\.frame_size=43x32"):
-        infer(model=tmp_path / "m.onnx", input=str(store.folder / "clips"), output=tmp_path, say=print)
+        infer(InferOptions(model=tmp_path / "m.onnx", input=str(store.folder / "clips"), output=tmp_path))

@@ -68,8 +68,9 @@ def option(
         default: its value where it is not given; without one the option is required.
         metavar: what the help shows for its value.
         parse: a function from the text to the field's value (with `append`, to one item of it), which raises
-            ValueError or argparse.ArgumentTypeError for a wrong one; by default the field's type decides. A tuple
-            field with `parse` takes one word, such as a comma-separated list.
+            ValueError or argparse.ArgumentTypeError for a wrong one; by default the field's type decides, or text
+            where it is one of several types. A tuple field with `parse` takes one word, such as a comma-separated
+            list.
         append: the option may be repeated, each time with one value; the field is a tuple of them.
         extend: the option takes several values and may be repeated; the field is a tuple of all of them, each read
             by `parse`.
@@ -188,7 +189,9 @@ def _default_text(default: Any) -> str:
 def _kind(hint: Any) -> tuple[Any, bool]:
     """Return the type of one value and whether the option takes several."""
     if get_origin(hint) in (Union, types.UnionType):
-        (hint,) = [part for part in get_args(hint) if part is not type(None)]
+        hint, *others = [part for part in get_args(hint) if part is not type(None)]
+        if others:  # one of several types, which only the option's `parse` can distinguish
+            return str, False
     if get_origin(hint) is tuple:
         return get_args(hint)[0], True
     return hint, False

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from benchmarks.batch_table.plot import plot
 from benchmarks.batch_table.row import Order, Row, measured_row
@@ -17,9 +16,15 @@ from benchmarks.batch_table.table import document, markdown
 from benchmarks.measuring.report import check_plotting
 from export.deployable import InputDtype
 from export.model_options import ModelOptions
-from infer.engines.base import PRECISIONS, LocalEngine, Precision
 from infer.engines.choice import lacking_for_npu
-from infer.options import ENGINES, EngineName
+from infer.engines.options import (
+    AutoOptions,
+    EngineOptions,
+    EngineRequest,
+    add_engine_options,
+    engine_options,
+    engine_request,
+)
 from vidom.command import Parser, run
 from vidom.errors import UsageError
 from vidom.files import write_json, write_text
@@ -49,10 +54,7 @@ def batch_table(
     output_dir: Path,
     checkpoint: str = "",
     store: Path | None = None,
-    engine: EngineName = "auto",
-    provider: str | None = None,
-    precision: Precision | None = None,
-    device: str = "0",
+    engine: EngineRequest = AutoOptions(),
     soc_version: str | None = None,
     input_dtype: InputDtype = "float32",
     loop: int = 20,
@@ -76,16 +78,13 @@ def batch_table(
         input_dtype=input_dtype,
         store=ClipStore.open(store).folder if store else None,
         engine=_engine(engine),
-        provider=provider,
-        precision=precision,
-        device=device,
         soc_version=soc_version,
         loop=loop,
         output_dir=output_dir,
     )
     rows = []
     for number, batch_size in enumerate(batches, 1):
-        _log.info(f"[{number}/{len(batches)}] batch {batch_size}, engine {order.engine}")
+        _log.info(f"[{number}/{len(batches)}] batch {batch_size}, engine {order.engine.name}")
         rows.append(measured_row(order, batch_size))
     text = markdown(order, rows)
     write_text(output_dir / "batch_table.md", text)
@@ -94,14 +93,14 @@ def batch_table(
     return BatchTable(tuple(rows), text, output_dir)
 
 
-def _engine(asked: EngineName) -> LocalEngine | Literal["ascend"]:
-    if asked != "auto":
-        return asked
+def _engine(request: EngineRequest) -> EngineOptions:
+    if not isinstance(request, AutoOptions):
+        return request
     lacking = lacking_for_npu() or ("" if find_atc() else "atc is not on PATH")
     _log.info(
         f"engine {'onnxruntime' if lacking else 'ascend'}: {lacking or 'NPU, ais_bench and atc are here'}"
     )
-    return "onnxruntime" if lacking else "ascend"
+    return engine_options("onnxruntime" if lacking else "ascend", request.given)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -113,12 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--batches", nargs="+", type=int, default=[1, 4, 8, 16, 32], metavar="N", help="batch sizes")
     add("--store", type=Path, help="clip store for accuracy and end-to-end speed; without it fps alone")
-    add(
-        "--engine", choices=ENGINES, default="auto", help="auto: ascend if an NPU, ais_bench and ATC are here"
-    )
-    add("--provider", help="ONNX Runtime's execution provider, e.g. CUDA; without it the CPU")
-    add("--precision", choices=PRECISIONS, help="of --engine openvino: f32 (default) or bf16")
-    add("--device", default="0", help="NPU number, or several as 0,1")
+    add_engine_options(parser)
     add("--soc_version", help="chip to compile for; else the one npu-smi shows")
     add("--loop", type=int, default=20, help="executions of the pure-performance loop")
     add("--output_dir", type=Path, required=True, help="where models, results and the table go")
@@ -130,10 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         output_dir=options.output_dir,
         checkpoint=model.checkpoint,
         store=options.store,
-        engine=options.engine,
-        provider=options.provider,
-        precision=options.precision,
-        device=options.device,
+        engine=engine_request(vars(options)),
         soc_version=options.soc_version,
         input_dtype=model.input_dtype,
         loop=options.loop,

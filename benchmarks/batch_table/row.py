@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -19,8 +19,8 @@ from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.surgery.pass_types import Target
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.batches.performance import InferenceResult
-from infer.engines.base import LocalEngine, Precision
-from infer.inference import infer
+from infer.engines.options import EngineOptions, OpenVinoOptions
+from infer.inference import InferOptions, infer
 from postprocess.metrics import Proportion
 from postprocess.score import ScoreOptions, score
 from vidom.errors import BadDataError, CheckFailedError
@@ -45,10 +45,7 @@ class Order:
     checkpoint: str
     input_dtype: InputDtype
     store: Path | None
-    engine: LocalEngine | Literal["ascend"]
-    provider: str | None
-    precision: Precision | None = None
-    device: str
+    engine: EngineOptions
     soc_version: str | None
     loop: int
     output_dir: Path
@@ -57,6 +54,11 @@ class Order:
     def sample_bytes(self) -> int:
         """Bytes of one sample's tensor, which must be read for each."""
         return int(np.prod(self.recipe.views.sample_shape)) * (4 if self.input_dtype == "float32" else 1)
+
+    @property
+    def precision(self) -> str | None:
+        """The arithmetic of OpenVINO, None for the other engines."""
+        return self.engine.precision if isinstance(self.engine, OpenVinoOptions) else None
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def _key(order: Order, naive: Path) -> str:
     facts: Mapping[str, Any] = {
         "model": sha256_file(naive),
         "code": code_digest(),
-        "engine": [order.engine, order.provider, order.precision, order.device, order.soc_version],
+        "engine": [order.engine.name, repr(order.engine), order.soc_version],
         "onnxruntime": onnxruntime.__version__,
         "openvino": installed_version("openvino"),
         "threads": look_at_machine(order.output_dir).cores_usable,
@@ -144,13 +146,13 @@ def _row(**entry: Any) -> Row:
 
 def _built(order: Order, naive: Path, batch_size: int) -> Path:
     final = naive.with_name(f"{order.recipe.name}_new_bs{batch_size}.onnx")
-    target: Target = "ascend310p" if order.engine == "ascend" else "cpu"
+    target: Target = "ascend310p" if order.engine.name == "ascend" else "cpu"
     done = modify_onnx(ModifyOnnxOptions(model=naive, output=final, batch_size=batch_size, target=target))
     if not done.passed:
         raise CheckFailedError(
             f"Surgery changed what {naive} computes, so nothing was measured:\n{render(done.parities)}"
         )
-    if order.engine != "ascend":
+    if order.engine.name != "ascend":
         return final
     # Only where ATC compiles is this part of export needed.
     from export.to_om import ToOmOptions, to_om
@@ -173,10 +175,10 @@ def _measure(order: Order, batch_size: int, model: Path) -> Row:
             model,
             input=str(order.store / "clips"),
             output=str(model.parent / "result"),
-            output_dirname=order.engine,
+            output_dirname=order.engine.name,
             outfmt="NPY",
         )
-        metrics = score(ScoreOptions(result_path=model.parent / "result" / order.engine)).metrics
+        metrics = score(ScoreOptions(result_path=model.parent / "result" / order.engine.name)).metrics
         n, top1, top5 = metrics.n, _shares(metrics.top1), _shares(metrics.top5)
     pure = _infer(
         order, model, loop=order.loop, pure_data_type="random" if order.precision == "bf16" else "zero"
@@ -198,15 +200,7 @@ def _measure(order: Order, batch_size: int, model: Path) -> Row:
 
 
 def _infer(order: Order, model: Path, **options: Any) -> InferenceResult:
-    return infer(
-        model=model,
-        engine=order.engine,
-        provider=order.provider,
-        precision=order.precision,
-        device=order.device,
-        say=_log.info,
-        **options,
-    )
+    return infer(InferOptions(model=model, engine=order.engine, **options), say=_log.info)
 
 
 def _shares(proportion: Proportion) -> tuple[float, ...]:

@@ -39,8 +39,8 @@ def document(order: Order, rows: Sequence[Row]) -> dict[str, Any]:
         "recipe_sha256": order.recipe.digest,
         "average_clips": order.recipe.head.average_clips,
         "checkpoint": order.checkpoint,
-        "engine": order.engine,
-        "npu_used": order.engine == "ascend",
+        "engine": order.engine.name,
+        "npu_used": order.engine.name == "ascend",
         "loop": order.loop,
         "sample_bytes": order.sample_bytes,
         "definitions": definitions(order),
@@ -53,7 +53,7 @@ def definitions(order: Order) -> list[str]:
     """Return a sentence on each number of the table and on where it came from."""
     used = (
         "All measured numbers are of ais_bench on the NPU named."
-        if order.engine == "ascend"
+        if order.engine.name == "ascend"
         else "All measured numbers are of the engine and the device named; no NPU took part."
     )
     texts = [

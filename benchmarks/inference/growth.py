@@ -16,7 +16,7 @@ from benchmarks.inference.naive_graph import naive_graph
 from benchmarks.inference.variants import CHECKPOINT, built, openvino_precisions
 from benchmarks.measuring.memory import peak_rss_of
 from benchmarks.measuring.report import Table
-from infer.engines.base import Precision
+from infer.engines.options import Precision
 from vidom.formats.recipe import Recipe
 
 __all__ = ["Growth", "Point", "measured_growth"]

@@ -50,7 +50,9 @@ def _torch(recipe: str) -> Callable[[Any], object]:
 
 
 def _engine(name: str, model: str, precision: str) -> Callable[[Any], object]:
-    from infer.engines.base import open_engine
+    from infer.engines.open import open_engine
+    from infer.engines.options import OnnxRuntimeOptions, OpenVinoOptions
 
-    engine = open_engine(model, engine=name, precision=precision)  # type: ignore[arg-type]
+    openvino = OpenVinoOptions(precision=precision)  # type: ignore[arg-type]
+    engine = open_engine(model, openvino if name == "openvino" else OnnxRuntimeOptions())
     return lambda sample: engine.run([sample])

@@ -18,7 +18,8 @@ from benchmarks.inference.naive_graph import naive_graph
 from export.deployable import Deployable, build_deployable
 from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.to_onnx import ToOnnxOptions, to_onnx
-from infer.engines.base import PRECISIONS, Precision, open_engine
+from infer.engines.open import open_engine
+from infer.engines.options import PRECISIONS, OnnxRuntimeOptions, OpenVinoOptions, Precision
 from vidom.errors import CheckFailedError
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.parity import render
@@ -157,9 +158,11 @@ def opened(way: Way, subject: Subject) -> Iterator[Callable[[Array], Array]]:
         yield _torch_rows(subject.deployable, "cuda" if way.gpu else "cpu")
         return
     if way.engine == "OpenVINO":
-        engine = open_engine(subject.graphs[way.graph], engine="openvino", precision=way.precision)
+        engine = open_engine(subject.graphs[way.graph], OpenVinoOptions(precision=way.precision))
     else:
-        engine = open_engine(subject.graphs[way.graph], provider="CUDA" if way.gpu else None)
+        engine = open_engine(
+            subject.graphs[way.graph], OnnxRuntimeOptions(provider="CUDA" if way.gpu else None)
+        )
     yield lambda batch: engine.run([batch])[0]
 
 

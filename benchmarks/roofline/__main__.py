@@ -22,7 +22,8 @@ from benchmarks.roofline.operator_costs import op_costs
 from benchmarks.roofline.plot import plot_roofline
 from benchmarks.roofline.tables import MeasuredRun, roofline_report
 from export.surgery.model_file import load_model
-from infer.engines.onnxruntime import OnnxRuntimeEngine
+from infer.engines.open import open_engine
+from infer.engines.options import OnnxRuntimeOptions
 from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
@@ -51,7 +52,7 @@ def roofline(
     threads, sample = usable_cores(), sample_of(model)
     memory = look_at_machine(output_dir).memory_bytes
     ran = kernels(threads=threads, array_bytes=array_bytes, memory_bytes=memory)
-    engine = OnnxRuntimeEngine(model, threads=threads)
+    engine = open_engine(model, OnnxRuntimeOptions(threads=threads))
     graph = partial(engine.execute, engine.upload(list(sample.values())))
     _log.info(f"{rounds} rounds …")
     seconds = rotate({model.name: graph, **{kernel.name: kernel.work for kernel in ran}}, rounds=rounds)

@@ -1,7 +1,7 @@
-"""Inference by an engine of this process over files, or without any: as ais_bench packs, executes and writes.
+"""Inference by an array engine over files, or without any: packed, executed and written as ais_bench does.
 
-A killed run, started again with the same command, continues with the first batch that is not finished and
-ends with the same outputs. One batch at a time is in memory.
+A killed run resumes, when it is restarted with the same command, at the first unfinished batch and ends with the same
+outputs. One batch at a time is in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from infer.batches.inputs import BatchPlan, InputArgument, plan_batches, pure_plan
+from infer.batches.inputs import BatchPlan, plan_batches, pure_plan
 from infer.batches.journal import RunJournal
 from infer.batches.performance import (
     InferenceResult,
@@ -24,10 +24,12 @@ from infer.batches.performance import (
     session_text,
     summary_lines,
 )
-from infer.batches.reading import BatchReader, PureDataType, ReadBatch, pure_arrays
+from infer.batches.reading import BatchReader, ReadBatch, pure_arrays
 from infer.batches.running import Execution, output_names, run_batches, warm_up
-from infer.engines.base import Engine, LocalEngine, open_engine
-from infer.options import Options
+from infer.engines.base import ArrayEngine
+from infer.engines.open import ArrayEngineOptions, open_engine
+from infer.engines.options import float32_reference
+from infer.options import InferOptions
 from infer.precision_check import PrecisionCheck, check_precision
 from vidom.errors import UsageError
 from vidom.files import sha256_file
@@ -39,37 +41,37 @@ _log = logging.getLogger(__name__)
 
 
 def run_in_process(
-    options: Options, name: LocalEngine, *, args: Sequence[str], say: Callable[[str], None]
+    options: InferOptions, how: ArrayEngineOptions, *, args: Sequence[str], say: Callable[[str], None]
 ) -> InferenceResult:
-    """Every input file has its outputs in `{output}/{output_dirname}`; the summary lies beside that folder.
+    """Write the outputs of every input file to `{output}/{output_dirname}`, the summary next to that folder.
 
-    `args` is the command that the summary records, `say` takes the lines of the result. Raises UsageError,
-    BadDataError or UnavailableError before anything is run wherever that can be known.
+    The engine is opened as `how` says. `args` is the command that the summary records, `say` takes the lines of the
+    result. Raises UsageError, BadDataError or UnavailableError before anything is run wherever that can be known.
     """
-    _check_devices(options)
-    engine = _open_engine(options, name)
+    engine = _opened(options, how)
     say(f"[INFO] load model {options.model} success")
     say(f"[INFO] try get model batchsize:{engine.inputs[0].rows}")
     if options.debug:
         _log.info(session_text(engine))
-    plan, read = _plan(engine, options.input, options.pure_data_type)
-    how = Execution(outfmt=options.outfmt, loop=options.loop, axis=options.output_batchsize_axis)
+    plan, read = _plan(engine, options)
+    execution = Execution(outfmt=options.outfmt, loop=options.loop, axis=options.output_batchsize_axis)
     made_with = _made_with(engine)
     journal = None
     if options.output is not None:
         dirname = options.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
         inputs = {"inputs": plan.fingerprint, "data": options.pure_data_type}
-        journal = RunJournal(options.output, dirname, {**made_with, **asdict(how), **inputs})
+        journal = RunJournal(str(options.output), dirname, {**made_with, **asdict(execution), **inputs})
         say(f"[INFO] output path:{journal.prefix}")
     if options.input is not None:
         say(packing_line(plan, engine.inputs[0]))
     warm_up(engine, read, options.warmup_count)
     say(f"[INFO] warm up {options.warmup_count} done")
-    records = run_batches(engine, plan, read, journal, how)
+    records = run_batches(engine, plan, read, journal, execution)
     batch_size = options.batchsize or engine.inputs[0].rows
     result = measured(engine, records, plan, journal, loop=options.loop, batch_size=batch_size)
-    if options.precision == "bf16":
-        result = replace(result, precision_check=_checked(engine, options, plan, read))
+    if reference := float32_reference(how):
+        exact = open_engine(engine.path, reference, batch_size=engine.inputs[0].rows)
+        result = replace(result, precision_check=_checked(engine, exact, options, plan, read))
     if journal:
         files = _result_files(journal.prefix, plan, len(engine.outputs), options.outfmt)
         _write_summary(journal.summary, files, result, made_with, args)
@@ -79,15 +81,8 @@ def run_in_process(
     return result
 
 
-def _open_engine(options: Options, name: LocalEngine) -> Engine:
-    engine = open_engine(
-        options.model,
-        engine=name,
-        batch_size=options.dym_batch or options.batchsize,
-        threads=options.threads,
-        provider=options.provider,
-        precision=options.precision,
-    )
+def _opened(options: InferOptions, how: ArrayEngineOptions) -> ArrayEngine:
+    engine = open_engine(options.model, how, batch_size=options.given_batch)
     if options.dym_batch and not engine.dynamic_batch:
         raise UsageError(
             f"--dymBatch {options.dym_batch} is for models with a symbolic batch axis; {options.model} has a fixed "
@@ -96,43 +91,23 @@ def _open_engine(options: Options, name: LocalEngine) -> Engine:
     return engine
 
 
-def _check_devices(options: Options) -> None:
-    if len(options.devices) > 1:
-        raise UsageError(
-            f"--device {','.join(map(str, options.devices))} names several devices, but this engine runs in one "
-            "process; several are for --engine ascend."
-        )
-    if options.devices != (0,):
-        _log.info(f"--device {options.devices[0]} makes no difference: it numbers NPUs, and none is used.")
-    if options.time_limit is not None:
-        raise UsageError(
-            "--time_limit stops ais_bench, for --engine ascend. A run in this process may be stopped at any time and, "
-            "started again, continues."
-        )
+def _checked(
+    engine: ArrayEngine, reference: ArrayEngine, options: InferOptions, plan: BatchPlan, read: ReadBatch
+) -> PrecisionCheck:
+    _log.info("Computing samples in f32 too, to report what bf16 changes.")
+    axis, samples = options.output_batchsize_axis, None if options.check == "all" else options.check
+    return check_precision(engine, reference, plan, read, axis=axis, samples=samples)
 
 
-def _checked(engine: Engine, options: Options, plan: BatchPlan, read: ReadBatch) -> PrecisionCheck:
-    _log.info("Computing samples in f32 too, to tell what bf16 changes.")
-    reference = open_engine(
-        engine.path,
-        engine="openvino",
-        batch_size=engine.inputs[0].rows,
-        threads=engine.threads,
-        precision="f32",
-    )
-    axis = options.output_batchsize_axis
-    return check_precision(engine, reference, plan, read, axis=axis, samples=options.checked)
-
-
-def _plan(engine: Engine, argument: InputArgument | None, kind: PureDataType) -> tuple[BatchPlan, ReadBatch]:
-    if argument is None:
-        arrays = pure_arrays(engine.inputs, kind)
+def _plan(engine: ArrayEngine, options: InferOptions) -> tuple[BatchPlan, ReadBatch]:
+    if options.input is None:
+        arrays = pure_arrays(engine.inputs, options.pure_data_type)
         return pure_plan(engine.inputs), lambda _number: arrays
-    plan = plan_batches(argument, engine.inputs)
+    plan = plan_batches(options.input, engine.inputs)
     return plan, BatchReader(plan, engine.inputs).read
 
 
-def _made_with(engine: Engine) -> dict[str, Any]:
+def _made_with(engine: ArrayEngine) -> dict[str, Any]:
     return {
         "engine": engine.name,
         "engine_version": engine.version,

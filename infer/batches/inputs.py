@@ -1,8 +1,8 @@
-"""Which files make which batch: listed, sorted, packed and padded as ais_bench does, but checked first.
+"""Which files form which batch: listed, sorted, packed and padded as ais_bench does, but checked first.
 
-ais_bench looks at the size of the first file only and lets files of one stem overwrite each other's outputs;
-here every file is checked before anything runs, against the model and, where it lies in a clip store,
-against the store's manifest. Source: ais_bench 0.0.2, `infer/io_oprations.py` and `infer/utils.py`.
+ais_bench checks the size of the first file only, and files of one stem overwrite each other's outputs; here every
+file is checked before anything runs, against the model and, if it belongs to a clip store, against the store's
+manifest. Source: ais_bench 0.0.2, `infer/io_oprations.py` and `infer/utils.py`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _SUFFIXES = (".npy", ".NPY", ".bin", ".BIN")
 class InputFile:
     """One file of one model input.
 
-    `bytes` counts the tensor in it, `rows` what that is along the batch axis, `samples` how many of the rows
-    are not padding, `crc32` is what its clip store's manifest says (None outside a store).
+    `bytes` is the size of the tensor in it, `rows` its length along the batch axis, `samples` the number of rows that
+    are not padding, `crc32` the checksum in its clip store's manifest (None outside a store).
     """
 
     path: str
@@ -53,35 +53,35 @@ class InputFile:
 
     @property
     def is_npy(self) -> bool:
-        """Whether the file says its own dtype and shape."""
+        """Whether the file states its own dtype and shape."""
         return self.path.lower().endswith(".npy")
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """`entries` are the files that belong together, one per model input, in the order they are run."""
+    """The batches of a run: `entries` are tuples of files, one file per model input, in execution order."""
 
     entries: tuple[tuple[InputFile, ...], ...]
     files_per_batch: int
 
     @property
     def runs(self) -> int:
-        """How many batches there are, the last one perhaps padded."""
+        """Number of batches; the last one may be padded."""
         return -(-len(self.entries) // self.files_per_batch)
 
     @property
     def samples(self) -> int:
-        """How many real samples the files hold."""
+        """Number of real samples in the files."""
         return sum(entry[0].samples for entry in self.entries)
 
     @property
     def padded_rows(self) -> int:
-        """How many rows are run that are no sample: the last batch's padding and that within files."""
+        """Number of rows that are run without being a sample: padding of the last batch and within files."""
         return self.runs * self.files_per_batch * self.entries[0][0].rows - self.samples
 
     @property
     def fingerprint(self) -> str:
-        """A digest of every file's path, size and time of change."""
+        """A digest of every file's path, size and modification time."""
         digest = hashlib.sha256()
         for file in chain.from_iterable(self.entries):
             digest.update(f"{file.path}\0{file.bytes}\0{file.mtime_ns}\0".encode(errors="surrogateescape"))
@@ -94,7 +94,7 @@ class BatchPlan:
 
 
 def natural_key(path: str) -> tuple[list[int | str], str]:
-    """Return ais_bench's sorting key: numbers anywhere in the path by value, letters without case."""
+    """Return ais_bench's sorting key: numbers anywhere in the path by value, letters ignoring case."""
     # Text and numbers alternate, beginning with text, so that the lists of two paths always compare.
     parts = re.split(r"([0-9]+)", path)
     return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)], path
@@ -128,7 +128,7 @@ def first_input(argument: InputArgument) -> Path:
 
 
 def pure_plan(specs: Sequence[TensorSpec]) -> BatchPlan:
-    """Return the plan of one batch that no file stands behind, under the name that ais_bench gives it."""
+    """Return the plan of one batch without files, under the name that ais_bench gives it."""
     rows = specs[0].rows
     return BatchPlan((tuple(InputFile(PURE_NAME, spec.nbytes, 0, rows, rows, None) for spec in specs),), 1)
 
@@ -139,7 +139,7 @@ def _list_files(argument: InputArgument, inputs: int) -> list[list[str]]:
     for path in paths:
         if not path or not Path(path).exists():
             raise UsageError(
-                f"The --input {path!r} does not exist. Check the path; a comma parts two inputs."
+                f"The --input {path!r} does not exist. Check the path; separate inputs with commas."
             )
     folders = [path for path in paths if Path(path).is_dir()]
     if folders and len(folders) != len(paths):
@@ -154,7 +154,7 @@ def _list_files(argument: InputArgument, inputs: int) -> list[list[str]]:
         return [_list_folder(folder) for folder in folders]
     if not paths or len(paths) % inputs:
         raise UsageError(
-            f"--input names {len(paths)} files, which can not be shared out evenly to {inputs} model inputs."
+            f"--input names {len(paths)} files, which cannot be split evenly among {inputs} model inputs."
         )
     share = len(paths) // inputs
     return [paths[start : start + share] for start in range(0, len(paths), share)]
@@ -175,8 +175,8 @@ def _check_stems(paths: Sequence[str]) -> None:
         stem = output_stem(path)
         if stem in seen:
             raise BadDataError(
-                f"{seen[stem]} and {path} would write the same output, {stem}_0, because a name counts up to "
-                "its first dot only. Rename one of them."
+                f"{seen[stem]} and {path} would write the same output, {stem}_0, because a name is cut at "
+                "its first dot. Rename one of them."
             )
         seen[stem] = path
 
@@ -186,10 +186,9 @@ def _files_per_batch(first: str, spec: TensorSpec) -> int:
     row_bytes = spec.nbytes // spec.rows
     if found == 0 or spec.nbytes % found or found % row_bytes:
         raise BadDataError(
-            f"The input file {first} has {found} bytes. The model's input {spec.name!r} is {spec}, "
-            f"{spec.nbytes} bytes, of which a file must be a whole part made of whole rows: {row_bytes} bytes, "
-            f"or a multiple of that which divides {spec.nbytes}. It was cut short, or packed with another "
-            "dtype or shape than the model takes."
+            f"The input file {first} has {found} bytes. The model's input {spec.name!r} is {spec}, {spec.nbytes} "
+            f"bytes; the file size must be a multiple of one sample ({row_bytes} bytes) and divide the batch. The file "
+            "is truncated, or was packed with a dtype or shape that differs from the model's."
         )
     return spec.nbytes // found
 
@@ -209,15 +208,15 @@ def _checked_files(
     if remainder:
         raise BadDataError(
             f"{files_per_batch} files make a batch of the model's first input, but the {spec.nbytes} bytes of "
-            f"its input {spec.name!r} can not be parted into as many."
+            f"its input {spec.name!r} cannot be split into that many files."
         )
     for path in paths:
         found = _tensor_bytes(path, spec)
         if found != expected:
             raise BadDataError(
                 f"The input file {path} has {found} bytes, expected {expected}: a batch of the model's input "
-                f"{spec.name!r} ({spec}, {spec.nbytes} bytes) is made of {files_per_batch} files. It was cut "
-                "short or belongs to another model; make it again."
+                f"{spec.name!r} ({spec}, {spec.nbytes} bytes) consists of {files_per_batch} files. It is "
+                "truncated or belongs to a different model; create it again."
             )
         yield _input_file(path, found, rows, stores[Path(path).parent])
 
@@ -245,6 +244,6 @@ def _tensor_bytes(path: str, spec: TensorSpec) -> int:
     if array.shape[1:] != spec.sample_shape and array.shape != spec.sample_shape:
         raise BadDataError(
             f"The input file {path} has shape {array.shape}, a sample of the model's input {spec.name!r} "
-            f"{spec.sample_shape}; all axes but the first must agree."
+            f"{spec.sample_shape}; all axes but the first must be equal."
         )
     return int(array.nbytes)

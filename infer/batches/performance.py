@@ -1,4 +1,4 @@
-"""What a run measured, and the lines in which ais_bench prints it."""
+"""The measurements of a run, and the lines in which ais_bench prints them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infer.batches.inputs import BatchPlan
 from infer.batches.journal import BatchRecord, RunJournal
-from infer.engines.base import Engine
+from infer.engines.base import ArrayEngine
 from infer.engines.tensor_specs import TensorSpec
 from infer.precision_check import PrecisionCheck
 from vidom.formats.engine_outputs import time_statistics
@@ -19,14 +19,14 @@ __all__ = ["InferenceResult", "measured", "own_lines", "packing_line", "session_
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """A finished run: where its summary is (None without an output folder) and what it measured.
+    """A finished run: its summary (None without an output folder) and its measurements.
 
-    `throughput` is ais_bench's figure, samples a second of the execution alone: 1000 * batch_size / mean of
-    `compute_ms`, for several devices the sum of theirs. It leaves out reading and writing and counts padding.
-    `samples` are real ones, each run `loop` times, and `seconds` is the wall time of their batches from the first
-    byte read to the last one written, whichever process ran them; loading and warm-up are not in it. `resumed`
-    counts the batches that an earlier, killed run had finished. Times that ais_bench only told the mean of are
-    an empty tuple. `device` and `engine_version` are words for a reader. `precision_check` belongs to bf16.
+    `throughput` is ais_bench's figure, samples per second of the execution alone: 1000 * batch_size / mean of
+    `compute_ms`, for several devices the sum of theirs. It excludes reading and writing and counts padding. `samples`
+    are real ones, each run `loop` times; `seconds` is the wall time of their batches from the first byte read to the
+    last one written, in whichever process, without loading and warm-up. `resumed` counts the batches that an earlier,
+    killed run had finished. Times of which ais_bench printed only the mean are an empty tuple. `device` and
+    `engine_version` are descriptions for a reader. `precision_check` is set for bf16 only.
     """
 
     summary: Path | None
@@ -47,12 +47,12 @@ class InferenceResult:
 
     @property
     def samples_per_second(self) -> float:
-        """Executions of real samples a second of wall time."""
+        """Executions of real samples per second of wall time."""
         return self.samples * self.loop / self.seconds
 
 
 def measured(
-    engine: Engine,
+    engine: ArrayEngine,
     records: Sequence[BatchRecord],
     plan: BatchPlan,
     journal: RunJournal | None,
@@ -60,7 +60,7 @@ def measured(
     loop: int,
     batch_size: int,
 ) -> InferenceResult:
-    """Return what the records of all batches, in order, add up to."""
+    """Return the result of a run from the records of all its batches, in order."""
     compute_ms = tuple(chain.from_iterable(record.compute_ms for record in records))
     return InferenceResult(
         summary=journal.summary if journal else None,
@@ -80,8 +80,8 @@ def measured(
     )
 
 
-def session_text(engine: Engine) -> str:
-    """Return what ais_bench's --debug tells of the model: name, shape, dtype and bytes of each tensor."""
+def session_text(engine: ArrayEngine) -> str:
+    """Return what ais_bench's --debug prints about the model: name, shape, dtype and bytes of each tensor."""
     parts = ["[DEBUG] session info:"]
     for kind, specs in (("input", engine.inputs), ("output", engine.outputs)):
         parts.append(f"{kind}:")
@@ -93,7 +93,7 @@ def session_text(engine: Engine) -> str:
 
 
 def packing_line(plan: BatchPlan, spec: TensorSpec) -> str:
-    """Return ais_bench's line on how files make batches; `spec` is the first input's."""
+    """Return ais_bench's line on how files form batches; `spec` is the first input's."""
     return (
         f"[INFO] get filesperbatch files0 size:{plan.entries[0][0].bytes} tensor0size:{spec.nbytes} "
         f"filesperbatch:{plan.files_per_batch} runcount:{plan.runs}"
@@ -115,8 +115,8 @@ def summary_lines(result: InferenceResult, *, everything: bool) -> list[str]:
     ]
 
 
-def own_lines(result: InferenceResult, engine: Engine) -> list[str]:
-    """Return what ais_bench does not say: which device it really was, and the rate from file to file."""
+def own_lines(result: InferenceResult, engine: ArrayEngine) -> list[str]:
+    """Return lines that ais_bench does not have: the actual device, and the rate from input to output files."""
     lines = [
         f"[INFO] device: {engine.device} {engine.version}, {engine.threads} threads; {engine.clock}",
         f"[INFO] end to end: {result.samples} samples, {result.padded_rows} padded rows, loop {result.loop}, "

@@ -1,4 +1,4 @@
-"""The arrays that a batch feeds to the model, read into memory that every batch uses again."""
+"""The input arrays of a batch, read into memory that all batches reuse."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _read_file(file: InputFile, part: Array, dtype: np.dtype[np.generic]) -> Non
             count = stream.readinto(part.data)
         if count != file.bytes:
             raise BadDataError(
-                f"The input file {file.path} had {file.bytes} bytes and now has {count}: it changed."
+                f"The input file {file.path} changed: it had {file.bytes} bytes and now has {count}."
             )
     if file.crc32 is not None and zlib.crc32(part.data) != file.crc32:
         raise BadDataError(

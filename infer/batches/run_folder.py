@@ -1,10 +1,10 @@
-"""The files of one run, and which of them are ours to remove.
+"""The files of one run, and which of them we may remove.
 
 {output}/{dirname}/                  the outputs
-{output}/{dirname}_summary.json      ais_bench's summary; written last, it says that the run is whole
-{output}/{dirname}_vidom.json        what we say of a run of ais_bench, whose own summary stays as it wrote it
+{output}/{dirname}_summary.json      ais_bench's summary; written last, it marks the run as complete
+{output}/{dirname}_vidom.json        our facts about a run of ais_bench, whose own summary stays as it wrote it
 {output}/{dirname}_ais_bench.log     all that ais_bench printed
-{output}/{dirname}.journal.jsonl     there while a run is unfinished
+{output}/{dirname}.journal.jsonl     present while a run is unfinished
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from vidom.formats.engine_outputs import summary_path
 __all__ = ["RunFolder"]
 
 _OUTPUT_NAME = re.compile(r".*_\d+\.(bin|npy|txt)")
-_CARD_SUMMARY = re.compile(r"device\d+_\d+_summary\.json")
-_CARD_FOLDER = re.compile(r"device\d+_\d+")
+_DEVICE_SUMMARY = re.compile(r"device\d+_\d+_summary\.json")
+_DEVICE_FOLDER = re.compile(r"device\d+_\d+")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The places of a run; `prefix` is its folder as it was typed (`./res/out`), which is how outputs are named."""
+    """The paths of a run; `prefix` is its folder as typed (`./res/out`), which is how the summary names outputs."""
 
     prefix: str
     folder: Path
@@ -39,7 +39,7 @@ class RunFolder:
 
     @classmethod
     def of(cls, output: str, dirname: str) -> RunFolder:
-        """Return the places of the run `dirname` in `output`; nothing is made."""
+        """Return the paths of the run `dirname` in `output`; nothing is created."""
         root = Path(output)
         return cls(
             prefix=f"{output.rstrip('/')}/{dirname}",  # pathlib would tidy it
@@ -50,20 +50,20 @@ class RunFolder:
         )
 
     def log(self, device: int | None = None) -> Path:
-        """Return where the output of ais_bench is kept, of the one device or of one of several."""
+        """Return the file for what ais_bench prints, on a single device or on one of several."""
         of_device = "" if device is None else f"_device{device}"
         return self.folder.with_name(f"{self.folder.name}_ais_bench{of_device}.log")
 
     def refuse_foreign(self) -> None:
-        """The folder is empty or ours: its journal or summary has the key `vidom`, or our facts lie beside it.
+        """Raise UsageError unless the folder is empty or ours.
 
-        Raises UsageError for any other folder.
+        It is ours if its journal or summary has the key `vidom`, or our facts are next to it.
         """
-        in_the_way = self.summary.exists() or (self.folder.exists() and any(self.folder.iterdir()))
-        if in_the_way and not self._is_ours():
+        occupied = self.summary.exists() or (self.folder.exists() and any(self.folder.iterdir()))
+        if occupied and not self._is_ours():
             raise UsageError(
                 f"{self.folder} already holds files that no vidom run wrote (its summary {self.summary.name} is "
-                "absent or another program's). Nothing was touched; choose another --output_dirname."
+                "missing or a different program's). Nothing was changed; choose a different --output_dirname."
             )
 
     def _is_ours(self) -> bool:
@@ -75,27 +75,27 @@ class RunFolder:
         return self.summary.exists() and "vidom" in read_json(self.summary, what="result summary")
 
     def clear(self, *, keep: Collection[str] = ()) -> None:
-        """The folder is there and holds no output of an earlier run but those in `keep`; other files stay.
+        """Create the folder, or remove the outputs of an earlier run except those in `keep`; other files stay.
 
-        What would say that the run is whole is gone first.
+        Whatever marks the run as complete is removed first.
         """
         logs = self.folder.parent.glob(f"{glob.escape(self.folder.name)}_ais_bench*.log")
         for path in (self.summary, self.facts, *logs):
             path.unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._clear_folder(self.folder, keep)
-        for card in self.folder.iterdir():
-            if _CARD_FOLDER.fullmatch(card.name) and card.is_dir() and not card.is_symlink():
-                self._clear_folder(card, ())
-                if not any(card.iterdir()):
-                    card.rmdir()
+        for device in self.folder.iterdir():
+            if _DEVICE_FOLDER.fullmatch(device.name) and device.is_dir() and not device.is_symlink():
+                self._clear_folder(device, ())
+                if not any(device.iterdir()):
+                    device.rmdir()
 
     @staticmethod
     def _clear_folder(folder: Path, keep: Collection[str]) -> None:
         for path in folder.iterdir():
             stale = (
                 _OUTPUT_NAME.fullmatch(path.name)
-                or _CARD_SUMMARY.fullmatch(path.name)
+                or _DEVICE_SUMMARY.fullmatch(path.name)
                 or path.name.endswith(TEMP_SUFFIX)
             )
             if stale and path.name not in keep and path.is_file():

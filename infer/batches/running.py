@@ -1,4 +1,4 @@
-"""Batches run one after the other, timed, their outputs shared out to their files as ais_bench shares them."""
+"""Run batches one after the other, time them, and split their outputs into files as ais_bench does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from infer.batches.inputs import BatchPlan
 from infer.batches.journal import BatchRecord, RunJournal
 from infer.batches.reading import ReadBatch
-from infer.engines.base import Engine
+from infer.engines.base import ArrayEngine
 from infer.engines.tensor_specs import Array
 from vidom.errors import UsageError
 from vidom.formats.engine_outputs import OutputFormat, encode_output, output_stem
@@ -23,30 +23,30 @@ __all__ = ["Execution", "output_names", "run_batches", "split_outputs", "warm_up
 
 @dataclass(frozen=True)
 class Execution:
-    """How batches are run: each `loop` times, outputs cut along `axis` and written as `outfmt`."""
+    """How batches are run: each `loop` times, outputs split along `axis` and written as `outfmt`."""
 
     outfmt: OutputFormat
     loop: int
     axis: int
 
 
-def warm_up(engine: Engine, read: ReadBatch, count: int) -> None:
-    """The first batch was run `count` times and its outputs thrown away, as ais_bench warms up."""
+def warm_up(engine: ArrayEngine, read: ReadBatch, count: int) -> None:
+    """Run the first batch `count` times and discard its outputs, as ais_bench does."""
     arrays = read(0)
     for _ in range(count):
         engine.run(arrays)
 
 
 def run_batches(
-    engine: Engine,
+    engine: ArrayEngine,
     plan: BatchPlan,
     read: ReadBatch,
     journal: RunJournal | None,
     how: Execution,
 ) -> list[BatchRecord]:
-    """Every batch is run and, where there is a journal, written and recorded; return all records in order.
+    """Run every batch and, with a journal, write and record it; return all records in order.
 
-    Batches that the journal knows as finished are not run again.
+    Batches that the journal lists as finished are not run again.
     """
     records = dict(journal.done) if journal else {}
     finished = sum(len(plan.batch(number)) for number in records)
@@ -77,13 +77,13 @@ def output_names(stem: str, outputs: int, outfmt: OutputFormat) -> list[str]:
 def split_outputs(outputs: Sequence[Array], files: int, axis: int) -> list[list[Array]]:
     """Return for each of the batch's `files` its share of every output, cut along `axis`.
 
-    Raises UsageError when an output has no such axis or it can not be parted evenly.
+    Raises UsageError when an output has no such axis or it cannot be split evenly.
     """
     for number, output in enumerate(outputs):
         if axis >= output.ndim or (files > 1 and output.shape[axis] % files):
             raise UsageError(
                 f"Output {number} of the model has shape {output.shape}, which --output_batchsize_axis {axis} "
-                f"can not share out to the {files} files of a batch. Give the axis that is the batch."
+                f"cannot split into the {files} files of a batch. Give the batch axis."
             )
     pieces = [np.array_split(output, files, axis) for output in outputs]
     return [list(share) for share in zip(*pieces, strict=True)]
@@ -96,7 +96,7 @@ class _Times:
     d2h_ms: float
 
 
-def _timed_run(engine: Engine, arrays: Sequence[Array], loop: int) -> tuple[list[Array], _Times]:
+def _timed_run(engine: ArrayEngine, arrays: Sequence[Array], loop: int) -> tuple[list[Array], _Times]:
     ticks = [time.perf_counter()]
     feeds = engine.upload(arrays)
     ticks.append(time.perf_counter())

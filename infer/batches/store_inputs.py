@@ -1,4 +1,4 @@
-"""What the manifest of a clip store says about input files: dtype, shape, checksums, which rows are padding."""
+"""What the manifest of a clip store states about input files: dtype, shape, checksums, padding rows."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class StoreFacts:
     files: Mapping[str, ClipFile]
 
     def clip_file(self, path: Path) -> ClipFile:
-        """Return what the manifest says of the file; one it does not name is refused with BadDataError."""
+        """Return the manifest's entry of the file; raise BadDataError if there is none."""
         if path.name not in self.files:
             raise BadDataError(
-                f"{path} lies among the clips of the store {self.folder}, but its manifest does not name it. "
+                f"{path} is in the clips folder of the store {self.folder}, but not in its manifest. "
                 "Move it away, or pack the store again."
             )
         return self.files[path.name]
 
 
 def store_facts(folder: Path, spec: TensorSpec) -> StoreFacts | None:
-    """Return the store whose `clips` folder this is, fit for the model input, or None if it is none.
+    """Return the store whose `clips` folder this is, or None if it is not one.
 
-    Raises BadDataError when the store is unfinished, damaged or a file was cut short, UsageError when its tensors
-    are not what the input takes.
+    Raises BadDataError when the store is unfinished or damaged or a file is truncated, UsageError when its tensors do
+    not fit the model input.
     """
     clips = folder.resolve()
     home = clips.parent
@@ -47,7 +47,7 @@ def store_facts(folder: Path, spec: TensorSpec) -> StoreFacts | None:
     if not (home / "manifest.json").exists():
         raise BadDataError(
             f"The clip store {home} is not finished: it has a journal and no manifest. Run the preprocess "
-            "command again, it continues where it stopped."
+            "command again; it resumes where it stopped."
         )
     store = ClipStore.open(home)
     _check_fit(store, spec)
@@ -65,10 +65,10 @@ def _check_fit(store: ClipStore, spec: TensorSpec) -> None:
         f"{_product(header.shape, np.dtype(header.dtype).itemsize)}; the model's input {spec.name!r} takes "
         f"{spec.dtype} tensors of {_product(shape, spec.dtype.itemsize)}. "
     )
-    by_aipp = spec.pictures_per_sample is not None and spec.dtype == np.uint8
+    by_aipp = spec.frames_per_sample is not None and spec.dtype == np.uint8
     if header.layout == "NHWC" and not by_aipp:
         raise UsageError(
-            f"{sums}Its pixels, channels last, are for AIPP, which only an NPU has: run the .om of a model exported "
+            f"{sums}Its pixels, channels last, are for AIPP, which only NPUs have: run the .om of a model exported "
             f"with --input_dtype aipp, or pack with --dtype {spec.dtype} for this one."
         )
     if by_aipp and header.layout != "NHWC":
@@ -89,7 +89,7 @@ def _remedy(header: StoreHeader, shape: tuple[int, ...]) -> str:
     parts, *rest = header.shape
     if shape and shape[0] < parts and parts % shape[0] == 0 and shape[1:] == tuple(rest):
         return (
-            "If the model was exported with --per_view, pack with --per_view too; else pack the data set with "
+            "If the model was exported with --per_view, pack with --per_view too; otherwise pack the data set with "
             "the recipe that the model was exported from."
         )
     return "Pack the data set with the recipe that the model was exported from."

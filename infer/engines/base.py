@@ -1,9 +1,14 @@
-"""What an engine is, a model loaded into a runtime of this process and run on arrays; which engines there are."""
+"""The two kinds of engines, and the checks that engines share.
+
+An array engine loads a model into this process and runs it on arrays; a file engine hands a folder of input files to
+an external program. `infer.engines.open` opens either.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -12,30 +17,24 @@ from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.aipp import read_aipp
 
 __all__ = [
-    "LOCAL_ENGINES",
-    "PRECISIONS",
+    "ArrayEngine",
     "Engine",
-    "LocalEngine",
-    "Precision",
+    "FileEngine",
+    "FileRun",
     "check_model_file",
     "counted_in_samples",
     "first_line",
     "needed_batch_size",
-    "open_engine",
-    "refuse_open_axes",
+    "refuse_symbolic_axes",
 ]
 
-LocalEngine = Literal["onnxruntime", "openvino"]
-Precision = Literal["f32", "bf16"]
-LOCAL_ENGINES: tuple[LocalEngine, ...] = ("onnxruntime", "openvino")
-PRECISIONS: tuple[Precision, ...] = ("f32", "bf16")
 
+class ArrayEngine(Protocol):
+    """A model loaded into this process.
 
-class Engine(Protocol):
-    """A loaded model. `run` is `upload`, `execute` and `download` in a row, which are apart so that each can be timed.
-
-    `version` is the runtime's. A symbolic batch axis (`dynamic_batch`) was set when the model was loaded, so that
-    `inputs` are whole; a dimension of `outputs` that only a run can tell is -1.
+    `run` is `upload`, `execute` and `download` in sequence; they are separate so that each can be timed. `version` is
+    the runtime's. A symbolic batch axis (`dynamic_batch`) was set when the model was loaded, so that all dimensions of
+    `inputs` are known; a dimension of `outputs` that is only known after a run is -1.
     """
 
     name: str
@@ -48,11 +47,11 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str:
-        """What the summary calls the device."""
+        """The device, as the summary names it."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What else, of this engine only, a result depends on."""
+        """Whatever else of this engine a result depends on."""
 
     @property
     def clock(self) -> str:
@@ -61,7 +60,7 @@ class Engine(Protocol):
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the model's outputs for one array per input, in the model's order.
 
-        Raises UsageError when the arrays are not what the inputs take, BadDataError when the model fails on them.
+        Raises UsageError when the arrays do not fit the inputs, BadDataError when the model fails on them.
         """
 
     def upload(self, arrays: Sequence[Array]) -> Any:
@@ -71,50 +70,51 @@ class Engine(Protocol):
         """Return the runtime's output tensors for uploaded inputs; the next execution may overwrite them."""
 
     def download(self, values: Sequence[Any]) -> list[Array]:
-        """Return output tensors as arrays that stay as they are."""
+        """Return output tensors as arrays that no later execution changes."""
 
 
-def open_engine(
-    model: Path | str,
-    *,
-    engine: LocalEngine = "onnxruntime",
-    batch_size: int | None = None,
-    threads: int | None = None,
-    provider: str | None = None,
-    precision: Precision | None = None,
-    shares_cores: bool = False,
-) -> Engine:
-    """Return the model loaded by `engine`; `provider` is ONNX Runtime's, bfloat16 as `precision` OpenVINO's.
+@dataclass(frozen=True)
+class FileRun:
+    """A finished run over files: the summary that leads from inputs to outputs, and the seconds it took."""
 
-    An engine that `shares_cores` lets them go whenever it waits; OpenVINO's threads always do.
+    summary: Path
+    seconds: float
 
-    Raises UsageError for an option of the other engine, and what the engine raises.
+
+class FileEngine(ABC):
+    """A model that an external program runs on files; nothing of it is loaded into this process.
+
+    `batch_size` is the one given, None where the model has a fixed batch that nothing needs to know.
     """
-    # Each engine needs a package that the other may do without.
-    if engine == "openvino":
-        if provider is not None:
-            raise UsageError(
-                f"--provider {provider} is ONNX Runtime's; --engine openvino runs on the CPU. Leave it out."
-            )
-        from infer.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(
-            model, batch_size=batch_size, threads=threads, precision=precision or PRECISIONS[0]
-        )
-    if precision not in (None, "f32"):
-        raise UsageError(
-            f"--precision {precision} is for --engine openvino; ONNX Runtime computes in the types that the graph "
-            "has. Leave it out, or choose that engine."
-        )
-    from infer.engines.onnxruntime import OnnxRuntimeEngine
+    name: str
+    path: Path
+    batch_size: int | None
 
-    return OnnxRuntimeEngine(
-        model, batch_size=batch_size, threads=threads, provider=provider, shares_cores=shares_cores
-    )
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Versions of the external program and of what it runs on, as installed here."""
+
+    @property
+    @abstractmethod
+    def input_dtype(self) -> Literal["float32", "aipp"]:
+        """What the clips of its input are, as far as this is recorded; float32 where it is not."""
+
+    @abstractmethod
+    def infer_files(self, files: Path, output: Path, *, dirname: str = "out") -> FileRun:
+        """Run the model on all files of a folder; outputs are .npy files in `output`/`dirname`.
+
+        Raises UsageError, BadDataError or UnavailableError before anything is started wherever that can be known,
+        ExternalToolError when the program fails or its results are incomplete.
+        """
+
+
+Engine = ArrayEngine | FileEngine
 
 
 def check_model_file(path: Path, runtime: str) -> None:
-    """The file is there and no offline model, else BadDataError or UnavailableError says what `runtime` needs."""
+    """Raise BadDataError for a missing file, UnavailableError for an offline model, which `runtime` cannot run."""
     if path.suffix.lower() == ".om":
         raise UnavailableError(
             f"{path} is an offline model, which only an Ascend NPU with ais_bench executes. For {runtime} give "
@@ -138,9 +138,9 @@ def needed_batch_size(path: Path, batch_size: int | None) -> int:
 def counted_in_samples(
     path: Path, inputs: Sequence[TensorSpec], metadata: Mapping[str, str]
 ) -> tuple[TensorSpec, ...]:
-    """Return the inputs, those of a model for AIPP with the pictures of a sample counted, as its metadata tell.
+    """Return the inputs; those of a model for AIPP with the `frames_per_sample` that its metadata state.
 
-    Raises BadDataError when the metadata are damaged or an input does not hold whole samples.
+    Raises BadDataError when the metadata are damaged or an input does not hold complete samples.
     """
     aipp = read_aipp(metadata, origin=path)
     if aipp is None:
@@ -148,22 +148,22 @@ def counted_in_samples(
     for spec in inputs:
         if not spec.shape or spec.shape[0] % aipp.frames_per_sample:
             raise BadDataError(
-                f"The input {spec.name!r} of {path} is {spec}, but its metadata count {aipp.frames_per_sample} "
-                "pictures a sample. Export it again."
+                f"The input {spec.name!r} of {path} is {spec}, but its metadata state {aipp.frames_per_sample} "
+                "frames per sample. Export it again."
             )
-    return tuple(replace(spec, pictures_per_sample=aipp.frames_per_sample) for spec in inputs)
+    return tuple(replace(spec, frames_per_sample=aipp.frames_per_sample) for spec in inputs)
 
 
-def refuse_open_axes(path: Path, inputs: Sequence[TensorSpec]) -> None:
-    """Every size of the inputs is known, else UsageError."""
+def refuse_symbolic_axes(path: Path, inputs: Sequence[TensorSpec]) -> None:
+    """Raise UsageError where a size of an input is unknown."""
     for spec in inputs:
         if -1 in spec.shape:
             raise UsageError(
-                f"The input {spec.name!r} of {path} has a symbolic axis besides the batch ({spec.shape}, -1 where "
+                f"The input {spec.name!r} of {path} has a symbolic axis other than the batch ({spec.shape}, -1 where "
                 "it is unknown). Export the model with fixed sizes."
             )
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a runtime's error, which says most."""
+    """Return the first line of a runtime's error, the most informative one."""
     return str(error).strip().split("\n")[0]

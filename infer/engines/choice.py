@@ -1,13 +1,11 @@
-"""Which engine runs a model here, and why."""
+"""Which engine runs a model on this machine, and why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from infer.engines.base import LOCAL_ENGINES, LocalEngine
-from infer.options import ENGINES, EngineName
+from infer.engines.options import AscendOptions, AutoOptions, EngineOptions, EngineRequest, engine_options
 from vidom.errors import UnavailableError, UsageError, UserError
 from vidom.files import read_json, sha256_file
 from vidom.system.ais_bench_probe import probe_ais_bench
@@ -20,63 +18,63 @@ _BUILD_RECORD = "build.json"
 
 @dataclass(frozen=True)
 class Choice:
-    """The engine, the model it is given and the reason, a phrase."""
+    """The engine's options, the model it is given and the reason, a phrase."""
 
-    engine: LocalEngine | Literal["ascend"]
+    options: EngineOptions
     model: Path
     reason: str
 
 
-def choose_engine(model: Path, asked: EngineName) -> Choice:
-    """Return who runs the model: the engine asked for, or for `auto` the NPU where everything for it is here.
+def choose_engine(model: Path, request: EngineRequest) -> Choice:
+    """Return the engine that runs the model: the one requested, or for AutoOptions the NPU if everything is available.
 
-    `auto` given an .onnx takes the .om of the same name beside it, unless that was built from another .onnx.
-    Raises UsageError for a model that the engine asked for cannot run, UnavailableError for an .om without an NPU.
+    AutoOptions with an .onnx take the .om of the same name next to it, unless that was built from a different .onnx.
+    Raises UsageError for a model that the requested engine cannot run and for an option that does not belong to the
+    chosen engine, UnavailableError for an .om without an NPU.
     """
-    if asked not in ENGINES:
-        raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, found {asked!r}.")
+    if isinstance(request, AutoOptions):
+        name, chosen, reason = _automatic(model)
+        return Choice(engine_options(name, request.given), chosen, reason)
     offline = model.suffix.lower() == ".om"
-    if asked in LOCAL_ENGINES:
-        if offline:
-            raise UsageError(
-                f"{model} is an offline model, which --engine {asked} can not run. Give the .onnx file that it "
-                "was built from, or --engine ascend."
-            )
-        return Choice(asked, model, "asked for")
-    if asked == "ascend":
-        if not offline:
-            raise UsageError(
-                f"--engine ascend runs offline models, and {model} is none. Build the .om first (make om, or "
-                "export/to_om.py), or use --engine onnxruntime."
-            )
-        return Choice("ascend", model, "asked for")
-    return _offline(model) if offline else _best_of_both(model)
+    if isinstance(request, AscendOptions) and not offline:
+        raise UsageError(
+            f"--engine ascend runs offline models, and {model} is not one. Build the .om first (make om, or "
+            "export/to_om.py), or use --engine onnxruntime."
+        )
+    if offline and not isinstance(request, AscendOptions):
+        raise UsageError(
+            f"{model} is an offline model, which --engine {request.name} cannot run. Give the .onnx file that it "
+            "was built from, or --engine ascend."
+        )
+    return Choice(request, model, "as requested")
 
 
-def _offline(model: Path) -> Choice:
+def _automatic(model: Path) -> tuple[str, Path, str]:
+    if model.suffix.lower() == ".om":
+        return _offline(model)
+    om = model.with_suffix(".om")
+    if not om.is_file():
+        return "onnxruntime", model, f"there is no {om.name} for an NPU next to the model"
+    if not _built_from(om, model):
+        return "onnxruntime", model, f"{om.name} was built from a different {model.name}"
+    lacking = lacking_for_npu()
+    if lacking:
+        return "onnxruntime", model, lacking
+    return "ascend", om, f"{om.name} is next to the model, and an NPU and ais_bench are available"
+
+
+def _offline(model: Path) -> tuple[str, Path, str]:
     lacking = lacking_for_npu()
     if lacking:
         raise UnavailableError(
             f"{model} is an offline model, which only an Ascend NPU with ais_bench executes, and {lacking}. Run it "
-            "where both are, or give the .onnx file that it was built from."
+            "on a machine that has both, or give the .onnx file that it was built from."
         )
-    return Choice("ascend", model, "the model is an .om, and an NPU and ais_bench are here")
-
-
-def _best_of_both(model: Path) -> Choice:
-    om = model.with_suffix(".om")
-    if not om.is_file():
-        return Choice("onnxruntime", model, f"there is no {om.name} for an NPU beside the model")
-    if not _built_from(om, model):
-        return Choice("onnxruntime", model, f"{om.name} was built from another {model.name}")
-    lacking = lacking_for_npu()
-    if lacking:
-        return Choice("onnxruntime", model, lacking)
-    return Choice("ascend", om, f"{om.name} is beside the model, and an NPU and ais_bench are here")
+    return "ascend", model, "the model is an .om, and an NPU and ais_bench are available"
 
 
 def _built_from(om: Path, model: Path) -> bool:
-    """Whether the build record, where there is one, says that this very file was compiled."""
+    """Return whether the build record, if there is one, states that this very file was compiled."""
     record = om.with_name(_BUILD_RECORD)
     if not record.is_file() or not model.is_file():
         return True
@@ -86,7 +84,7 @@ def _built_from(om: Path, model: Path) -> bool:
 
 
 def lacking_for_npu() -> str:
-    """Return what is missing here to run an .om on an NPU, a phrase, or nothing."""
+    """Return what this machine lacks to run an .om on an NPU, a phrase, or nothing."""
     try:
         if not list_cards():
             return "npu-smi shows no NPU here"

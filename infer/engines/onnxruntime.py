@@ -1,4 +1,4 @@
-"""The ONNX Runtime engine: a built model, loaded once and run on arrays, on the CPU or another provider."""
+"""The ONNX Runtime engine: a built model, loaded once and run on arrays, on the CPU or by another provider."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ from infer.engines.base import (
     counted_in_samples,
     first_line,
     needed_batch_size,
-    refuse_open_axes,
+    refuse_symbolic_axes,
 )
-from infer.engines.providers import CPU, GRAPH_ASSIGNMENT, check_used, installed_provider, nodes_by_provider
+from infer.engines.options import OnnxRuntimeOptions
+from infer.engines.providers import (
+    CPU,
+    GRAPH_ASSIGNMENT,
+    check_used,
+    installed_provider,
+    nodes_by_provider,
+    provider_options,
+)
 from infer.engines.tensor_specs import Array, TensorSpec, check_arrays
 from vidom.errors import BadDataError, UnavailableError
 from vidom.system.machine import usable_cores
@@ -38,16 +46,14 @@ _RUNTIME_ERRORS = (
 
 
 class OnnxRuntimeEngine:
-    """A model loaded into ONNX Runtime with all graph optimisations, run by `provider`, the CPU's by default.
+    """A model loaded into ONNX Runtime with all graph optimizations.
 
-    `run` is `upload`, `execute` and `download` in a row; they are public so that each can be timed. Tensors stay
-    in the host's memory: what another provider copies to its device counts as execution. A symbolic batch axis
-    is set to `batch_size`; a model with a fixed batch does not look at it. `threads` defaults to the cores this
-    process may use. They wait for work without sleeping, unless the engine `shares_cores` with other processes, whose
-    time that would be.
+    Tensors stay in the host's memory: what a provider copies to its device counts as execution. A symbolic batch axis
+    is set to `batch_size`, which a model with a fixed batch ignores. Threads spin while they wait for work, unless the
+    engine `shares_cores` with other processes.
 
-    Raises BadDataError when the file is absent, damaged or not a model ONNX Runtime can run, UsageError when a
-    symbolic axis has no size, UnavailableError for an `.om` and for a provider that is not installed or takes no part.
+    Raises BadDataError when the file is missing, damaged or not a model ONNX Runtime can run, UsageError when a
+    symbolic axis has no size, UnavailableError for an `.om` and for a provider that is not installed or not used.
     """
 
     name = "onnxruntime"
@@ -56,42 +62,46 @@ class OnnxRuntimeEngine:
     def __init__(
         self,
         model_path: Path | str,
+        options: OnnxRuntimeOptions = OnnxRuntimeOptions(),
         *,
         batch_size: int | None = None,
-        threads: int | None = None,
-        provider: str | None = None,
         shares_cores: bool = False,
     ) -> None:
         self.path = Path(model_path)
-        self.threads = threads or usable_cores()
-        self.provider = installed_provider(provider) if provider else CPU
-        self._session = _load(self.path, self.threads, self.provider, spin=not shares_cores)
+        self.threads = options.threads or usable_cores()
+        self.provider = CPU
+        if options.provider:
+            self.provider = installed_provider(options.provider, onnxruntime.get_available_providers())
+        self._device_number = options.device
+        chosen = (self.provider, provider_options(self.provider, options.device))
+        self._session = _load(self.path, self.threads, chosen, spin=not shares_cores)
         nodes = self._session.get_inputs()
         symbols = {node.shape[0] for node in nodes if node.shape and not _is_fixed(node.shape[0])}
         self.dynamic_batch = bool(symbols)
         sizes = dict.fromkeys(symbols, needed_batch_size(self.path, batch_size)) if symbols else {}
         inputs = tuple(self._spec(node, sizes) for node in nodes)
         self.outputs = tuple(self._spec(node, sizes) for node in self._session.get_outputs())
-        refuse_open_axes(self.path, inputs)
+        refuse_symbolic_axes(self.path, inputs)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.inputs = counted_in_samples(self.path, inputs, metadata)
 
     @property
     def device(self) -> str:
-        """What the summary calls the device, e.g. `CPU (ONNX Runtime)`."""
-        return f"{self.provider.removesuffix('ExecutionProvider')} (ONNX Runtime)"
+        """The device as the summary names it, e.g. `CPU (ONNX Runtime)` or `CUDA 1 (ONNX Runtime)`."""
+        number = f" {self._device_number}" if self._device_number and self.provider != CPU else ""
+        return f"{self.provider.removesuffix('ExecutionProvider')}{number} (ONNX Runtime)"
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How many nodes of the graph each provider runs, None where ONNX Runtime does not tell."""
+        """How many nodes of the graph each provider runs, None where ONNX Runtime does not report it."""
         return {"providers": dict(nodes_by_provider(self._session)) or {self.provider: None}}
 
     @property
     def clock(self) -> str:
         """What the time called NPU_compute_time is."""
         if self.provider == CPU:
-            return "no NPU was used, whatever NPU_compute_time is called"
-        return f"what is called NPU_compute_time is that of {self.provider}, copies to its device included"
+            return "no NPU was used, despite the name NPU_compute_time"
+        return f"NPU_compute_time is the time of {self.provider}, copies to its device included"
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the model's outputs for one array per input, in the model's order."""
@@ -121,14 +131,15 @@ class OnnxRuntimeEngine:
         kind = node.type.removeprefix("tensor(").removesuffix(")")
         if kind not in _DTYPES:
             raise BadDataError(
-                f"{node.name!r} of {self.path} is a {node.type}; only tensors of numbers are understood here."
+                f"{node.name!r} of {self.path} is a {node.type}; only numeric tensors are supported here."
             )
         shape = tuple(dim if _is_fixed(dim) else sizes.get(dim, -1) for dim in node.shape)
         return TensorSpec(node.name, shape, np.dtype(_DTYPES[kind]))
 
 
-def _load(path: Path, threads: int, provider: str, *, spin: bool) -> Any:
+def _load(path: Path, threads: int, chosen: tuple[str, dict[str, str]], *, spin: bool) -> Any:
     check_model_file(path, "ONNX Runtime")
+    provider, _ = chosen
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -136,7 +147,7 @@ def _load(path: Path, threads: int, provider: str, *, spin: bool) -> Any:
     options.add_session_config_entry(GRAPH_ASSIGNMENT, "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
+        session = onnxruntime.InferenceSession(str(path), options, providers=[chosen], enable_fallback=0)
     except ort_errors.EPFail as error:
         raise UnavailableError(
             f"{provider} could not start ({first_line(error)}). Install the driver and libraries that it needs, "
@@ -145,7 +156,7 @@ def _load(path: Path, threads: int, provider: str, *, spin: bool) -> Any:
     except _RUNTIME_ERRORS as error:
         raise BadDataError(
             f"{path} is not a model that ONNX Runtime {onnxruntime.__version__} can load with {provider} "
-            f"({first_line(error)}). It may have been cut short; export it again."
+            f"({first_line(error)}). It may be truncated; export it again."
         ) from None
     check_used(session, provider, path)
     return session

@@ -1,6 +1,6 @@
 """The OpenVINO engine: a built model, loaded once and run on arrays by the CPU, in float32 or in bfloat16.
 
-OpenVINO is an optional package, imported where an engine is made.
+OpenVINO is an optional package, imported when an engine is opened.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from infer.engines.base import (
-    Precision,
     check_model_file,
     counted_in_samples,
     first_line,
     needed_batch_size,
-    refuse_open_axes,
+    refuse_symbolic_axes,
 )
+from infer.engines.options import OpenVinoOptions, Precision
 from infer.engines.tensor_specs import Array, TensorSpec, check_arrays
 from vidom.errors import BadDataError, UnavailableError
 from vidom.formats.aipp import METADATA_KEY
@@ -35,14 +35,14 @@ _DTYPES = {
 
 
 class OpenVinoEngine:
-    """A model compiled by OpenVINO for the CPU, one inference at a time on `threads`, by default all usable cores.
+    """A model compiled by OpenVINO for the CPU, one inference at a time.
 
-    With `precision` bf16, what the processor can multiply in bfloat16 is multiplied in it; inputs and outputs keep
-    their types. A symbolic batch axis is set to `batch_size`; a model with a fixed batch does not look at it.
+    With the precision bf16, whatever the processor can multiply in bfloat16 is multiplied in it; inputs and outputs
+    keep their types. A symbolic batch axis is set to `batch_size`, which a model with a fixed batch ignores.
 
-    Raises UnavailableError without the package openvino, for an `.om` and for bf16 on a processor that has none (OpenVINO
-    would emulate it or ignore it), BadDataError when the file is absent, damaged or not a model that OpenVINO can run,
-    UsageError when a symbolic axis has no size.
+    Raises UnavailableError without the package openvino, for an `.om` and for bf16 on a processor that does not
+    support it (OpenVINO would emulate or ignore it), BadDataError when the file is missing, damaged or not a model
+    that OpenVINO can run, UsageError when a symbolic axis has no size.
     """
 
     name = "openvino"
@@ -50,32 +50,31 @@ class OpenVinoEngine:
     def __init__(
         self,
         model_path: Path | str,
+        options: OpenVinoOptions = OpenVinoOptions(),
         *,
         batch_size: int | None = None,
-        threads: int | None = None,
-        precision: Precision = "f32",
     ) -> None:
         openvino = _openvino()
         self.version: str = openvino.__version__.split("-")[0]
         self.path = Path(model_path)
-        self.threads = threads or usable_cores()
-        self.precision = precision
+        self.threads = options.threads or usable_cores()
+        self.precision = options.precision
         core = openvino.Core()
-        if precision == "bf16":
+        if self.precision == "bf16":
             _check_bf16(core)
         model = _read(openvino, self.path)
         self.dynamic_batch = _set_batch(openvino, model, self.path, batch_size)
         inputs = tuple(self._spec(port) for port in model.inputs)
         self.outputs = tuple(self._spec(port) for port in model.outputs)
-        refuse_open_axes(self.path, inputs)
+        refuse_symbolic_axes(self.path, inputs)
         self.inputs = counted_in_samples(self.path, inputs, _metadata(model))
-        compiled = _compile(core, model, self.path, threads=self.threads, precision=precision)
+        compiled = _compile(core, model, self.path, threads=self.threads, precision=self.precision)
         self._request = compiled.create_infer_request()
         self._tensor = openvino.Tensor
 
     @property
     def device(self) -> str:
-        """What the summary calls the device, e.g. `CPU (OpenVINO, bf16)`."""
+        """The device as the summary names it, e.g. `CPU (OpenVINO, bf16)`."""
         return f"CPU (OpenVINO, {self.precision})"
 
     @property
@@ -86,7 +85,7 @@ class OpenVinoEngine:
     @property
     def clock(self) -> str:
         """What the time called NPU_compute_time is."""
-        return "no NPU was used, whatever NPU_compute_time is called"
+        return "no NPU was used, despite the name NPU_compute_time"
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the model's outputs for one array per input, in the model's order."""
@@ -110,14 +109,14 @@ class OpenVinoEngine:
         return [self._request.get_output_tensor(number) for number in range(len(self.outputs))]
 
     def download(self, values: Sequence[Any]) -> list[Array]:
-        """Return output tensors as arrays of their own."""
+        """Return output tensors as copies."""
         return [np.array(value.data) for value in values]
 
     def _spec(self, port: Any) -> TensorSpec:
         name, kind = port.get_any_name(), port.get_element_type().get_type_name()
         if kind not in _DTYPES:
             raise BadDataError(
-                f"{name!r} of {self.path} is a {kind}; only tensors of numbers are understood here."
+                f"{name!r} of {self.path} is a {kind}; only numeric tensors are supported here."
             )
         shape = tuple(-1 if dim.is_dynamic else dim.get_length() for dim in port.get_partial_shape())
         return TensorSpec(name, shape, np.dtype(_DTYPES[kind]))
@@ -129,7 +128,7 @@ def _openvino() -> Any:
         import openvino.frontend
     except ImportError as error:
         raise UnavailableError(
-            f"--engine openvino needs the package openvino, which can not be imported ({error}). Type: make extras "
+            f"--engine openvino needs the package openvino, which cannot be imported ({error}). Run: make extras "
             "(or pip install openvino), or use --engine onnxruntime."
         ) from None
     return openvino
@@ -139,13 +138,13 @@ def _check_bf16(core: Any) -> None:
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if "BF16" not in able:
         raise UnavailableError(
-            f"--precision bf16 needs a processor with bfloat16 instructions (AMX or AVX512_BF16); OpenVINO finds "
+            f"--precision bf16 needs a processor with bfloat16 instructions (AMX or AVX512_BF16); OpenVINO reports "
             f"{', '.join(sorted(able))} on this {core.get_property('CPU', 'FULL_DEVICE_NAME')}. Use --precision f32."
         )
 
 
 def _read(openvino: Any, path: Path) -> Any:
-    """Return the ONNX model; other formats are not tried, since a file is told from its bytes and not its name."""
+    """Return the ONNX model; only this format is tried, because OpenVINO would detect formats by content."""
     check_model_file(path, "OpenVINO")
     frontend = openvino.frontend
     failures = (
@@ -162,21 +161,21 @@ def _read(openvino: Any, path: Path) -> Any:
     except failures as error:
         raise BadDataError(
             f"{path} is not a model that OpenVINO {openvino.__version__} can read ({_reason(error)}). If ONNX Runtime "
-            "reads it, use --engine onnxruntime; else it may have been cut short: export it again."
+            "reads it, use --engine onnxruntime; otherwise it may be truncated: export it again."
         ) from None
     if not model.inputs or not model.outputs:
-        raise BadDataError(f"{path} is an ONNX file without inputs or outputs, no model. Export it again.")
+        raise BadDataError(f"{path} is an ONNX file without inputs or outputs, not a model. Export it again.")
     return model
 
 
 def _metadata(model: Any) -> dict[str, str]:
-    """Return what the metadata of the ONNX file say of AIPP, which OpenVINO keeps as the framework's."""
+    """Return the AIPP entry of the ONNX file's metadata, which OpenVINO keeps as the framework's."""
     place = ["framework", METADATA_KEY]
     return {METADATA_KEY: str(model.get_rt_info(place).value)} if model.has_rt_info(place) else {}
 
 
 def _reason(error: Exception) -> str:
-    """Return the last line of what OpenVINO says, after the places in its source that it was raised at."""
+    """Return the last line of OpenVINO's message; those before it are locations in its source."""
     return str(error).strip().split("\n")[-1].removeprefix("-- ")
 
 
@@ -200,7 +199,7 @@ def _compile(core: Any, model: Any, path: Path, *, threads: int, precision: Prec
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
-        # The cores of a virtual machine are threads of the host's, which moves them about; a pinned thread would wait.
+        # The cores of a virtual machine are threads that its host migrates; a pinned thread would wait for its core.
         "ENABLE_CPU_PINNING": False,
         "ENABLE_HYPER_THREADING": True,
     }

@@ -28,8 +28,10 @@ __all__ = [
     "OnnxRuntimeOptions",
     "OpenVinoOptions",
     "Precision",
+    "add_engine_options",
     "engine_option",
     "engine_options",
+    "engine_request",
     "float32_reference",
     "parse_devices",
 ]
@@ -129,6 +131,16 @@ def engine_option() -> Any:
     return group(_EngineGroup(), default=AutoOptions())
 
 
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `engine_option` to a parser that is not built from a dataclass."""
+    _EngineGroup().add(parser)
+
+
+def engine_request(given: dict[str, Any]) -> EngineRequest:
+    """Return the request from parsed arguments, removing them from `given`."""
+    return _EngineGroup().build(given)
+
+
 def engine_options(name: str, given: Mapping[str, Any]) -> EngineOptions:
     """Return the options of the engine `name` from those typed, by option name; `device` is a tuple of numbers.
 
@@ -159,7 +171,7 @@ def engine_options(name: str, given: Mapping[str, Any]) -> EngineOptions:
     return options
 
 
-def float32_reference(options: EngineOptions) -> EngineOptions | None:
+def float32_reference(options: EngineOptions) -> OpenVinoOptions | None:
     """Return the same options with float32 arithmetic, None where the arithmetic is the model's own already."""
     if isinstance(options, OpenVinoOptions) and options.precision != "f32":
         return replace(options, precision="f32")

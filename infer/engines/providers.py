@@ -1,71 +1,95 @@
-"""ONNX Runtime's execution providers: taken by name, and held to it.
+"""ONNX Runtime's execution providers: selected by name, then checked for actual use.
 
-ONNX Runtime falls back to the CPU without a word where a provider fails to load its libraries, and leaves to
-the CPU each node that a provider does not know. A speed measured so would be named after a device that had no
-part in it. Source: onnxruntime `InferenceSession`, its fallback and its graph assignment.
+ONNX Runtime silently falls back to the CPU where a provider fails to load its libraries, and assigns to the CPU each
+node that a provider does not support. Speed measured that way would be attributed to a device that was not used.
+Source: onnxruntime `InferenceSession`, its fallback and its graph assignment.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
+from vidom.errors import UnavailableError, UsageError
 
-from vidom.errors import UnavailableError
-
-__all__ = ["CPU", "GRAPH_ASSIGNMENT", "check_used", "installed_provider", "nodes_by_provider"]
+__all__ = [
+    "CPU",
+    "GRAPH_ASSIGNMENT",
+    "check_used",
+    "installed_provider",
+    "nodes_by_provider",
+    "provider_options",
+]
 
 CPU = "CPUExecutionProvider"
 GRAPH_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _SUFFIX = "ExecutionProvider"
+# The providers that document the option device_id (onnxruntime.ai/docs/execution-providers).
+_NUMBERED = ("CUDA", "Tensorrt", "NvTensorRtRtx", "ROCM", "MIGraphX", "Dml", "CANN")
 
 
-def installed_provider(name: str) -> str:
-    """Return the full name of the execution provider, given with or without its ending, in any case.
+def installed_provider(name: str, available: Sequence[str]) -> str:
+    """Return the full name of the execution provider, given with or without its suffix, in any case.
 
-    Raises UnavailableError that lists those which the installed onnxruntime has.
+    Raises UnavailableError that lists the `available` ones, those of the installed onnxruntime.
     """
-    present: list[str] = onnxruntime.get_available_providers()
-    known = {_short(provider): provider for provider in present}
+    known = {_short(provider): provider for provider in available}
     if _short(name) in known:
         return known[_short(name)]
     raise UnavailableError(
-        f"--provider {name} is not in this onnxruntime {onnxruntime.__version__}, which has "
-        f"{', '.join(provider.removesuffix(_SUFFIX) for provider in present)}. Each provider comes with a package "
+        f"--provider {name} is not in the installed onnxruntime, which has "
+        f"{', '.join(provider.removesuffix(_SUFFIX) for provider in available)}. Each provider comes with a package "
         "of its own that replaces onnxruntime; install the one for the device, or name one of these."
     )
 
 
-def nodes_by_provider(session: Any) -> Mapping[str, int]:
-    """Return how many nodes of the graph each provider runs, nothing where this onnxruntime cannot tell.
+def provider_options(provider: str, device: int) -> dict[str, str]:
+    """Return the provider's options that select the device.
 
-    The session must have been made with the entry GRAPH_ASSIGNMENT.
+    Raises UsageError for a device other than 0 of a provider that has no numbered devices; the CPU ignores it.
     """
-    tell = getattr(session, "get_provider_graph_assignment_info", None)
-    if tell is None:
+    short = provider.removesuffix(_SUFFIX)
+    if short in _NUMBERED:
+        return {"device_id": str(device)}
+    if device and provider != CPU:
+        raise UsageError(
+            f"--device {device}: the provider {short} has no numbered devices. Leave it out; these have: "
+            f"{', '.join(_NUMBERED)}."
+        )
+    return {}
+
+
+def nodes_by_provider(session: Any) -> Mapping[str, int]:
+    """Return how many nodes of the graph each provider runs, nothing where this onnxruntime cannot report it.
+
+    The session must have been created with the entry GRAPH_ASSIGNMENT.
+    """
+    assignment = getattr(session, "get_provider_graph_assignment_info", None)
+    if assignment is None:
         return {}
     counts: Counter[str] = Counter()
-    for part in tell():
+    for part in assignment():
         counts[part.ep_name] += len(part.get_nodes())
     return dict(counts)
 
 
 def check_used(session: Any, provider: str, path: Path) -> None:
-    """The provider is the session's first and runs nodes of the graph, else UnavailableError says what ran instead."""
+    """Raise UnavailableError unless the provider is the session's first and runs nodes of the graph."""
     loaded, nodes = session.get_providers(), nodes_by_provider(session)
     if loaded[0] != provider:
-        found = f"the session was made with {', '.join(loaded)}; the libraries it needs could not be loaded"
+        found = (
+            f"the session was created with {', '.join(loaded)}; the libraries it needs could not be loaded"
+        )
     elif nodes and not nodes.get(provider):
         others = ", ".join(f"{count} by {name}" for name, count in nodes.items())
-        found = f"it takes none of the graph's nodes ({others})"
+        found = f"none of the graph's nodes are assigned to it ({others})"
     else:
         return
     raise UnavailableError(
-        f"{provider} would not run {path}: {found}. Its speed would be that of another device, so nothing was "
-        "run. Install what the provider needs, or leave --provider out for the CPU."
+        f"{provider} would not run {path}: {found}. Measured speed would be that of a different device, so nothing "
+        "was run. Install what the provider needs, or leave --provider out for the CPU."
     )
 
 

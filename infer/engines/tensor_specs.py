@@ -1,4 +1,4 @@
-"""What a model takes and gives, whichever engine runs it."""
+"""What a model takes and returns, whichever engine runs it."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A model's input or output; a dimension of an output that only a run can tell is -1.
+    """An input or output of a model; an output dimension that is only known after a run is -1.
 
-    The leading axis is the batch. Only a model for AIPP has `pictures_per_sample` on it for each sample.
+    The leading axis is the batch. Only a model for AIPP has `frames_per_sample` entries on it for each sample.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    pictures_per_sample: int | None = field(default=None, compare=False)
+    frames_per_sample: int | None = field(default=None, compare=False)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensor; 0, as ACL reports it, where a dimension is only known once it has run."""
+        """Bytes of the tensor; 0, as ACL reports it, where a dimension is only known after a run."""
         return 0 if -1 in self.shape else int(np.prod(self.shape)) * self.dtype.itemsize
 
     @property
     def rows(self) -> int:
-        """How many samples the leading axis holds; 1 for a scalar."""
-        return self.shape[0] // (self.pictures_per_sample or 1) if self.shape else 1
+        """Number of samples on the leading axis; 1 for a scalar."""
+        return self.shape[0] // (self.frames_per_sample or 1) if self.shape else 1
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        pictures = self.pictures_per_sample
-        return self.shape[1:] if pictures is None else (pictures, *self.shape[1:])
+        """Shape of one sample."""
+        frames = self.frames_per_sample
+        return self.shape[1:] if frames is None else (frames, *self.shape[1:])
 
     @property
     def by_sample(self) -> tuple[int, ...]:
-        """The shape of the same elements with samples in front, which is its own but for a model for AIPP."""
+        """Shape of the same elements with samples in front; differs from `shape` only for a model for AIPP."""
         return (self.rows, *self.sample_shape)
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class TensorSpec:
 
 
 def check_arrays(model: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> None:
-    """The arrays are what the inputs of `model` take, one for each, else UsageError names the first that is not."""
+    """Raise UsageError, naming the first that does not fit, unless there is one fitting array for each input."""
     if len(arrays) != len(specs):
         raise UsageError(f"{model} takes {len(specs)} inputs, found {len(arrays)} arrays.")
     for spec, array in zip(specs, arrays, strict=True):

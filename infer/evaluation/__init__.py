@@ -1,1 +1,1 @@
-"""From a list to its accuracy without a tensor on disk: jobs, stream, engine, record, comparison."""
+"""Evaluate a list without storing tensors: plan, row sources, executors, record, conclusion."""

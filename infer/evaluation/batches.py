@@ -11,8 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from infer.engines.base import Engine, open_engine
-from infer.engines.options import OnnxRuntimeOptions, OpenVinoOptions, float32_reference
+from infer.engines.base import ArrayEngine
+from infer.engines.open import ArrayEngineOptions, open_engine
+from infer.engines.options import OpenVinoOptions, float32_reference
 from infer.engines.tensor_specs import TensorSpec
 from infer.evaluation.buffers import FilledBatch, SampleMaker, TensorStream
 from infer.evaluation.execution import Block, Computed, Identity, OnBad, Results
@@ -38,7 +39,7 @@ class BatchSource:
     atomic_blocks: ClassVar[bool] = True
 
     model: Path
-    options: OnnxRuntimeOptions | OpenVinoOptions
+    options: ArrayEngineOptions
     batch_size: int | None
     views: ViewPlan
     frame_template: str
@@ -50,7 +51,7 @@ class BatchSource:
         plan: Plan,
         *,
         model: Path,
-        options: OnnxRuntimeOptions | OpenVinoOptions,
+        options: ArrayEngineOptions,
         batch_size: int | None = None,
     ) -> BatchSource:
         """Return the source for the plan's samples."""
@@ -58,15 +59,7 @@ class BatchSource:
 
     def open(self) -> BatchModel:
         """Return the model loaded in this process, which shares its cores with decoding processes."""
-        engine = open_engine(
-            self.model,
-            engine=self.options.name,
-            batch_size=self.batch_size,
-            threads=self.options.threads,
-            provider=getattr(self.options, "provider", None),
-            precision=getattr(self.options, "precision", None),
-            shares_cores=True,
-        )
+        engine = open_engine(self.model, self.options, batch_size=self.batch_size, shares_cores=True)
         return BatchModel(engine, self)
 
     def blocks(self, plan: Plan, identity: Identity) -> list[Block]:
@@ -87,7 +80,7 @@ class BatchSource:
 class BatchModel:
     """A model loaded into an engine of this process; see `OpenModel`."""
 
-    def __init__(self, engine: Engine, source: BatchSource) -> None:
+    def __init__(self, engine: ArrayEngine, source: BatchSource) -> None:
         self._engine = engine
         self._source = source
         self.identity = Identity(
@@ -105,7 +98,7 @@ class BatchModel:
         (spec,) = self.identity.inputs
         maker = self._source.maker(sample_dtype(spec))
         with TensorStream(maker, spec.by_sample, workers=workers) as stream:
-            _log.info(f"{workers} decoding processes fill {human_bytes(stream.buffer_bytes)} of buffers.")
+            _log.debug(f"{workers} decoding processes fill {human_bytes(stream.buffer_bytes)} of buffers.")
             for batch in stream.batches(blocks):
                 yield self.compute(batch)
 

@@ -19,11 +19,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from infer.engines.open import open_engine
 from infer.engines.options import AscendOptions
 from infer.evaluation.execution import Block, Computed, Identity, OnBad, Results
 from infer.evaluation.plan import Job, Plan, batches_of
 from infer.evaluation.record import Row
-from infer.inference import infer
 from postprocess.matching import match_by_store
 from postprocess.outputs import find_outputs
 from preprocess.pack_groups import Group, StoreDtype, pack_group, store_header
@@ -34,8 +34,6 @@ from vidom.formats.clip_store_writer import ClipStoreWriter
 from vidom.formats.engine_outputs import read_output
 from vidom.formats.recipe import Recipe
 from vidom.parallel.workers import each_finished
-from vidom.system.ais_bench_probe import probe_ais_bench
-from vidom.system.cann import find_cann
 
 __all__ = ["ChunkModel", "ChunkSource"]
 
@@ -106,7 +104,9 @@ class ChunkSource:
                 f"--window {human_bytes(self.chunk_bytes)} is smaller than a batch of {batch} samples of "
                 f"{human_bytes(size)} each. Give at least {human_bytes(batch * size)}."
             )
-        return list(batches_of(plan.jobs, samples))
+        blocks = list(batches_of(plan.jobs, samples))
+        _log.info(f"{len(blocks)} chunks of up to {samples} samples, {human_bytes(samples * size)} each.")
+        return blocks
 
     def reference(self) -> None:
         """Return None: an offline model has the arithmetic that it was built with."""
@@ -116,12 +116,11 @@ class ChunkModel:
     """An offline model and the ais_bench that is installed here; see `OpenModel`."""
 
     def __init__(self, source: ChunkSource) -> None:
-        bench, cann = probe_ais_bench(), find_cann()
-        versions = f"ais_bench {bench.ais_bench}, aclruntime {bench.aclruntime}, CANN {cann and cann.version}"
         self._source = source
+        self._engine = open_engine(source.model, source.options, batch_size=source.batch_size)
         self.identity = Identity(
-            engine="ascend",
-            engine_version=versions,
+            engine=self._engine.name,
+            engine_version=self._engine.version,
             batch_size=source.batch_size,
             facts={"dtype": source.dtype},
             model_sha256=sha256_file(source.model),
@@ -175,25 +174,15 @@ class ChunkModel:
 
     def _infer(self, folder: Path) -> tuple[list[Row], float]:
         """Return the rows that ais_bench computes for the store in `folder`, and the seconds that it took."""
-        result = infer(
-            model=self._source.model,
-            input=folder / "store" / "clips",
-            output=folder,
-            output_dirname="out",
-            outfmt="NPY",
-            batchsize=self._source.batch_size,
-            engine="ascend",
-            device=",".join(map(str, self._source.options.devices)),
-            say=_log.info,
-        )
+        run = self._engine.infer_files(folder / "store" / "clips", folder)
         store = ClipStore.open(folder / "store")
         classes = len(store.labels)
         rows = []
-        for match in match_by_store(find_outputs(folder / "out_summary.json"), store):
+        for match in match_by_store(find_outputs(run.summary), store):
             (index,) = match.samples
             scores = np.asarray(read_output(match.output.path, classes=classes), np.float32)[0]
             rows.append(Row(index, store.samples[index].id, store.samples[index].label, scores))
-        return sorted(rows, key=lambda row: row.index), result.seconds
+        return sorted(rows, key=lambda row: row.index), run.seconds
 
 
 @contextmanager

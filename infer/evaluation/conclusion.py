@@ -112,17 +112,17 @@ def _scores_of(record: Path, jobs: Sequence[Job], *, classes: int) -> np.ndarray
     places = {index: place for place, index in enumerate(sorted(job.index for job in jobs))}
     expected = {job.index: (job.annotation.id, job.annotation.label, (classes,)) for job in jobs}
     scores = np.empty((len(jobs), classes), np.float32)
-    found, foreign, duplicate = set(), [], []
+    seen, foreign, duplicate = set(), [], []
     for row in read_rows(record):
         name = f"{row.index} ({row.id})"
-        if row.index in found:
+        if row.index in seen:
             duplicate.append(name)
         elif expected.get(row.index) == (row.id, row.label, row.scores.shape):
             scores[places[row.index]] = row.scores
-            found.add(row.index)
+            seen.add(row.index)
         else:
             foreign.append(name)
-    missing = [f"{job.index} ({job.annotation.id})" for job in jobs if job.index not in found]
+    missing = [f"{job.index} ({job.annotation.id})" for job in jobs if job.index not in seen]
     if foreign or missing or duplicate:
         raise BadDataError(
             f"The record {record} does not match its list: {len(missing)} samples have no row ({some(missing)}), "

@@ -3,7 +3,7 @@
 An executor takes a plan and a row source, cuts the jobs into blocks, has the rows of each block computed and appends
 them to the record. There are two executors, `run_locally` and `infer.evaluation.on_ray.run_on_ray`, and two row
 sources: `infer.evaluation.batches`, for engines that take arrays, and `infer.evaluation.chunks`, for engines that
-read files. Any combination of them gives the same rows, so one can resume what another began.
+read files. Any combination of them gives the same rows, so one can resume a run of the other.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class RowSource(Protocol):
     """Engine, model and view plan: all that any process needs to compute rows for jobs. Picklable."""
 
     atomic_blocks: ClassVar[bool]
-    """Whether a block is computed again as a whole unless it is complete, so that its batch composition is fixed."""
+    """Whether an incomplete block is computed again in full, so that its batch composition is fixed."""
 
     @property
     def model(self) -> Path:

@@ -12,11 +12,11 @@ They are the same bytes where all nodes have the same CPU model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from infer.engines.options import OnnxRuntimeOptions, OpenVinoOptions
 from infer.evaluation.batches import BatchSource, sample_dtype
@@ -36,7 +36,6 @@ from infer.evaluation.ray_stages import BatchEngine, compute_chunk, decode_batch
 from vidom.errors import UnavailableError, UsageError
 from vidom.parallel.ray_cluster import LOCAL, RayCluster, RayNode, open_ray_cluster
 from vidom.parallel.ray_workers import answer_of, blocks_of, results_of
-from vidom.parallel.ray_workplace import Guard
 from vidom.system.machine import usable_cores
 
 __all__ = ["Shares", "cores_per_npu", "run_on_ray", "shares_of"]
@@ -58,26 +57,27 @@ class Shares:
     gpus: int = 0
 
 
-class _Pipeline(Protocol):
-    """The stages of a row source on a cluster; `claims` are the resources of one of its `engines`."""
+@dataclass(frozen=True)
+class _Pipeline:
+    """The stages of a row source on a cluster: `engines` of them, which claim `claims` each, open `source`.
 
+    `stages` makes a Ray data set of blocks, whose column `results` holds their results.
+    """
+
+    source: RowSource
     engines: int
     claims: dict[str, Any]
-
-    @property
-    def source(self) -> RowSource:
-        """The row source as the cluster opens it."""
-
-    @property
-    def text(self) -> str:
-        """The division of the cluster, a sentence."""
-
-    def stages(self, blocks: Sequence[Block], identity: Identity, guard: Guard) -> Any:
-        """Return a Ray data set whose column `results` holds the results of the blocks."""
+    stages: Callable[[Sequence[Block], Identity], Any]
 
 
 def run_on_ray(
-    plan: Plan, source: RowSource, output_dir: Path, *, address: str, workers: int | None, on_bad: OnBad
+    plan: Plan,
+    source: BatchSource | ChunkSource,
+    output_dir: Path,
+    *,
+    address: str,
+    workers: int | None,
+    on_bad: OnBad,
 ) -> RunSummary:
     """Compute the missing rows of the record in `output_dir` in the Ray cluster at `address`.
 
@@ -104,89 +104,69 @@ def run_on_ray(
         source = replace(source, options=replace(source.options, threads=threads))
         cores = workers + max(1, cores // threads) * threads
     with open_ray_cluster(address, cores=cores, shared=output_dir, needs=(plan.data_root,)) as cluster:
-        pipeline = _pipeline(source, cluster, workers=workers, on_bad=on_bad)
-        _log.info(pipeline.text)
+        if isinstance(source, ChunkSource):
+            pipeline = _chunk_pipeline(source, cluster, workers=workers, on_bad=on_bad)
+        else:
+            pipeline = _batch_pipeline(source, cluster, workers=workers)
         identity = answer_of(identify, pipeline.source, cluster=cluster, **pipeline.claims)
         blocks = source.blocks(plan, identity)
         with closing(open_record(plan, identity, output_dir)) as record:
             todo = unfinished(blocks, record.done, atomic=source.atomic_blocks)
-            stages = pipeline.stages(todo, identity, cluster.guard) if todo else None
-            results = results_of(stages) if stages is not None else ()
+            results = results_of(pipeline.stages(todo, identity)) if todo else ()
             return collect(plan, record, results, engines=pipeline.engines, on_bad=on_bad)
 
 
-def _pipeline(source: RowSource, cluster: RayCluster, *, workers: int | None, on_bad: OnBad) -> _Pipeline:
-    if isinstance(source, ChunkSource):
-        return _ChunkPipeline(source, cluster.nodes, cores_per_npu(cluster.nodes, workers), on_bad)
-    if isinstance(source, BatchSource):
-        on_gpus = _on_gpu(source.options)
-        shares = shares_of(cluster.nodes, on_gpus=on_gpus, threads=source.options.threads, workers=workers)
-        return _BatchPipeline(source, shares)
-    raise TypeError(source)
+def _batch_pipeline(source: BatchSource, cluster: RayCluster, *, workers: int | None) -> _Pipeline:
+    """Return tasks that decode, and actors with engines."""
+    shares = shares_of(
+        cluster.nodes, on_gpus=_on_gpu(source.options), threads=source.options.threads, workers=workers
+    )
+    gpu = " and a GPU each" if shares.gpus else ""
+    _log.info(
+        f"{shares.decoders} decoding processes, {shares.engines} engines of {shares.threads} threads{gpu}."
+    )
+    source = replace(source, options=replace(source.options, threads=shares.threads))
+    claims = {"num_cpus": shares.threads, "num_gpus": shares.gpus}
 
-
-class _BatchPipeline:
-    """Tasks that decode, and actors with engines."""
-
-    def __init__(self, source: BatchSource, shares: Shares) -> None:
-        self.source = replace(source, options=replace(source.options, threads=shares.threads))
-        self.engines = shares.engines
-        self.claims = {"num_cpus": shares.threads, "num_gpus": shares.gpus}
-        self._decoders = shares.decoders
-
-    @property
-    def text(self) -> str:
-        threads, gpu = self.claims["num_cpus"], " and a GPU each" if self.claims["num_gpus"] else ""
-        return f"{self._decoders} decoding processes, {self.engines} engines of {threads} threads{gpu}."
-
-    def stages(self, blocks: Sequence[Block], identity: Identity, guard: Guard) -> Any:
+    def stages(blocks: Sequence[Block], identity: Identity) -> Any:
         import ray.data
 
         (spec,) = identity.inputs
+        maker = source.maker(sample_dtype(spec))
         decoded = blocks_of(blocks).map(
             decode_batch,
-            fn_kwargs={
-                "maker": self.source.maker(sample_dtype(spec)),
-                "shape": spec.by_sample,
-                "guard": guard,
-            },
-            compute=ray.data.TaskPoolStrategy(size=self._decoders),
+            fn_kwargs={"maker": maker, "shape": spec.by_sample, "guard": cluster.guard},
+            compute=ray.data.TaskPoolStrategy(size=shares.decoders),
             num_cpus=1,
             # That of the tensor. Stages with different claims are also not fused into one process by Ray.
             memory=spec.nbytes,
         )
         return decoded.map_batches(
             BatchEngine,
-            fn_constructor_args=(self.source, identity, guard),
+            fn_constructor_args=(source, identity, cluster.guard),
             batch_size=1,
             batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=min(self.engines, len(blocks))),
-            **self.claims,
+            compute=ray.data.ActorPoolStrategy(size=min(shares.engines, len(blocks))),
+            **claims,
         )
 
+    return _Pipeline(source, shares.engines, claims, stages)
 
-class _ChunkPipeline:
-    """Tasks that compute a chunk each, as many at a time as there are NPUs."""
 
-    def __init__(self, source: ChunkSource, nodes: Sequence[RayNode], workers: int, on_bad: OnBad) -> None:
-        self.source = source
-        self.engines = sum(node.npus for node in nodes)
-        self.claims = {"num_cpus": workers, "resources": _ONE_NPU}
-        self._on_bad = on_bad
+def _chunk_pipeline(
+    source: ChunkSource, cluster: RayCluster, *, workers: int | None, on_bad: OnBad
+) -> _Pipeline:
+    """Return tasks that compute a chunk each, as many at a time as there are NPUs."""
+    workers = cores_per_npu(cluster.nodes, workers)
+    npus = sum(node.npus for node in cluster.nodes)
+    _log.info(f"{workers} processes pack chunks for each of {npus} NPUs.")
+    claims = {"num_cpus": workers, "resources": _ONE_NPU}
+    common = {"source": source, "workers": workers, "on_bad": on_bad, "guard": cluster.guard}
 
-    @property
-    def text(self) -> str:
-        return f"Chunks are packed by {self.claims['num_cpus']} processes for each of {self.engines} NPUs."
+    def stages(blocks: Sequence[Block], identity: Identity) -> Any:
+        return blocks_of(blocks).map(compute_chunk, fn_kwargs={**common, "identity": identity}, **claims)
 
-    def stages(self, blocks: Sequence[Block], identity: Identity, guard: Guard) -> Any:
-        common = {
-            "source": self.source,
-            "identity": identity,
-            "workers": self.claims["num_cpus"],
-            "on_bad": self._on_bad,
-            "guard": guard,
-        }
-        return blocks_of(blocks).map(compute_chunk, fn_kwargs=common, **self.claims)
+    return _Pipeline(source, npus, claims, stages)
 
 
 def shares_of(nodes: Sequence[RayNode], *, on_gpus: bool, threads: int | None, workers: int | None) -> Shares:

@@ -18,6 +18,7 @@ from benchmarks.batch_table.row import Order, Row
 from benchmarks.batch_table.table import document, markdown
 from export.deployable import build_deployable
 from export.to_om import ToOmOptions
+from infer.engines.options import AscendOptions, OpenVinoOptions
 from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
@@ -131,8 +132,7 @@ def test_openvino_in_bf16_shows_its_flips(tiny_recipe: Path, store: Path, tmp_pa
         batches=[2],
         checkpoint="seeded:0",
         store=store,
-        engine="openvino",
-        precision=precision,
+        engine=OpenVinoOptions(precision=precision),
         loop=2,
         output_dir=tmp_path,
     )
@@ -143,8 +143,8 @@ def test_openvino_in_bf16_shows_its_flips(tiny_recipe: Path, store: Path, tmp_pa
         assert row.flips is not None and row.flips[1] == SAMPLES
         assert f"bf16, flips {row.flips[0]} of {SAMPLES} |" in table.text
     assert batch_table(
-        recipe=load_recipe(str(tiny_recipe)), batches=[2], checkpoint="seeded:0", store=store, engine="openvino",
-        precision=precision, loop=2, output_dir=tmp_path,
+        recipe=load_recipe(str(tiny_recipe)), batches=[2], checkpoint="seeded:0", store=store,
+        engine=OpenVinoOptions(precision=precision), loop=2, output_dir=tmp_path,
     ).rows == (row,)  # fmt: skip
 
 
@@ -154,9 +154,7 @@ def order_of(name: str) -> Order:
         checkpoint="seeded:0",
         input_dtype="float32",
         store=None,
-        engine="ascend",
-        provider=None,
-        device="0",
+        engine=AscendOptions(),
         soc_version="Ascend310P3",
         loop=20,
         output_dir=Path(),
@@ -237,7 +235,7 @@ def test_with_an_npu_the_model_is_compiled_and_run_by_ais_bench(
         batches=[2],
         checkpoint="seeded:0",
         store=store,
-        engine="ascend",
+        engine=AscendOptions(),
         soc_version="310P3",
         output_dir=bench.folder / "table",
     ).rows

@@ -1,4 +1,4 @@
-"""What is found before ais_bench is started; it is a stand-in here, and none of these runs reaches it."""
+"""What is found before ais_bench is started; it is a stub here, and none of these runs reaches it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from ascend_bench import Bench
 from onnx_models import rows_of
+from run_infer import run_infer
 
 from infer.engines.ascend import checks as ais_checks
 from infer.engines.ascend.om_input import plan_om_batches
-from infer.inference import infer
+from infer.engines.options import AscendOptions
 from vidom.errors import BadDataError, UnavailableError, UsageError, UserError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
@@ -25,7 +26,7 @@ from vidom.formats.clip_store_writer import ClipStoreWriter
 def refused(bench: Bench, kind: type[UserError], **options: object) -> str:
     chosen = {"model": "m.om", "input": "./in", "output": "./out", "output_dirname": "run", **options}
     with pytest.raises(kind) as caught:
-        infer(engine="ascend", say=lambda _: None, **chosen)
+        run_infer(engine=AscendOptions(), say=lambda _: None, **chosen)
     assert not list(bench.folder.glob("out/*"))
     return str(caught.value)
 
@@ -139,7 +140,7 @@ def test_a_model_of_several_batches_needs_the_one_to_run(ready: Bench):
 def test_another_model_than_the_record_says_stops_the_run(ready: Bench):
     record(ready, "4,4")
     with pytest.raises(BadDataError, match="input has 32 bytes, not the 64"):
-        infer(model="m.om", engine="ascend", input="./in", say=lambda _: None)
+        run_infer(model=Path("m.om"), engine=AscendOptions(), input="./in", say=lambda _: None)
 
 
 def store_of(folder: Path, rows: np.ndarray, dtype: str) -> Path:
@@ -160,8 +161,13 @@ def test_the_clip_store_tells_dtype_and_shape(bench: Bench):
     plan = plan_om_batches(str(clips), Path("m.om"), batch=2, dym_batch=None)
     assert (plan.known_from, plan.batch_known, plan.classes) == ("the clip store and --batchsize", True, 3)
     assert (plan.batches.samples, plan.batches.padded_rows) == (5, 1)
-    infer(
-        model="m.om", engine="ascend", input=str(clips), output="out", output_dirname="a", say=lambda _: None
+    run_infer(
+        model=Path("m.om"),
+        engine=AscendOptions(),
+        input=str(clips),
+        output="out",
+        output_dirname="a",
+        say=lambda _: None,
     )
     assert (bench.facts(name="a")["input_known_from"], bench.facts(name="a")["padded_rows"]) == (
         "the clip store",
@@ -176,4 +182,4 @@ def test_a_uint8_store_for_a_float32_model_stops_the_run(bench: Bench):
     bench.model(4)
     clips = store_of(bench.folder / "store", np.abs(rows_of(5)), "uint8")
     with pytest.raises(BadDataError, match=r"packs 16 files of 4 bytes into one batch of 4 samples"):
-        infer(model="m.om", engine="ascend", input=str(clips), say=lambda _: None)
+        run_infer(model=Path("m.om"), engine=AscendOptions(), input=str(clips), say=lambda _: None)

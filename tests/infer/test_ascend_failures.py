@@ -1,4 +1,4 @@
-"""How ais_bench fails and what is said of it: recorded texts of the real frontend, and a stand-in that acts."""
+"""How ais_bench fails and what is said of it: recorded texts of the real frontend, and a stub that acts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from ascend_bench import Bench
 from onnx_models import rows_of
+from run_infer import run_infer
 
 from infer.engines.ascend.failures import explain
-from infer.inference import infer
+from infer.engines.options import AscendOptions
 from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UserError
 
 RECORDED = {
@@ -66,14 +67,14 @@ def test_reported_failures_have_theirs(text: str, words: str):
 def failure(bench: Bench, kind: type[UserError], **options: object) -> str:
     chosen = {"input": "./in", "output": "./out", "output_dirname": "run", "outfmt": "NPY", **options}
     with pytest.raises(kind) as caught:
-        infer(model="m.om", engine="ascend", say=lambda _: None, **chosen)
+        run_infer(model=Path("m.om"), say=lambda _: None, **{"engine": AscendOptions(), **chosen})
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 @pytest.fixture
 def ready(bench: Bench) -> Bench:
-    """Six files for a stand-in model of batch 2."""
+    """Six files for a stub model of batch 2."""
     bench.inputs(rows_of(6))
     bench.model(2)
     return bench
@@ -96,8 +97,13 @@ def test_half_the_outputs_and_no_summary(ready: Bench):
         "run", "run.journal.jsonl", "run_ais_bench.log",
     ]  # fmt: skip
     ready.behave("")
-    infer(
-        model="m.om", engine="ascend", input="./in", output="./out", output_dirname="run", say=lambda _: None
+    run_infer(
+        model=Path("m.om"),
+        engine=AscendOptions(),
+        input="./in",
+        output="./out",
+        output_dirname="run",
+        say=lambda _: None,
     )
     assert outputs(ready) == []  # those of the failed run were NPY, these are BIN
 
@@ -140,7 +146,7 @@ def worker_is_gone(path: Path) -> bool:
 
 def test_the_time_limit_ends_a_run_that_hangs_and_its_workers(ready: Bench):
     ready.behave("hang")
-    told = failure(ready, ExternalToolError, time_limit=2)
+    told = failure(ready, ExternalToolError, engine=AscendOptions(time_limit=2))
     assert re.search(r"had not ended after \d+ s, the --time_limit", told)
     assert worker_is_gone(ready.folder / "worker_0.pid")
 
@@ -153,7 +159,7 @@ def test_ctrl_c_ends_the_run_and_its_workers(ready: Bench):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        infer(model="m.om", engine="ascend", input="./in", say=interrupt)
+        run_infer(model=Path("m.om"), engine=AscendOptions(), input="./in", say=interrupt)
     assert worker_is_gone(ready.folder / "worker_0.pid")
 
 
@@ -161,7 +167,7 @@ def test_when_one_device_fails_the_others_are_stopped(ready: Bench, tmp_path: Pa
     text = tmp_path / "said.txt"
     text.write_text("[ERROR] open device 1 failed\n")
     ready.behave("say@1", text=text, code=1)
-    told = failure(ready, ExternalToolError, device="0,1")
+    told = failure(ready, ExternalToolError, engine=AscendOptions(devices=(0, 1)))
     assert "ais_bench on device 1 ended with code 1" in told and "Device 1 could not be opened" in told
     assert "run_ais_bench_device0.log" in told and "run_ais_bench_device1.log" in told
     assert not list((ready.folder / "out").glob(".run-parts-*"))

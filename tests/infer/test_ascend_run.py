@@ -1,4 +1,4 @@
-"""The contract with ais_bench, shown with a stand-in for it: no NPU takes part and no number is a measurement."""
+"""The contract with ais_bench, tested with a stub of it: no NPU takes part and no number is a measurement."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 from ascend_bench import CLASSES, WEIGHTS, Bench
 from onnx_models import rows_of
+from run_infer import run_infer
 
 from infer.batches.performance import InferenceResult
-from infer.inference import infer
+from infer.engines.options import AscendOptions
 from postprocess.score import ScoreOptions, score
 from vidom.errors import UsageError
 from vidom.formats.engine_outputs import read_output, read_summary
 
 
-def run(bench: Bench, model: Path, **options: object) -> InferenceResult:
+def run(bench: Bench, model: Path, *, devices: tuple[int, ...] = (0,), **options: object) -> InferenceResult:
     said = options.pop("say", lambda _: None)
     chosen = {"input": "./in", "output": "./out", "output_dirname": "run", "outfmt": "NPY", **options}
-    return infer(model=model.name, engine="ascend", say=said, **chosen)
+    return run_infer(model=Path(model.name), engine=AscendOptions(devices=devices), say=said, **chosen)
 
 
 def rows_by_input(summary: Path) -> dict[str, np.ndarray]:
@@ -110,7 +111,7 @@ def test_what_the_real_frontend_wrote_stays_byte_for_byte(name: str, bench: Benc
 def test_the_pure_loop_reads_the_speed_that_is_printed_and_writes_nothing(bench: Bench):
     before = sorted(bench.folder.iterdir())
     result = run(bench, bench.model(4), input=None, output=None, output_dirname=None, loop=20)
-    # The stand-in's first execution takes as many invented ms as the batch has rows.
+    # The stub's first execution takes as many invented ms as the batch has rows.
     assert result.throughput == pytest.approx(1000.0)
     assert (result.summary, result.samples, result.loop, result.compute_ms) == (None, 4, 20, ())
     assert sorted(bench.folder.iterdir()) == sorted([*before, bench.folder / "m.om"])
@@ -120,7 +121,7 @@ def test_several_devices_share_the_files_and_the_summary_is_one(bench: Bench):
     rows = rows_of(7)
     bench.inputs(rows)
     said: list[str] = []
-    result = run(bench, bench.model(2), device="3,5", say=said.append)
+    result = run(bench, bench.model(2), devices=(3, 5), say=said.append)
     check_rows(Path("out/run_summary.json"), rows)
     assert (result.samples, result.padded_rows, len(result.compute_ms)) == (7, 1, 4)
     document = json.loads((bench.folder / "out" / "run_summary.json").read_text())
@@ -157,7 +158,7 @@ def test_several_devices_share_the_files_and_the_summary_is_one(bench: Bench):
 def test_what_several_devices_wrote_is_scored_like_any_run_and_may_be_moved(bench: Bench):
     rows = rows_of(5)
     bench.inputs(rows)
-    run(bench, bench.model(2), device="0,1")
+    run(bench, bench.model(2), devices=(0, 1))
     best = (rows @ WEIGHTS).argmax(axis=1)
     labels = [*best[:4], (best[4] + 1) % CLASSES]
     (bench.folder / "sthv2.info").write_text("".join(f"{n} {label}\n" for n, label in enumerate(labels)))
@@ -169,25 +170,25 @@ def test_what_several_devices_wrote_is_scored_like_any_run_and_may_be_moved(benc
 def test_a_device_with_nothing_to_do_is_not_started(bench: Bench):
     rows = rows_of(3)
     bench.inputs(rows)
-    run(bench, bench.model(2), device="0,1,2", batchsize=2)
+    run(bench, bench.model(2), devices=(0, 1, 2), batchsize=2)
     check_rows(Path("out/run_summary.json"), rows)
     assert bench.facts()["devices"] == [0, 1]
 
 
 def test_the_pure_loop_of_several_devices_adds_up(bench: Bench):
     options = {"input": None, "output": None, "output_dirname": None}
-    assert run(bench, bench.model(4), device="0,1", **options).throughput == pytest.approx(2000.0)
+    assert run(bench, bench.model(4), devices=(0, 1), **options).throughput == pytest.approx(2000.0)
     with pytest.raises(UsageError, match="leave --output out"):
-        run(bench, bench.model(4), device="0,1", input=None)
+        run(bench, bench.model(4), devices=(0, 1), input=None)
     bench.inputs(rows_of(2))
     with pytest.raises(UsageError, match="need a folder"):
-        run(bench, bench.model(4), device="0,1", output=None, output_dirname=None)
+        run(bench, bench.model(4), devices=(0, 1), output=None, output_dirname=None)
 
 
 def test_a_finished_run_is_replaced_and_leaves_nothing_of_itself(bench: Bench):
     rows = rows_of(5)
     bench.inputs(rows)
-    run(bench, bench.model(2), device="0,1", outfmt="TXT")
+    run(bench, bench.model(2), devices=(0, 1), outfmt="TXT")
     (bench.folder / "out" / "run" / "notes.txt").write_text("mine")
     (bench.folder / "in" / "video_4.bin").unlink()
     run(bench, bench.model(2))
@@ -203,7 +204,7 @@ def test_a_folder_that_vidom_did_not_make_is_not_touched(bench: Bench):
     strange = bench.folder / "out" / "run"
     strange.mkdir(parents=True)
     (strange / "video_0_0.npy").write_bytes(b"another program's")
-    with pytest.raises(UsageError, match="choose another --output_dirname"):
+    with pytest.raises(UsageError, match="choose a different --output_dirname"):
         run(bench, bench.model(1))
     assert (strange / "video_0_0.npy").read_bytes() == b"another program's"
 
@@ -218,5 +219,5 @@ def test_chip_comes_from_npu_smi_and_the_open_folder_is_remarked_on(
     run(bench, bench.model(1), say=said.append)
     assert bench.facts()["soc_version"] == "Ascend310P3"
     assert any(re.match(r"\[INFO\] device: NPU 0 \(Ascend310P3\)", line) for line in said)
-    assert "--output ./out has the mode 0755; ais_bench makes it 0750" in capfd.readouterr().err
+    assert "--output ./out has the mode 0755; ais_bench changes it to 0750" in capfd.readouterr().err
     assert stat.S_IMODE((bench.folder / "out").stat().st_mode) == 0o750

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, save
 from PIL import Image
 
-from infer.drift import drift, main
+from infer.drift import DriftOptions, drift, main
 from preprocess.tensors.alternatives import ALTERNATIVES, alternatives_to
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
@@ -91,7 +91,16 @@ def test_opencv_decodes_alike_and_the_pipelines_own_resizer_changes_nothing(
     tmp_path: Path, recipe: Recipe
 ) -> None:
     video = textured(tmp_path / "a.mkv")
-    for one in drift(recipe=recipe, video=video, others=["decoder=opencv", "resizer=opencv"]):
+    for one in drift(
+        DriftOptions(
+            recipe=recipe,
+            video=video,
+            other=(
+                "decoder=opencv",
+                "resizer=opencv",
+            ),
+        )
+    ):
         assert (one.frames, one.usual_frames) == (4, 4)
         assert (one.pixels.mean, one.pixels.max, one.pixels.changed) == (0, 0, 0)
         assert one.scores is None
@@ -99,7 +108,7 @@ def test_opencv_decodes_alike_and_the_pipelines_own_resizer_changes_nothing(
 
 def test_antialiasing_changes_what_pillow_says_it_changes(tmp_path: Path, recipe: Recipe) -> None:
     video = textured(tmp_path / "a.mkv")
-    (one,) = drift(recipe=recipe, video=video, others=["resizer=pillow"])
+    (one,) = drift(DriftOptions(recipe=recipe, video=video, other=("resizer=pillow",)))
     capture = cv2.VideoCapture(str(video))
     frames = [cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB) for _ in range(4)]
     differences = []
@@ -121,7 +130,7 @@ def test_the_other_matrix_changes_colours_and_scores_by_its_weights(tmp_path: Pa
     video = uniform(tmp_path / "a.mkv", *colour)
     usual, other = rgb(*colour, kr=0.299, kb=0.114), rgb(*colour, kr=0.2126, kb=0.0722)
     model = by_colour(tmp_path / "m.onnx")
-    (one,) = drift(recipe=recipe, video=video, others=["decoder=bt709"], model=model)
+    (one,) = drift(DriftOptions(recipe=recipe, video=video, other=("decoder=bt709",), model=model))
     assert one.pixels.mean == pytest.approx(np.abs(usual - other).mean(), abs=1)
     assert one.scores is not None
     rows = [np.exp(row / 255) / np.exp(row / 255).sum() for row in (usual, other)]
@@ -132,8 +141,10 @@ def test_the_other_matrix_changes_colours_and_scores_by_its_weights(tmp_path: Pa
 
 
 def test_jpeg_leaves_a_plain_frame_nearly_alone_and_changes_noise(tmp_path: Path, recipe: Recipe) -> None:
-    (plain,) = drift(recipe=recipe, video=uniform(tmp_path / "a.mkv", 100, 128, 128), others=["decoder=jpeg"])
-    (noise,) = drift(recipe=recipe, video=textured(tmp_path / "b.mkv"), others=["decoder=jpeg"])
+    (plain,) = drift(
+        DriftOptions(recipe=recipe, video=uniform(tmp_path / "a.mkv", 100, 128, 128), other=("decoder=jpeg",))
+    )
+    (noise,) = drift(DriftOptions(recipe=recipe, video=textured(tmp_path / "b.mkv"), other=("decoder=jpeg",)))
     assert plain.pixels.max <= 1
     assert noise.pixels.mean > 0.2
 
@@ -167,10 +178,10 @@ def test_every_pipeline_has_other_steps_than_its_own(recipe: Recipe) -> None:
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, recipe: Recipe) -> None:
     video = textured(tmp_path / "a.mkv")
     with pytest.raises(UsageError, match="no alternative 'decoder=none'"):
-        drift(recipe=recipe, video=video, others=["decoder=none"])
+        drift(DriftOptions(recipe=recipe, video=video, other=("decoder=none",)))
     with pytest.raises(UsageError, match="Use the model's own recipe"):
-        drift(recipe=recipe, video=video, model=by_colour(tmp_path / "m.onnx", frames=3))
+        drift(DriftOptions(recipe=recipe, video=video, model=by_colour(tmp_path / "m.onnx", frames=3)))
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     with pytest.raises(BadDataError, match="cannot be decoded"):
-        drift(recipe=recipe, video=text)
+        drift(DriftOptions(recipe=recipe, video=text))

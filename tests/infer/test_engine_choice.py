@@ -10,14 +10,14 @@ from onnx_models import linear, rows_of
 
 from infer.__main__ import main
 from infer.engines.choice import choose_engine
-from infer.inference import infer
+from infer.engines.options import AscendOptions, AutoOptions, OnnxRuntimeOptions
 from vidom.errors import UnavailableError, UsageError
 from vidom.formats.engine_outputs import read_summary
 
 
 @pytest.fixture
 def ready(bench: Bench) -> Bench:
-    """`m.onnx` and, built from it, the stand-in for `m.om`."""
+    """`m.onnx` and, built from it, the stub of `m.om`."""
     linear(bench.folder / "m.onnx", 2)
     bench.model(2)
     return bench
@@ -35,41 +35,39 @@ def npu(bench: Bench, fixtures: Path) -> None:
 def test_auto_takes_the_npu_where_all_is_there(ready: Bench, fixtures: Path):
     npu(ready, fixtures)
     for model in ("m.onnx", "m.om"):
-        choice = choose_engine(Path(model), "auto")
-        assert (choice.engine, choice.model) == ("ascend", Path("m.om"))
-        assert "NPU and ais_bench are here" in choice.reason
+        choice = choose_engine(Path(model), AutoOptions())
+        assert (choice.options, choice.model) == (AscendOptions(), Path("m.om"))
+        assert "NPU and ais_bench are available" in choice.reason
 
 
 def test_auto_says_what_keeps_it_from_the_npu(ready: Bench, fixtures: Path):
-    choice = choose_engine(Path("m.onnx"), "auto")
-    assert (choice.engine, choice.model, choice.reason) == (
-        "onnxruntime", Path("m.onnx"), "npu-smi is not on PATH",
+    choice = choose_engine(Path("m.onnx"), AutoOptions())
+    assert (choice.options, choice.model, choice.reason) == (
+        OnnxRuntimeOptions(), Path("m.onnx"), "npu-smi is not on PATH",
     )  # fmt: skip
     npu(ready, fixtures)
     (ready.packages / "pkg_resources.py").unlink()
-    assert "setuptools<82" in choose_engine(Path("m.onnx"), "auto").reason
+    assert "setuptools<82" in choose_engine(Path("m.onnx"), AutoOptions()).reason
     (ready.folder / "m.om").unlink()
-    assert "no m.om" in choose_engine(Path("m.onnx"), "auto").reason
+    assert "no m.om" in choose_engine(Path("m.onnx"), AutoOptions()).reason
 
 
 def test_auto_passes_over_an_om_of_another_onnx(ready: Bench, fixtures: Path):
     npu(ready, fixtures)
     built_from(ready, (ready.folder / "m.onnx").read_bytes())
-    assert choose_engine(Path("m.onnx"), "auto").engine == "ascend"
+    assert choose_engine(Path("m.onnx"), AutoOptions()).options == AscendOptions()
     built_from(ready, b"another graph")
-    choice = choose_engine(Path("m.onnx"), "auto")
-    assert choice.engine == "onnxruntime" and "built from another m.onnx" in choice.reason
+    choice = choose_engine(Path("m.onnx"), AutoOptions())
+    assert choice.options == OnnxRuntimeOptions() and "built from a different m.onnx" in choice.reason
 
 
 def test_an_om_without_an_npu_is_lacking_and_the_wrong_engine_is_refused(ready: Bench):
     with pytest.raises(UnavailableError, match=r"m\.om is an offline model.*npu-smi is not on PATH"):
-        choose_engine(Path("m.om"), "auto")
-    with pytest.raises(UsageError, match="which --engine onnxruntime can not run"):
-        choose_engine(Path("m.om"), "onnxruntime")
-    with pytest.raises(UsageError, match=r"--engine ascend runs offline models, and m\.onnx is none"):
-        choose_engine(Path("m.onnx"), "ascend")
-    with pytest.raises(UsageError, match="auto, onnxruntime, openvino, ascend"):
-        choose_engine(Path("m.onnx"), "tpu")  # type: ignore[arg-type]
+        choose_engine(Path("m.om"), AutoOptions())
+    with pytest.raises(UsageError, match="which --engine onnxruntime cannot run"):
+        choose_engine(Path("m.om"), OnnxRuntimeOptions())
+    with pytest.raises(UsageError, match=r"--engine ascend runs offline models, and m\.onnx is not one"):
+        choose_engine(Path("m.onnx"), AscendOptions())
 
 
 def test_the_command_says_which_engine_and_why(
@@ -82,7 +80,7 @@ def test_the_command_says_which_engine_and_why(
     npu(ready, fixtures)
     main(["--model", "m.onnx", "--device", "0,1", *words])
     printed = capfd.readouterr()
-    assert "[INFO] engine ascend: m.om is beside the model" in printed.out
+    assert "[INFO] engine ascend: m.om is next to the model" in printed.out
     assert "ais_bench --model m.om" in printed.err and "Ascend310P3" in printed.out
     entries, document = read_summary("o/run_summary.json")
     assert len(entries) == 3 and document["vidom"]["engine"] == "ascend"
@@ -92,14 +90,23 @@ def test_the_command_says_which_engine_and_why(
     assert sorted(path.name for path in Path("o").iterdir()) == ["run", "run_summary.json"]
 
 
-def test_what_one_engine_only_knows_is_refused_by_the_other(ready: Bench):
-    with pytest.raises(UsageError, match="--time_limit stops ais_bench"):
-        infer(model="m.onnx", engine="onnxruntime", time_limit=5, say=lambda _: None)
-    with pytest.raises(UsageError, match="several devices"):
-        infer(model="m.onnx", engine="onnxruntime", device="0,1", say=lambda _: None)
-    with pytest.raises(UsageError, match="are ONNX Runtime's"):
-        infer(model="m.om", engine="ascend", provider="CUDA", say=lambda _: None)
-    with pytest.raises(UsageError, match="names a device twice"):
-        infer(model="m.om", engine="ascend", device="1,1", say=lambda _: None)
-    with pytest.raises(UsageError, match="--time_limit takes the seconds"):
-        infer(model="m.om", engine="ascend", time_limit=0, say=lambda _: None)
+def test_auto_takes_the_options_of_the_chosen_engine_only(ready: Bench, fixtures: Path):
+    threads, limit = AutoOptions({"threads": 2}), AutoOptions({"time_limit": 5.0, "device": (0, 1)})
+    assert choose_engine(Path("m.onnx"), threads).options == OnnxRuntimeOptions(threads=2)
+    with pytest.raises(UsageError, match="--time_limit belongs to ascend"):
+        choose_engine(Path("m.onnx"), limit)
+    npu(ready, fixtures)
+    assert choose_engine(Path("m.onnx"), limit).options == AscendOptions(devices=(0, 1), time_limit=5.0)
+    with pytest.raises(UsageError, match="--threads belongs to onnxruntime and openvino"):
+        choose_engine(Path("m.onnx"), threads)
+
+
+def test_the_command_refuses_an_option_of_another_engine_with_2(ready: Bench):
+    for words in (
+        ["--model", "m.onnx", "--time_limit", "5"],
+        ["--model", "m.om", "--engine", "ascend", "--provider", "CUDA"],
+        ["--model", "m.onnx", "--engine", "onnxruntime", "--device", "0,1"],
+    ):
+        with pytest.raises(UsageError) as refused:
+            main(words)
+        assert refused.value.exit_code == 2

@@ -205,7 +205,7 @@ def test_the_command_prints_what_score_prints(
 @pytest.mark.parametrize(("name", "value"), [("workers", 0), ("batch_size", 0), ("limit", 0)])
 def test_counts_below_one_are_refused(name: str, value: int, recipe: Recipe, tmp_path: Path):
     annotations = write_list(tmp_path / "list.txt", 3)
-    with pytest.raises(UsageError, match=f"--{name} must be at least 1, found 0"):
+    with pytest.raises(UsageError, match=f"--{name} must be at least 1"):
         run_evaluation(tmp_path / "out", tmp_path / "m.onnx", annotations, **{name: value})
     with pytest.raises(UsageError, match="--threads must be at least 1"):
         evaluate_options(tmp_path / "out", tmp_path / "m.onnx", annotations, threads=0)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs, write_rows
+from run_infer import run_infer
 
-from infer.inference import infer
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.engine_outputs import read_output, read_summary
 
@@ -39,7 +39,7 @@ def test_files_and_summary_are_those_of_ais_bench(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in5").symlink_to(truth / "in5")
     name = f"bs{batch}_{outfmt}"
-    infer(
+    run_infer(
         model=truth / f"tiny_bs{batch}.onnx",
         input="./in5",
         output="./res",
@@ -79,7 +79,7 @@ def test_the_lines_are_those_of_ais_bench(
     truth = fixtures / "ais_bench"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in5").symlink_to(truth / "in5")
-    result = infer(
+    result = run_infer(
         model=truth / "tiny_bs2.onnx", input="./in5", output="./res", output_dirname="bs2_TXT", outfmt="TXT"
     )
     printed = capsys.readouterr().out.splitlines()
@@ -96,7 +96,7 @@ def test_the_lines_are_those_of_ais_bench(
 def test_every_batch_size_gives_each_file_the_row_it_has_alone(batch: int, tmp_path: Path):
     rows = rows_of(5)
     folder = write_rows(tmp_path / "in", rows)
-    result = infer(
+    result = run_infer(
         model=linear(tmp_path / "m.onnx", batch),
         input=folder,
         output=tmp_path / "out",
@@ -124,16 +124,16 @@ def test_a_symbolic_batch_is_set_by_either_option(tmp_path: Path):
     model = linear(tmp_path / "m.onnx", "N")
     folder = write_rows(tmp_path / "in", rows_of(5))
     for option in ({"dym_batch": 2}, {"batchsize": 2}):
-        result = infer(model=model, input=folder, say=nothing, **option)
+        result = run_infer(model=model, input=folder, say=nothing, **option)
         assert (result.batch_size, len(result.compute_ms), result.summary) == (2, 3, None)
     with pytest.raises(UsageError, match="--dymBatch"):
-        infer(model=model, input=folder, say=nothing)
+        run_infer(model=model, input=folder, say=nothing)
     with pytest.raises(UsageError, match="fixed batch of 2"):
-        infer(model=linear(tmp_path / "f.onnx", 2), input=folder, dym_batch=2, say=nothing)
+        run_infer(model=linear(tmp_path / "f.onnx", 2), input=folder, dym_batch=2, say=nothing)
 
 
 def test_batchsize_changes_nothing_but_the_figure_of_a_fixed_batch(tmp_path: Path):
-    result = infer(
+    result = run_infer(
         model=linear(tmp_path / "m.onnx", 2),
         input=write_rows(tmp_path / "in", rows_of(5)),
         batchsize=96,
@@ -145,7 +145,7 @@ def test_batchsize_changes_nothing_but_the_figure_of_a_fixed_batch(tmp_path: Pat
 
 def test_files_of_several_rows_get_their_rows_back(tmp_path: Path):
     rows = rows_of(6)
-    infer(
+    run_infer(
         model=linear(tmp_path / "m.onnx", 4),
         input=write_rows(tmp_path / "in", rows.reshape(3, 2, 4)),
         output=tmp_path / "out",
@@ -160,7 +160,7 @@ def test_files_of_several_rows_get_their_rows_back(tmp_path: Path):
 
 def test_every_output_has_its_own_file(tmp_path: Path):
     rows = rows_of(3)
-    infer(
+    run_infer(
         model=two_outputs(tmp_path / "m.onnx", 2),
         input=write_rows(tmp_path / "in", rows),
         output=tmp_path / "out",
@@ -178,7 +178,7 @@ def test_every_output_has_its_own_file(tmp_path: Path):
 def test_several_inputs_are_fed_side_by_side(tmp_path: Path):
     a, b = rows_of(3), np.array([[1, 2], [3, 4], [5, 6]], np.int32)
     folders = [write_rows(tmp_path / "a", a), write_rows(tmp_path / "b", b)]
-    infer(
+    run_infer(
         model=two_inputs(tmp_path / "m.onnx", 2),
         input=folders,
         output=tmp_path / "out",
@@ -200,19 +200,19 @@ def test_outputs_are_shared_out_along_the_axis_given(tmp_path: Path):
     )
     rows = rows_of(3)
     common = {"model": model, "input": write_rows(tmp_path / "in", rows), "outfmt": "NPY", "say": nothing}
-    infer(output=tmp_path / "out", output_dirname="run", output_batchsize_axis=1, **common)
+    run_infer(output=tmp_path / "out", output_dirname="run", output_batchsize_axis=1, **common)
     for number in range(3):
         found = np.load(tmp_path / "out" / "run" / f"video_{number}_0.npy")
         np.testing.assert_array_equal(found, rows[number].reshape(4, 1))
     with pytest.raises(UsageError, match=r"shape \(4, 2\), which --output_batchsize_axis 2"):
-        infer(output=tmp_path / "out", output_dirname="no", output_batchsize_axis=2, **common)
+        run_infer(output=tmp_path / "out", output_dirname="no", output_batchsize_axis=2, **common)
     three = write_rows(tmp_path / "three", rows_of(3))
     wide = save(tmp_path / "w.onnx", (
         '<ir_version: 8, opset_import: ["" : 13]>\n'
         "s (float[2,4] x) => (float[1,4] y) { y = ReduceMean <axes = [0]> (x) }"
     ))  # fmt: skip
     with pytest.raises(UsageError, match="can not share out to the 2 files"):
-        infer(model=wide, input=three, output=tmp_path / "out", output_dirname="wide", say=nothing)
+        run_infer(model=wide, input=three, output=tmp_path / "out", output_dirname="wide", say=nothing)
 
 
 def test_without_input_it_is_the_pure_performance_loop(
@@ -220,7 +220,7 @@ def test_without_input_it_is_the_pure_performance_loop(
 ):
     monkeypatch.chdir(tmp_path)
     model = two_outputs(tmp_path / "m.onnx", 2)
-    result = infer(model=model, loop=20, display_all_summary=True)
+    result = run_infer(model=model, loop=20, display_all_summary=True)
     printed = capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     assert (len(result.compute_ms), len(result.h2d_ms), result.summary) == (20, 1, None)
@@ -233,13 +233,13 @@ def test_without_input_it_is_the_pure_performance_loop(
 
 def test_a_pure_loop_writes_one_file_for_each_output(tmp_path: Path):
     model = two_outputs(tmp_path / "m.onnx", 2)
-    infer(model=model, loop=3, output=tmp_path, output_dirname="pure", outfmt="NPY", say=nothing)
+    run_infer(model=model, loop=3, output=tmp_path, output_dirname="pure", outfmt="NPY", say=nothing)
     entries, document = read_summary(tmp_path / "pure_summary.json")
     assert [entry.infiles for entry in entries] == [("pure_infer_data",)]
     assert document["NPU_compute_time"]["count"] == 3 and document["H2D_latency"]["count"] == 1
     assert not np.load(tmp_path / "pure" / "pure_infer_data_0.npy").any()
     assert np.load(tmp_path / "pure" / "pure_infer_data_1.npy").tolist() == [0, 0]
-    infer(
+    run_infer(
         model=model, pure_data_type="random", output=tmp_path, output_dirname="r", outfmt="NPY", say=nothing
     )
     assert np.load(tmp_path / "r" / "pure_infer_data_0.npy").any()
@@ -247,12 +247,14 @@ def test_a_pure_loop_writes_one_file_for_each_output(tmp_path: Path):
 
 def test_loop_counts_every_execution(tmp_path: Path):
     folder = write_rows(tmp_path / "in", rows_of(5))
-    result = infer(model=linear(tmp_path / "m.onnx", 2), input=folder, loop=4, warmup_count=0, say=nothing)
+    result = run_infer(
+        model=linear(tmp_path / "m.onnx", 2), input=folder, loop=4, warmup_count=0, say=nothing
+    )
     assert (len(result.compute_ms), len(result.h2d_ms), len(result.d2h_ms)) == (12, 3, 3)
 
 
 def test_the_folder_is_named_after_the_time_as_ais_bench_does(tmp_path: Path):
-    result = infer(model=linear(tmp_path / "m.onnx", 1), output=tmp_path / "o", say=nothing)
+    result = run_infer(model=linear(tmp_path / "m.onnx", 1), output=tmp_path / "o", say=nothing)
     assert result.summary is not None
     assert re.fullmatch(r"\d{4}_\d\d_\d\d-\d\d_\d\d_\d\d_summary\.json", result.summary.name)
     assert (tmp_path / "o" / result.summary.name.removesuffix("_summary.json")).is_dir()
@@ -278,7 +280,7 @@ def test_options_out_of_range_are_refused(
 ):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=words):
-        infer(model=linear(tmp_path / "m.onnx", 1), say=nothing, **options)
+        run_infer(model=linear(tmp_path / "m.onnx", 1), say=nothing, **options)
     assert not (tmp_path / "o").exists()
 
 
@@ -286,5 +288,5 @@ def test_a_bad_file_is_refused_before_anything_is_written(tmp_path: Path):
     folder = write_rows(tmp_path / "in", rows_of(3))
     (folder / "video_2.bin").write_bytes(bytes(3))
     with pytest.raises(BadDataError, match=r"video_2\.bin has 3 bytes"):
-        infer(model=linear(tmp_path / "m.onnx", 1), input=folder, output=tmp_path / "out", say=nothing)
+        run_infer(model=linear(tmp_path / "m.onnx", 1), input=folder, output=tmp_path / "out", say=nothing)
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Clips for AIPP: packed, refused where no NPU is, handed to a stand-in for ais_bench. No NPU takes part."""
+"""Clips for AIPP: packed, refused where no NPU is, handed to a stub of ais_bench. No NPU takes part."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ascend_bench import Bench
+from run_infer import run_infer
 
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.engines.ascend.om_input import plan_om_batches
-from infer.engines.base import open_engine
-from infer.engines.options import AscendOptions, OnnxRuntimeOptions
+from infer.engines.open import open_engine
+from infer.engines.options import AscendOptions, EngineOptions, OnnxRuntimeOptions, OpenVinoOptions
 from infer.evaluate import EvaluateOptions, evaluate
 from infer.evaluation.record import RECORD_NAME, read_rows
-from infer.inference import infer
 from infer.one_video import sample_scores
 from preprocess.datasets.annotations import Annotation
 from preprocess.pack import PackOptions, pack
@@ -26,11 +26,11 @@ from vidom.formats.clip_store import ClipStore
 from vidom.formats.engine_outputs import read_output, read_summary
 from vidom.formats.recipe import Recipe, load_recipe
 
-# Two segments, two crops a frame less than the recipe: 6 pictures of 16 x 16.
+# Two segments, two crops a frame less than the recipe: 6 frames of 16 x 16.
 SMALL = [
     f"views.{entry}" for entry in ("num_segments=2", "twice_sample=false", "short_side=16", "crop_size=16")
 ]
-PICTURES, SIDE, CLASSES = 6, 16, 7
+FRAMES, SIDE, CLASSES = 6, 16, 7
 NAMES = ("i3d_340x256", "land_427x240", "odd_341x257")
 
 
@@ -73,7 +73,7 @@ def test_the_files_hold_the_pixels_with_channels_last(
     store = packed(recipe, listed, fixtures, tmp_path / "s", dtype="aipp", batch_size=2)
     header = store.header
     assert (header.dtype, header.layout, header.normalised) == ("uint8", "NHWC", False)
-    assert header.shape == (PICTURES, SIDE, SIDE, 3)
+    assert header.shape == (FRAMES, SIDE, SIDE, 3)
     wanted = pixels(recipe, fixtures)
     found = [row for clip_file in store.files for row in store.read(clip_file)]
     assert len(found) == len(wanted) == 3
@@ -103,27 +103,27 @@ def test_samples_that_are_no_pictures_are_not_packed_for_aipp(
         assert not (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("engine", [OnnxRuntimeOptions(), OpenVinoOptions()])
 def test_engines_of_this_process_take_float32_clips_and_refuse_those_for_aipp(
-    engine: str, recipe: Recipe, listed: Path, fixtures: Path, tmp_path: Path
+    engine: EngineOptions, recipe: Recipe, listed: Path, fixtures: Path, tmp_path: Path
 ) -> None:
-    if engine == "openvino":
+    if engine == OpenVinoOptions():
         pytest.importorskip("openvino", reason="the package openvino is not installed")
     seeded = {"recipe": recipe, "checkpoint": "seeded:0", "batch_size": 2}
     models = {
         dtype: to_onnx(ToOnnxOptions(**seeded, output=tmp_path / f"{dtype}.onnx", input_dtype=dtype))  # type: ignore[arg-type]
         for dtype in ("aipp", "float32")
     }
-    (spec,) = open_engine(models["aipp"], engine=engine).inputs  # type: ignore[arg-type]
+    (spec,) = open_engine(models["aipp"], engine).inputs  # type: ignore[union-attr]
     assert (spec.shape, spec.rows, spec.sample_shape) == (
-        (2 * PICTURES, 3, SIDE, SIDE),
+        (2 * FRAMES, 3, SIDE, SIDE),
         2,
-        (PICTURES, 3, SIDE, SIDE),
+        (FRAMES, 3, SIDE, SIDE),
     )
     numbers = packed(recipe, listed, fixtures, tmp_path / "numbers")
     found = {}
     for dtype, model in models.items():
-        result = infer(
+        result = run_infer(
             model=model, engine=engine, input=str(numbers.folder / "clips"),
             output=tmp_path / "out", output_dirname=dtype, outfmt="NPY", say=lambda _: None,
         )  # fmt: skip
@@ -133,24 +133,24 @@ def test_engines_of_this_process_take_float32_clips_and_refuse_those_for_aipp(
     np.testing.assert_allclose(found["aipp"], found["float32"], rtol=0, atol=1e-6)
     bytes_store = packed(recipe, listed, fixtures, tmp_path / "bytes", dtype="aipp")
     for model in models.values():
-        with pytest.raises(UsageError, match=r"for AIPP, which only an NPU has.*pack with --dtype float32"):
-            infer(model=model, engine=engine, input=str(bytes_store.folder / "clips"), say=lambda _: None)
+        with pytest.raises(UsageError, match=r"for AIPP, which only NPUs have.*pack with --dtype float32"):
+            run_infer(model=model, engine=engine, input=str(bytes_store.folder / "clips"), say=lambda _: None)
 
 
 class Npu:
-    """A stand-in for an .om with AIPP, of two samples, and the clips for it."""
+    """A stub of an .om with AIPP, of two samples, and the clips for it."""
 
     def __init__(self, bench: Bench, store: ClipStore) -> None:
         generator = np.random.default_rng(3)
-        self.weights = generator.normal(size=(PICTURES * SIDE * SIDE * 3, 3)).astype(np.float32)
+        self.weights = generator.normal(size=(FRAMES * SIDE * SIDE * 3, 3)).astype(np.float32)
         self.bench, self.store = bench, store
-        model = {"rows": 2, "pictures": PICTURES, "weights": self.weights.tolist()}
+        model = {"rows": 2, "frames": FRAMES, "weights": self.weights.tolist()}
         (bench.folder / "m.om").write_text(json.dumps(model))
 
     def record(self, **changes: object) -> None:
         """`build.json` as to_om leaves it."""
-        shape = f"--input_shape=clips:{2 * PICTURES},3,{SIDE},{SIDE}"
-        made_from = {"command": ["atc", shape], "frames_per_sample": PICTURES, **changes}
+        shape = f"--input_shape=clips:{2 * FRAMES},3,{SIDE},{SIDE}"
+        made_from = {"command": ["atc", shape], "frames_per_sample": FRAMES, **changes}
         document = {"models": {"m.om": {"made_from": made_from}}}
         (self.bench.folder / "build.json").write_text(json.dumps(document))
 
@@ -162,7 +162,7 @@ class Npu:
             "output_dirname": "run",
             **options,
         }
-        infer(model="m.om", engine="ascend", outfmt="NPY", say=said.append, **chosen)  # type: ignore[arg-type]
+        run_infer(model=Path("m.om"), engine=AscendOptions(), outfmt="NPY", say=said.append, **chosen)
         return said
 
 
@@ -215,9 +215,9 @@ def test_planes_of_as_many_bytes_are_refused_where_channels_must_be_last(
         npu.run(input=str(planes.folder / "clips"))
 
 
-@pytest.mark.parametrize("pictures", [5, 0, "6", -1])
-def test_a_record_that_can_not_be_is_refused(npu: Npu, pictures: object) -> None:
-    npu.record(frames_per_sample=pictures)
+@pytest.mark.parametrize("frames", [5, 0, "6", -1])
+def test_an_impossible_record_is_refused(npu: Npu, frames: object) -> None:
+    npu.record(frames_per_sample=frames)
     with pytest.raises(Exception, match="Build the .om again"):
         plan_om_batches(str(npu.store.folder / "clips"), Path("m.om"), batch=None, dym_batch=None)
 

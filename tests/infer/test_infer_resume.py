@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from killed_runs import FILES, contents, killed_in_the_middle
 from onnx_models import WEIGHTS, linear, rows_of, two_outputs, write_rows
+from run_infer import run_infer
 
 from infer.batches.journal import RunJournal
 from infer.batches.performance import InferenceResult
 from infer.engines.onnxruntime import OnnxRuntimeEngine
-from infer.inference import infer
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.engine_outputs import read_summary
 
 
 def run(model: Path, folder: Path, output: Path, **options: object) -> InferenceResult:
-    return infer(
+    return run_infer(
         model=model, input=folder, output=output, output_dirname="run", say=lambda _: None, **options
     )
 

@@ -7,6 +7,7 @@ import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_outputs
 
 from infer.engines.onnxruntime import OnnxRuntimeEngine
+from infer.engines.options import OnnxRuntimeOptions
 from vidom.errors import BadDataError, UnavailableError, UsageError
 
 
@@ -22,7 +23,7 @@ def test_it_tells_what_the_model_takes_and_gives(tmp_path: Path):
 
 def test_it_computes_what_numpy_computes(tmp_path: Path):
     rows = rows_of(5)
-    (y,) = OnnxRuntimeEngine(linear(tmp_path / "m.onnx", 5), threads=1).run([rows])
+    (y,) = OnnxRuntimeEngine(linear(tmp_path / "m.onnx", 5), OnnxRuntimeOptions(threads=1)).run([rows])
     np.testing.assert_allclose(y, rows @ WEIGHTS, rtol=1e-6, atol=1e-6)
     (swapped,) = OnnxRuntimeEngine(linear(tmp_path / "m.onnx", 5)).run([np.asfortranarray(rows)])
     np.testing.assert_allclose(swapped, y, rtol=1e-6)
@@ -48,7 +49,7 @@ def test_another_symbolic_axis_is_refused(tmp_path: Path):
         """<ir_version: 8, opset_import: ["" : 13]>
         f (float[2,T] x) => (float[2,T] y) { y = Relu (x) }""",
     )
-    with pytest.raises(UsageError, match=r"'x'.*symbolic axis besides the batch"):
+    with pytest.raises(UsageError, match=r"'x'.*symbolic axis other than the batch"):
         OnnxRuntimeEngine(path)
 
 

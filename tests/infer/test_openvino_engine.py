@@ -10,15 +10,17 @@ import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs
 
 from export.to_onnx import ToOnnxOptions, to_onnx
-from infer.engines.base import Engine, open_engine
+from infer.engines.base import ArrayEngine
+from infer.engines.open import open_engine
+from infer.engines.options import OnnxRuntimeOptions, OpenVinoOptions
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.recipe import load_recipe
 
 openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
 
 
-def opened(path: Path, **options: object) -> Engine:
-    return open_engine(path, engine="openvino", **options)
+def opened(path: Path, *, batch_size: int | None = None, **options: object) -> ArrayEngine:
+    return open_engine(path, OpenVinoOptions(**options), batch_size=batch_size)
 
 
 def test_it_tells_what_the_model_takes_and_gives(tmp_path: Path):
@@ -88,7 +90,8 @@ def test_a_network_gives_what_onnx_runtime_gives(
     sample = pixels if dtype == "uint8" else (pixels / np.float32(64) - 2).astype(np.float32)
     size = {"batch_size": 2} if dynamic else {}
     wanted, found = (
-        open_engine(model, engine=name, **size).run([sample]) for name in ("onnxruntime", "openvino")
+        open_engine(model, options, **size).run([sample])
+        for options in (OnnxRuntimeOptions(), OpenVinoOptions())
     )
     assert wanted[0].std() > 1e-3
     np.testing.assert_allclose(found[0], wanted[0], rtol=0, atol=1e-5)
@@ -155,7 +158,7 @@ def test_other_open_axes_are_refused_and_unknown_outputs_told(tmp_path: Path):
         """<ir_version: 8, opset_import: ["" : 13]>
         f (float[2,T] x) => (float[2,T] y) { y = Relu (x) }""",
     )
-    with pytest.raises(UsageError, match=r"'x'.*symbolic axis besides the batch"):
+    with pytest.raises(UsageError, match=r"'x'.*symbolic axis other than the batch"):
         opened(path)
     path = save(
         tmp_path / "n.onnx",
@@ -197,12 +200,3 @@ def test_without_the_package_it_says_what_to_type(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UnavailableError, match="make extras"):
         opened(linear(tmp_path / "m.onnx", 2))
-
-
-def test_options_of_the_other_engine_are_refused(tmp_path: Path):
-    path = linear(tmp_path / "m.onnx", 2)
-    with pytest.raises(UsageError, match="--provider CUDA is ONNX Runtime's"):
-        opened(path, provider="CUDA")
-    with pytest.raises(UsageError, match="--precision bf16 is for --engine openvino"):
-        open_engine(path, engine="onnxruntime", precision="bf16")
-    assert open_engine(path, precision="f32").name == "onnxruntime"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from killed_runs import FILES, contents, killed_in_the_middle
 from onnx_models import linear, rows_of, save, two_outputs, write_rows
+from run_infer import run_infer
 
 from infer.__main__ import main
 from infer.batches.performance import InferenceResult
-from infer.inference import infer
+from infer.engines.options import OnnxRuntimeOptions, OpenVinoOptions
 from vidom.errors import UnavailableError, UsageError
 from vidom.formats.engine_outputs import read_output, read_summary
 
@@ -22,14 +23,16 @@ needs_bf16 = pytest.mark.skipif(
 )
 
 
-def run(model: Path, folder: Path, output: Path, **options: object) -> InferenceResult:
-    return infer(
+def run(
+    model: Path, folder: Path, output: Path, *, precision: str = "f32", **options: object
+) -> InferenceResult:
+    return run_infer(
         **{
             "model": model,
             "input": folder,
             "output": output,
             "output_dirname": "run",
-            "engine": "openvino",
+            "engine": OpenVinoOptions(precision=precision),
             "say": lambda _: None,
             **options,
         }
@@ -40,8 +43,8 @@ def run(model: Path, folder: Path, output: Path, **options: object) -> Inference
 def test_every_format_holds_what_onnx_runtime_writes(outfmt: str, tmp_path: Path):
     model = two_outputs(tmp_path / "m.onnx", 2)
     folder = write_rows(tmp_path / "in", rows_of(5))
-    for engine in ("onnxruntime", "openvino"):
-        run(model, folder, tmp_path / engine, outfmt=outfmt, engine=engine)
+    for engine in (OnnxRuntimeOptions(), OpenVinoOptions()):
+        run(model, folder, tmp_path / engine.name, outfmt=outfmt, engine=engine)
     wanted, found = (
         read_summary(tmp_path / name / "run_summary.json") for name in ("onnxruntime", "openvino")
     )
@@ -109,7 +112,7 @@ def interrupt(*_arguments: object) -> None:
 def test_a_journal_is_of_one_engine_and_one_precision(tmp_path: Path):
     headers = [
         journal(tmp_path, **options)
-        for options in ({"engine": "onnxruntime"}, {"precision": "f32"}, {"precision": "bf16"})
+        for options in ({"engine": OnnxRuntimeOptions()}, {"precision": "f32"}, {"precision": "bf16"})
     ]
     assert [header["engine"] for header in headers] == ["onnxruntime", "openvino", "openvino"]
     assert [header.get("precision") for header in headers] == [None, "f32", "bf16"]
@@ -206,15 +209,6 @@ def test_without_the_package_nothing_is_written(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "out").exists()
 
 
-def test_refusals_name_the_option(tmp_path: Path):
-    model = linear(tmp_path / "m.onnx", 1)
-    with pytest.raises(UsageError, match="--precision bf16 is for --engine openvino"):
-        infer(model=model, engine="onnxruntime", precision="bf16", say=lambda _: None)
-    with pytest.raises(UsageError, match="--precision must be one of f32, bf16"):
-        infer(model=model, engine="openvino", precision="f16", say=lambda _: None)
-    with pytest.raises(UsageError, match="--precision is OpenVINO's"):
-        infer(model="m.om", engine="ascend", precision="f32", say=lambda _: None)
-    with pytest.raises(UsageError, match="several devices"):
-        infer(model=model, engine="openvino", device="0,1", say=lambda _: None)
-    with pytest.raises(UsageError, match="which --engine openvino can not run"):
-        infer(model="m.om", engine="openvino", say=lambda _: None)
+def test_an_offline_model_is_refused(tmp_path: Path):
+    with pytest.raises(UsageError, match="which --engine openvino cannot run"):
+        run_infer(model=tmp_path / "m.om", engine=OpenVinoOptions(), say=lambda _: None)

@@ -10,7 +10,8 @@ import torch
 
 from export.deployable import build_deployable
 from export.to_onnx import ToOnnxOptions, to_onnx
-from infer.predict import main, predict
+from infer.engines.options import OpenVinoOptions
+from infer.predict import PredictOptions, main, predict
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.samples import make_sample
 from vidom.errors import BadDataError, UsageError
@@ -55,7 +56,7 @@ def test_the_classes_are_those_that_torch_ranks_first(recipe: Recipe, video: Pat
                 input_dtype=dtype,
             )
         )
-        found = predict(recipe=recipe, model=model, video=video, top=3)
+        found = predict(PredictOptions(recipe=recipe, model=model, video=video, top=3))
         assert [one.class_id for one in found] == order.tolist()
         assert [one.name for one in found] == [f"class {number}" for number in order]
         np.testing.assert_allclose([one.score for one in found], scores[order], atol=1e-6)
@@ -66,19 +67,20 @@ def test_openvino_ranks_the_same_classes_and_bf16_tells_what_differs(
 ):
     openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
     model = to_onnx(ToOnnxOptions(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx"))
-    wanted = predict(recipe=recipe, model=model, video=video, top=7)
-    found = predict(recipe=recipe, model=model, video=video, top=7, engine="openvino")
+    common = {"recipe": recipe, "model": model, "video": video, "top": 7}
+    wanted = predict(PredictOptions(**common))
+    found = predict(PredictOptions(**common, engine=OpenVinoOptions()))
     assert [one.class_id for one in found] == [one.class_id for one in wanted]
     np.testing.assert_allclose([one.score for one in found], [one.score for one in wanted], atol=1e-5)
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no bfloat16 instructions")
     capsys.readouterr()
-    rough = predict(recipe=recipe, model=model, video=video, top=7, engine="openvino", precision="bf16")
-    same = "the same" if rough[0].class_id == wanted[0].class_id else "another"
+    rough = predict(PredictOptions(**common, engine=OpenVinoOptions(precision="bf16")))
+    top1 = "unchanged" if rough[0].class_id == wanted[0].class_id else "changed"
     scores = [{one.class_id: one.score for one in answer} for answer in (found, rough)]
     largest = max(abs(scores[0][number] - scores[1][number]) for number in range(7))
     told = capsys.readouterr().err
-    assert f"the first class is {same}," in told and f"largest difference {largest:.2e}." in told
+    assert f"top-1 {top1}," in told and f"largest difference {largest:.2e}." in told
     assert largest > 0
 
 
@@ -87,4 +89,4 @@ def test_another_recipe_and_no_video_are_refused(recipe: Recipe, video: Path, tm
     with pytest.raises(UsageError, match="Use the model's own recipe"):
         main(["--recipe", "tsm_demo", "--model", str(model), "--video", str(video)])
     with pytest.raises(BadDataError, match="cannot be decoded as a video"):
-        predict(recipe=recipe, model=model, video=tmp_path / "labels.txt")
+        predict(PredictOptions(recipe=recipe, model=model, video=tmp_path / "labels.txt"))

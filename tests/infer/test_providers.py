@@ -5,36 +5,55 @@ from pathlib import Path
 import onnxruntime
 import pytest
 from onnx_models import linear, rows_of, write_rows
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from run_infer import run_infer
 
 from infer.engines.onnxruntime import OnnxRuntimeEngine
-from infer.engines.providers import CPU, check_used, installed_provider
-from infer.inference import infer
-from vidom.errors import UnavailableError
+from infer.engines.options import OnnxRuntimeOptions
+from infer.engines.providers import CPU, check_used, installed_provider, provider_options
+from vidom.errors import UnavailableError, UsageError
 from vidom.formats.engine_outputs import read_summary
 
 
 @pytest.mark.parametrize("name", ["CPU", "cpu", "CPUExecutionProvider", "cpuexecutionprovider"])
 def test_a_provider_has_a_short_and_a_long_name(name: str):
-    assert installed_provider(name) == CPU
+    assert installed_provider(name, ["AzureExecutionProvider", CPU]) == CPU
 
 
-def test_one_that_is_not_installed_is_told_with_those_that_are():
-    with pytest.raises(UnavailableError, match=r"--provider NoSuch is not in this onnxruntime .*CPU"):
-        installed_provider("NoSuch")
+def test_one_that_is_not_installed_is_refused_with_a_list_of_those_that_are():
+    with pytest.raises(UnavailableError, match=r"--provider NoSuch is not in the installed onnxruntime.*CPU"):
+        installed_provider("NoSuch", [CPU])
 
 
-def test_any_installed_provider_may_be_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["NewExecutionProvider", CPU])
-    assert installed_provider("new") == "NewExecutionProvider"
+def test_any_installed_provider_may_be_named():
+    assert installed_provider("new", ["NewExecutionProvider", CPU]) == "NewExecutionProvider"
+
+
+def test_the_device_number_is_passed_to_the_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert provider_options("CUDAExecutionProvider", 0) == {"device_id": "0"}
+    assert provider_options(CPU, 3) == provider_options("NewExecutionProvider", 0) == {}
+    with pytest.raises(UsageError, match="the provider New has no numbered devices"):
+        provider_options("NewExecutionProvider", 1)
+    asked: list[object] = []
+
+    def session(*_arguments: object, providers: list[object], **_options: object) -> None:
+        asked.extend(providers)
+        raise ort_errors.EPFail("no driver")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with pytest.raises(UnavailableError, match="CUDAExecutionProvider could not start"):
+        OnnxRuntimeEngine(linear(tmp_path / "m.onnx", 1), OnnxRuntimeOptions(provider="cuda", device=2))
+    assert asked == [("CUDAExecutionProvider", {"device_id": "2"})]
 
 
 def test_the_summary_names_the_provider_and_its_nodes(tmp_path: Path):
-    infer(
+    run_infer(
         model=linear(tmp_path / "m.onnx", 1),
         input=write_rows(tmp_path / "in", rows_of(2)),
         output=tmp_path / "out",
         output_dirname="run",
-        provider="cpu",
+        engine=OnnxRuntimeOptions(provider="cpu"),
         say=lambda _: None,
     )
     _, document = read_summary(tmp_path / "out" / "run_summary.json")
@@ -47,13 +66,14 @@ def test_the_summary_names_the_provider_and_its_nodes(tmp_path: Path):
 )
 def test_a_provider_that_leaves_all_nodes_to_the_cpu_is_refused(tmp_path: Path):
     with pytest.raises(
-        UnavailableError, match=r"AzureExecutionProvider would not run .*none of the graph's nodes \(1 by CPU"
+        UnavailableError,
+        match=r"AzureExecutionProvider would not run .*none of the graph's nodes are assigned to it \(1 by CPU",
     ):
-        OnnxRuntimeEngine(linear(tmp_path / "m.onnx", 1), provider="azure")
+        OnnxRuntimeEngine(linear(tmp_path / "m.onnx", 1), OnnxRuntimeOptions(provider="azure"))
 
 
 class Session:
-    """A session as ONNX Runtime leaves it when a provider's libraries could not be loaded."""
+    """A session as ONNX Runtime returns it when a provider's libraries could not be loaded."""
 
     def get_providers(self) -> list[str]:
         return [CPU]
@@ -61,9 +81,7 @@ class Session:
 
 def test_a_silent_fallback_to_the_cpu_is_refused():
     with pytest.raises(
-        UnavailableError, match=r"XExecutionProvider would not run m\.onnx: the session was made with CPU"
+        UnavailableError, match=r"XExecutionProvider would not run m\.onnx: the session was created with CPU"
     ):
         check_used(Session(), "XExecutionProvider", Path("m.onnx"))
-    check_used(
-        Session(), CPU, Path("m.onnx")
-    )  # an older ONNX Runtime, which does not tell whose nodes are whose
+    check_used(Session(), CPU, Path("m.onnx"))  # an older ONNX Runtime, which does not report the assignment

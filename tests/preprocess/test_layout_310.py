@@ -13,7 +13,7 @@ from packing import packed_by_one
 
 from export.deployable import build_deployable
 from export.to_onnx import ToOnnxOptions, to_onnx
-from infer.inference import infer
+from infer.inference import InferOptions, infer
 from postprocess.score import main as score
 from preprocess.layout_310 import Layout310Options, lay_out
 from vidom.errors import BadDataError, UsageError
@@ -80,7 +80,10 @@ def test_the_flow_ends_with_the_accuracy_that_torch_has(
     assert labels.dtype == np.int32 and labels.tolist() == [[label] for label in CLIPS.values()]
 
     model = to_onnx(ToOnnxOptions(recipe=recipe, checkpoint="seeded:0", output=packs / "m.onnx"))
-    infer(model=model, input=str(flow / "data"), output=packs / "out", output_dirname="r", say=lambda _: None)
+    infer(
+        InferOptions(model=model, input=str(flow / "data"), output=packs / "out", output_dirname="r"),
+        say=lambda _: None,
+    )
     words = ["--result_path", str(packs / "out" / "r"), "--info_path", str(flow / "label_ids.npy")]
     score([*words, "--num_classes", "5"])
 

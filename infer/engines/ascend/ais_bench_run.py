@@ -1,7 +1,7 @@
-"""Inference on an Ascend NPU: ais_bench as an outside process, checked before, watched, and judged by what it left.
+"""Inference on an Ascend NPU: ais_bench as an external process, with its input and its results checked.
 
-Its summary `{dirname}_summary.json` stays byte for byte as it wrote it, and what we know besides goes to
-`{dirname}_vidom.json`. Only where several devices shared the files is the summary ours, made of theirs.
+Its summary `{dirname}_summary.json` stays byte for byte as it wrote it; additional facts go to `{dirname}_vidom.json`.
+Only where several devices shared the files, the summary is ours, merged from theirs.
 """
 
 from __future__ import annotations
@@ -16,39 +16,35 @@ from dataclasses import replace
 
 from infer.batches.performance import InferenceResult
 from infer.batches.run_folder import RunFolder
-from infer.engines.ascend.checks import check_output_folder, check_paths, check_room
+from infer.engines.ascend.checks import check_free_space, check_output_folder, check_paths
 from infer.engines.ascend.failures import ended_how, explain, first_failure
+from infer.engines.ascend.installed import installed, working_ais_bench
 from infer.engines.ascend.log_lines import AisLog
 from infer.engines.ascend.measured_run import AscendRun, measured, own_facts, own_lines
 from infer.engines.ascend.merged_outputs import left_behind, merge_parts, read_part
 from infer.engines.ascend.om_input import OmPlan, plan_om_batches, recorded_samples
 from infer.engines.ascend.parts import Part, part_command, parts_of
-from infer.options import Options
-from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError, UserError
+from infer.engines.options import AscendOptions
+from infer.options import InferOptions
+from vidom.errors import BadDataError, ExternalToolError, UsageError
 from vidom.files import write_json, write_text
-from vidom.system.ais_bench_probe import AisBench, probe_ais_bench
-from vidom.system.cann import find_cann
 from vidom.system.external_run import Ended, Job, Stream, run_streamed
-from vidom.system.npu import common_soc_version, list_cards
 
 __all__ = ["run_ascend"]
 
 _log = logging.getLogger(__name__)
 
 
-def run_ascend(options: Options, *, say: Callable[[str], None]) -> InferenceResult:
-    """Every input file has its outputs in `{output}/{output_dirname}`; the summary lies beside that folder.
+def run_ascend(
+    options: InferOptions, ascend: AscendOptions, *, say: Callable[[str], None]
+) -> InferenceResult:
+    """Write the outputs of every input file to `{output}/{output_dirname}`, the summary next to that folder.
 
-    `say` takes the lines that ais_bench prints on stdout, and ours after them. Raises UsageError, BadDataError or UnavailableError
-    before ais_bench is started wherever that can be known, ExternalToolError when it fails or its results are not
-    whole; what it wrote until then is kept.
+    `say` takes the lines that ais_bench prints on stdout, then ours. Raises UsageError, BadDataError or
+    UnavailableError before ais_bench is started wherever that can be known, ExternalToolError when it fails or its
+    results are incomplete; what it wrote until then is kept.
     """
-    if options.threads or options.provider or options.precision:
-        raise UsageError(
-            "--provider and threads are ONNX Runtime's, --precision is OpenVINO's; an .om has the precision that it "
-            "was built with. Leave them out, or use --engine onnxruntime or openvino."
-        )
-    bench = _working_ais_bench()
+    bench = working_ais_bench()
     if not options.model.is_file():
         raise BadDataError(
             f"The model {options.model} does not exist. Build it first (make om), or check the path."
@@ -58,15 +54,15 @@ def run_ascend(options: Options, *, say: Callable[[str], None]) -> InferenceResu
         plan = plan_om_batches(
             options.input, options.model, batch=options.batchsize, dym_batch=options.dym_batch
         )
-    options, places = _prepared(_told_samples(options, plan), plan)
-    with parts_of(options, plan.batches if plan else None, places) as parts:
+    options, places = _prepared(_with_batch(options, plan), plan)
+    with parts_of(options, ascend.devices, plan.batches if plan else None, places) as parts:
         commands = [part_command(bench.interpreter, options, part) for part in parts]
         logs = [AisLog(plan) for _ in parts]
-        ended = _run(commands, parts, logs, options.time_limit, say)
+        ended = _run(commands, parts, logs, ascend.time_limit, say)
         _check_ended(ended, parts)
         results = [read_part(part) for part in parts] if places else []
     _check_throughput(logs, parts)
-    run = AscendRun(options, plan, parts, commands, logs, ended, results, bench, _chip(), _cann())
+    run = AscendRun(options, plan, parts, commands, logs, ended, results, installed(bench))
     result = measured(run, places.summary if places else None)
     if places:
         _keep(run, places, result)
@@ -75,46 +71,36 @@ def run_ascend(options: Options, *, say: Callable[[str], None]) -> InferenceResu
     return result
 
 
-def _working_ais_bench() -> AisBench:
-    bench = probe_ais_bench()
-    if bench.problems:
-        raise UnavailableError(
-            f"The Python of ais_bench, {bench.interpreter}, can not run it. Type: {'; then '.join(bench.problems)}"
-        )
-    return bench
+def _with_batch(options: InferOptions, plan: OmPlan | None) -> InferOptions:
+    """Return the options with the batch of a model for AIPP, for which ais_bench counts frames, not samples.
 
-
-def _told_samples(options: Options, plan: OmPlan | None) -> Options:
-    """Return the options with the batch of a model for AIPP, whose dimension 0 makes ais_bench count pictures.
-
-    Raises UsageError where nothing tells that batch.
+    Raises UsageError where that batch is unknown.
     """
     samples = options.batchsize or recorded_samples(options.model)
-    pictures = plan.spec.pictures_per_sample if plan else None
-    if pictures and samples is None:
+    frames = plan.spec.frames_per_sample if plan else None
+    if frames and samples is None:
         raise UsageError(
-            f"The clip store is for AIPP, {pictures} pictures a sample, and no build.json beside {options.model} tells "
-            "how many samples the model takes at once. Give --batchsize N."
+            f"The clip store is for AIPP, {frames} frames per sample, and no build.json next to {options.model} states "
+            "the batch of the model. Give --batchsize N."
         )
-    if pictures:
-        _log.info(
-            "The model's input is made by AIPP, which is experimental here: it was never run on an NPU."
-        )
+    if frames:
+        _log.warning("The model's input uses AIPP, which is experimental here: it was never run on an NPU.")
     return replace(options, batchsize=samples)
 
 
-def _prepared(options: Options, plan: OmPlan | None) -> tuple[Options, RunFolder | None]:
+def _prepared(options: InferOptions, plan: OmPlan | None) -> tuple[InferOptions, RunFolder | None]:
     """Check what ais_bench does not, then clear the run's folder; return the options with its name."""
     check_paths(_paths(options, plan))
     if options.output is None:
         return options, None
     dirname = options.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
-    places = RunFolder.of(options.output, dirname)
+    output = str(options.output)
+    places = RunFolder.of(output, dirname)
     places.refuse_foreign()
-    if remark := check_output_folder(options.output, dirname):
-        _log.info(remark)
-    check_room(
-        options.output,
+    if remark := check_output_folder(output, dirname):
+        _log.warning(remark)
+    check_free_space(
+        output,
         files=len(plan.batches.entries) if plan else 1,
         values=plan.classes if plan else None,
     )
@@ -124,7 +110,7 @@ def _prepared(options: Options, plan: OmPlan | None) -> tuple[Options, RunFolder
     return replace(options, output_dirname=dirname), places
 
 
-def _paths(options: Options, plan: OmPlan | None) -> list[str]:
+def _paths(options: InferOptions, plan: OmPlan | None) -> list[str]:
     files = [file.path for entry in plan.batches.entries for file in entry] if plan else []
     given = options.input
     folders = given.split(",") if isinstance(given, str) else [given] if given is not None else []
@@ -138,7 +124,7 @@ def _run(
     time_limit: float | None,
     say: Callable[[str], None],
 ) -> tuple[Ended, ...]:
-    def tell(number: int, stream: Stream, text: str) -> None:
+    def pass_on(number: int, stream: Stream, text: str) -> None:
         if stream == "stdout":
             logs[number].read(text)
             say(f"[device {parts[number].device}] {text}" if len(parts) > 1 else text)
@@ -150,7 +136,7 @@ def _run(
         _log.info(shlex.join(command))
     jobs = [Job(command, part.log) for command, part in zip(commands, parts, strict=True)]
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    return run_streamed(jobs, tell=tell, time_limit=time_limit, environ=environ)
+    return run_streamed(jobs, tell=pass_on, time_limit=time_limit, environ=environ)
 
 
 def _check_ended(ended: Sequence[Ended], parts: Sequence[Part]) -> None:
@@ -168,7 +154,7 @@ def _check_throughput(logs: Sequence[AisLog], parts: Sequence[Part]) -> None:
     if silent and parts[0].summary is None:
         raise ExternalToolError(
             f"ais_bench on device {silent[0]} ended with code 0 but printed no throughput, so nothing was measured. "
-            "This version prints another summary than the one that is read here (0.0.2)."
+            "This version prints a summary that differs from the supported one (0.0.2)."
         )
 
 
@@ -178,15 +164,3 @@ def _keep(run: AscendRun, places: RunFolder, result: InferenceResult) -> None:
         merge_parts(run.results, places, args=sys.argv, own=own)
     write_json(places.facts, own)
     places.journal.unlink()
-
-
-def _chip() -> str | None:
-    try:
-        return common_soc_version(list_cards())
-    except UserError:
-        return None
-
-
-def _cann() -> str | None:
-    cann = find_cann()
-    return cann.version if cann else None

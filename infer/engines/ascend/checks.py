@@ -1,8 +1,8 @@
-"""What ais_bench refuses or does not look at, found before it is started.
+"""What ais_bench refuses or does not check, found before it is started.
 
-It refuses paths with other characters than letters, digits and `_ . / -`, symbolic links, files and folders that
-the group or others may write, and those of another owner and group; some of it only after minutes, at the file
-that is concerned. It does not look at the room left on the disk. Source: ais_bench 0.0.2,
+It refuses paths with characters other than letters, digits and `_ . / -`, symbolic links, files and folders that the
+group or others may write, and those of a different owner and group; some of this only after minutes, when it reaches
+the file. It does not check free disk space. Source: ais_bench 0.0.2,
 `infer/path_security_check.py` and `infer/args_check.py`.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from vidom.errors import UnavailableError, UsageError
 from vidom.files import free_bytes, human_bytes
 
-__all__ = ["check_output_folder", "check_paths", "check_room"]
+__all__ = ["check_free_space", "check_output_folder", "check_paths"]
 
 _STRANGE = re.compile(r"[^_A-Za-z0-9/.-]")
 _LONGEST_PATH, _LONGEST_NAME = 4096, 255
@@ -28,21 +28,21 @@ _NAMED = 5
 
 
 def check_paths(paths: Iterable[str]) -> None:
-    """ais_bench takes each of these files and folders, written like this; UsageError names those it refuses."""
+    """Raise UsageError that lists the files and folders, as written, that ais_bench would refuse."""
     faults: dict[str, list[str]] = {}
     for path in paths:
         for fault in _faults(path):
             faults.setdefault(fault, []).append(path)
     if faults:
-        told = " ".join(
+        listed = " ".join(
             f"{remedy[0].upper()}{remedy[1:]}: {_some(found)}." for remedy, found in faults.items()
         )
-        raise UsageError(f"ais_bench refuses these paths, so it was not started. {told}")
+        raise UsageError(f"ais_bench refuses these paths, so it was not started. {listed}")
 
 
 def _faults(path: str) -> Iterator[str]:
     if _STRANGE.search(path):
-        yield "only the characters A-Z a-z 0-9 _ - / . are allowed; rename, or type a relative path"
+        yield "only the characters A-Z a-z 0-9 _ - / . are allowed; rename, or give a relative path"
     if len(path) > _LONGEST_PATH or any(len(name) > _LONGEST_NAME for name in path.split("/")):
         yield f"a path may have {_LONGEST_PATH} characters and a name {_LONGEST_NAME}; shorten"
     try:
@@ -61,20 +61,20 @@ def _faults(path: str) -> Iterator[str]:
     if found.st_mode & _OPEN_TO_OTHERS:
         yield (
             "the group or others may write them; chmod go-w (for a folder: chmod -R go-w), and umask 022 before new "
-            "ones are made"
+            "ones are created"
         )
     if not found.st_mode & stat.S_IRUSR or not os.access(path, os.R_OK):
-        yield "they can not be read; chmod u+r"
+        yield "they cannot be read; chmod u+r"
 
 
 def check_output_folder(output: str, dirname: str) -> str:
-    """Return a remark about what ais_bench does to `output`, or nothing; it exists now, with mode 0750 if it is new.
+    """Create `output` with mode 0750 unless it exists; return a remark on how ais_bench changes it, or nothing.
 
-    Raises UsageError for a path that ais_bench does not take.
+    Raises UsageError for a path that ais_bench does not accept.
     """
     if _STRANGE.search(f"{output}/{dirname}"):
         raise UsageError(
-            f"ais_bench takes only the characters A-Z a-z 0-9 _ - / . in a path, so --output {output!r} with "
+            f"ais_bench accepts only the characters A-Z a-z 0-9 _ - / . in a path, so --output {output!r} with "
             f"--output_dirname {dirname!r} would be refused. Choose others."
         )
     folder = Path(output)
@@ -82,16 +82,16 @@ def check_output_folder(output: str, dirname: str) -> str:
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & _TOO_OPEN_OUTPUT:
         return (
-            f"--output {output} has the mode {mode:04o}; ais_bench makes it 0750 (some versions refuse it instead), "
-            "after which others can no longer enter it. Give a folder of its own if they should."
+            f"--output {output} has the mode {mode:04o}; ais_bench changes it to 0750 (some versions refuse it), after "
+            "which other users can no longer enter it. Give a separate folder if they should."
         )
     return ""
 
 
-def check_room(output: str, *, files: int, values: int | None) -> None:
-    """The disk has room for the outputs of `files` input files with `values` numbers each, None if unknown.
+def check_free_space(output: str, *, files: int, values: int | None) -> None:
+    """Raise UnavailableError unless the disk has space for `files` outputs of `values` numbers (None: unknown).
 
-    A number takes up to ten characters as TXT. Raises UnavailableError otherwise.
+    A number takes up to ten characters as TXT.
     """
     each = -(-(10 * (values or 1) + 128) // _BLOCK) * _BLOCK
     needed, free = files * each, free_bytes(output)

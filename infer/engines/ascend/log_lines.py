@@ -1,4 +1,4 @@
-"""What ais_bench says while it runs: how it packs, when it starts and ends, how fast it was.
+"""What ais_bench prints while it runs: how it packs, when it starts and ends, how fast it was.
 
 Source: ais_bench 0.0.2, `infer/benchmark_process.py`, `infer/io_oprations.py` and `infer/summary.py`.
 """
@@ -25,11 +25,11 @@ _THROUGHPUT = re.compile(
 
 @dataclass
 class AisLog:
-    """The lines of one process, read as they come.
+    """The lines of one process, parsed as they arrive.
 
     `plan` is what the files were packed for, None without files. Times are of `time.monotonic`, in s, and None until
-    their line has come: `began` when the model was loaded and warm, `ended` when all was run and saved. `throughput`
-    is in samples a second, `mean_ms` the mean execution.
+    their line arrives: `began` when the model was loaded and warm, `ended` when everything was run and saved.
+    `throughput` is in samples per second, `mean_ms` the mean execution.
     """
 
     plan: OmPlan | None
@@ -42,7 +42,7 @@ class AisLog:
     throughput: float | None = None
 
     def read(self, line: str) -> None:
-        """Take one line of stdout. Raises BadDataError when it shows that files are packed which do not fit the model."""
+        """Parse one line of stdout; raise BadDataError when it shows that the files do not fit the model."""
         if found := _BATCH.search(line):
             self.batch_size = int(found[1])
         if found := _PACKING.search(line):
@@ -56,21 +56,21 @@ class AisLog:
             self.mean_ms, self.throughput = float(found[2]), float(found[3])
 
     def _check_packing(self, file_bytes: int, tensor_bytes: int) -> None:
-        """ais_bench packs any files whose size divides the tensor's, even such of another dtype or shape."""
+        """Raise BadDataError for files of the wrong dtype or shape, which ais_bench packs if their size divides."""
         if self.plan is None:
             return
-        wanted = self.plan.spec.nbytes
-        if self.plan.batch_known and tensor_bytes != wanted:
+        expected = self.plan.spec.nbytes
+        if self.plan.batch_known and tensor_bytes != expected:
             raise BadDataError(
-                f"The model's input has {tensor_bytes} bytes, not the {wanted} of {self.plan.spec} that "
-                f"{self.plan.known_from} tells. ais_bench was stopped before its outputs were taken for results. "
-                "The .om is another than was believed, or --batchsize is not its batch."
+                f"The model's input has {tensor_bytes} bytes, not the {expected} of {self.plan.spec} according to "
+                f"{self.plan.known_from}. ais_bench was stopped before its outputs were taken for results. "
+                "The .om differs from the recorded one, or --batchsize is not its batch."
             )
         batch, packed = self.batch_size or 0, self.files_per_batch or 0
         if batch and (packed > batch or batch % packed):
             raise BadDataError(
                 f"ais_bench packs {packed} files of {file_bytes} bytes into one batch of {batch} samples "
-                f"({tensor_bytes} bytes), so the files are of another dtype or shape than the model takes, and it "
+                f"({tensor_bytes} bytes), so dtype or shape of the files differ from the model's input, and it "
                 "was stopped before its outputs were taken for results. Pack the clips for this model (its recipe, "
                 "its --dtype)."
             )

@@ -1,4 +1,4 @@
-"""What a run on the NPU measured, put together from the processes, their lines and their summaries."""
+"""The measurements of a run on the NPU, from the processes, the lines they printed and their summaries."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from infer.batches.performance import InferenceResult
+from infer.engines.ascend.installed import Installed
 from infer.engines.ascend.log_lines import AisLog
 from infer.engines.ascend.merged_outputs import PartResult, compute_times
 from infer.engines.ascend.om_input import OmPlan
 from infer.engines.ascend.parts import Part
-from infer.options import Options
+from infer.options import InferOptions
 from vidom.files import sha256_file
-from vidom.system.ais_bench_probe import AisBench
 from vidom.system.external_run import Ended
 
 __all__ = ["AscendRun", "measured", "own_facts", "own_lines"]
@@ -23,26 +23,23 @@ __all__ = ["AscendRun", "measured", "own_facts", "own_lines"]
 
 @dataclass(frozen=True)
 class AscendRun:
-    """A run that ended well: what was asked, what was started, and what came of it, part by part.
+    """A successful run: its options, the processes that were started, and their results, part by part.
 
-    `plan` is None without input files, `results` empty without an output folder. `chip` (soc_version) and `cann` are
-    None where nothing told them.
+    `plan` is None without input files, `results` empty without an output folder.
     """
 
-    options: Options
+    options: InferOptions
     plan: OmPlan | None
     parts: Sequence[Part]
     commands: Sequence[Sequence[str]]
     logs: Sequence[AisLog]
     ended: Sequence[Ended]
     results: Sequence[PartResult]
-    bench: AisBench
-    chip: str | None
-    cann: str | None
+    installed: Installed
 
     @property
     def batch_size(self) -> int:
-        """The batch of the throughput figure: as asked, as ais_bench said, as planned."""
+        """The batch of the throughput figure: as given, else as ais_bench printed, else as planned."""
         planned = self.plan.spec.rows if self.plan and self.plan.batch_known else None
         return self.options.batchsize or self.logs[0].batch_size or planned or 1
 
@@ -50,19 +47,11 @@ class AscendRun:
     def device(self) -> str:
         """The devices and their chip, for a reader."""
         numbers = ",".join(str(part.device) for part in self.parts)
-        return f"NPU {numbers} ({self.chip or 'chip unknown: npu-smi does not tell it'})"
-
-    @property
-    def engine_version(self) -> str:
-        """The versions of everything that took part, for a reader."""
-        return (
-            f"ais_bench {self.bench.ais_bench}, aclruntime {self.bench.aclruntime}, "
-            f"CANN {self.cann or 'of unknown version'}"
-        )
+        return f"NPU {numbers} ({self.installed.chip or 'chip unknown: npu-smi does not report it'})"
 
     @property
     def seconds(self) -> float:
-        """From the first device being ready to the last one having saved all; else the processes' whole time."""
+        """From the first device being ready to the last one having saved everything; else the processes' run time."""
         began = [read.began for read in self.logs if read.began is not None]
         done = [read.ended for read in self.logs if read.ended is not None]
         if len(began) == len(done) == len(self.logs) and max(done) > min(began):
@@ -71,7 +60,7 @@ class AscendRun:
 
     @property
     def padded_rows(self) -> int:
-        """How many rows were run that are no sample, by the packing that ais_bench told."""
+        """Number of rows that were run without being a sample, from the packing that ais_bench printed."""
         if self.plan is None:
             return 0
         batches, rows_run = self.plan.batches, 0
@@ -82,14 +71,14 @@ class AscendRun:
 
 
 def measured(run: AscendRun, summary: Path | None) -> InferenceResult:
-    """Return the run as every engine's result; without a summary, speeds are those that ais_bench printed."""
+    """Return the run as an InferenceResult; without a summary, speeds are those that ais_bench printed."""
     throughputs = [float(one.summary["throughput"]) for one in run.results]
     printed = [read.throughput for read in run.logs if read.throughput is not None]
     times = [compute_times(one.summary) for one in run.results]
     return InferenceResult(
         summary=summary,
         engine="ascend",
-        engine_version=run.engine_version,
+        engine_version=run.installed.versions,
         device=run.device,
         batch_size=run.batch_size,
         samples=run.plan.batches.samples if run.plan else run.batch_size * len(run.parts),
@@ -105,15 +94,15 @@ def measured(run: AscendRun, summary: Path | None) -> InferenceResult:
 
 
 def own_facts(run: AscendRun, result: InferenceResult) -> dict[str, Any]:
-    """Return what is written beside ais_bench's summary, or under `vidom` in one made of several."""
+    """Return the facts written next to ais_bench's summary, or under `vidom` in a merged one."""
     facts: dict[str, Any] = {
         "engine": result.engine,
         "engine_version": result.engine_version,
         "device": result.device,
         "devices": [part.device for part in run.parts],
-        "soc_version": run.chip,
-        "cann": run.cann,
-        "python": run.bench.python,
+        "soc_version": run.installed.chip,
+        "cann": run.installed.cann,
+        "python": run.installed.bench.python,
         "batch_size": result.batch_size,
         "input_known_from": run.plan.known_from if run.plan else None,
         "model_sha256": sha256_file(run.options.model),
@@ -137,7 +126,7 @@ def own_facts(run: AscendRun, result: InferenceResult) -> dict[str, Any]:
 
 
 def own_lines(run: AscendRun, result: InferenceResult) -> list[str]:
-    """Return what ais_bench does not say: chip and versions, and the rate from file to file."""
+    """Return lines that ais_bench does not have: chip and versions, and the rate from input to output files."""
     lines = [
         f"[INFO] device: {result.device}, {result.engine_version}",
         f"[INFO] end to end: {result.samples} samples, {result.padded_rows} padded rows, loop {result.loop}, "
@@ -147,7 +136,7 @@ def own_lines(run: AscendRun, result: InferenceResult) -> list[str]:
         lines.append(f"[INFO] throughput of {len(run.parts)} devices together: {result.throughput}")
     if run.plan and run.plan.known_from == "the first file":
         lines.append(
-            "[INFO] nothing told the size of the model's input (no build.json beside it, no clip store), so the files "
+            "[INFO] the size of the model's input is unknown (no build.json next to it, no clip store), so the files "
             "were only compared with each other"
         )
     if result.summary:

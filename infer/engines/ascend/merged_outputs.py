@@ -1,8 +1,8 @@
-"""What the processes of ais_bench left, held against what they were given, and several made one.
+"""Check the results of the ais_bench processes against their input, and merge those of several.
 
-A run is whole when every process ended with code 0, wrote a summary, that summary names each file it was given once
-and nothing else, and every output that it names is there and not empty. ais_bench itself overwrites outputs of one
-name, leaves half of them without a summary after a crash, and calls both nothing.
+A run is complete when every process ended with code 0 and wrote a summary, the summary lists each input file exactly
+once and nothing else, and every output that it lists exists and is not empty. ais_bench itself overwrites outputs of
+the same name, leaves incomplete outputs without a summary after a crash, and reports neither.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COPIES = ("H2D_latency", "D2H_latency")
 
 @dataclass(frozen=True)
 class PartResult:
-    """What one process wrote: the entries of its summary and the whole of it."""
+    """The results of one process: the entries of its summary and the complete document."""
 
     part: Part
     entries: tuple[ResultFile, ...]
@@ -37,16 +37,16 @@ class PartResult:
 
 
 def read_part(part: Part) -> PartResult:
-    """Return what the process wrote for its part, which is whole.
+    """Return the results of a part after checking that they are complete.
 
-    Raises ExternalToolError that names what is missing, and what lies there all the same.
+    Raises ExternalToolError that names what is missing, and what was left.
     """
     path = part.summary
     if path is None:
-        raise ValueError("a part without an output folder has no results")
+        raise ValueError("a part without an output folder does not have results")
     if not path.is_file():
         raise ExternalToolError(
-            f"ais_bench ended with code 0 but wrote no summary {path}, so its run is not whole. {left_behind(part)}"
+            f"ais_bench ended with code 0 but wrote no summary {path}, so its run is incomplete. {left_behind(part)}"
         )
     try:
         entries, document = read_summary(path)
@@ -54,34 +54,34 @@ def read_part(part: Part) -> PartResult:
         fault = _fault(result)
         compute_times(document)
     except (BadDataError, KeyError, TypeError, ValueError) as error:
-        fault = f"its summary {path} can not be used ({error})"
+        fault = f"its summary {path} cannot be used ({error})"
     if fault:
         raise ExternalToolError(f"ais_bench ended with code 0, but {fault}. {left_behind(part)}")
     return result
 
 
 def _fault(result: PartResult) -> str:
-    wanted = [output_stem(entry[0].path) for entry in result.part.entries] or [PURE_NAME]
+    expected = [output_stem(entry[0].path) for entry in result.part.entries] or [PURE_NAME]
     found = Counter(output_stem(entry.infiles[0]) for entry in result.entries)
     twice = [stem for stem, count in found.items() if count > 1]
-    absent = [stem for stem in wanted if stem not in found]
-    strange = sorted(set(found) - set(wanted))
+    absent = [stem for stem in expected if stem not in found]
+    unknown = sorted(set(found) - set(expected))
     for stems, words in (
         (absent, "leaves out"),
-        (twice, "names twice"),
-        (strange, "names, without being asked,"),
+        (twice, "lists twice"),
+        (unknown, "lists as unknown"),
     ):
         if stems:
-            return f"its summary {words} {len(stems)} of {len(wanted)} inputs: {_some(stems)}"
+            return f"its summary {words} {len(stems)} of {len(expected)} inputs: {_some(stems)}"
     outputs = [path for entry in result.entries for path in entry.outfiles]
-    lost = [path for path in outputs if not _is_there(path)]
+    lost = [path for path in outputs if not _exists(path)]
     if lost or not all(entry.outfiles for entry in result.entries):
         return f"{len(lost)} of its {len(outputs)} outputs are missing or empty: {_some(lost)}"
     several = [path for path, count in Counter(outputs).items() if count > 1]
     return f"several inputs wrote the same output: {_some(several)}" if several else ""
 
 
-def _is_there(path: str) -> bool:
+def _exists(path: str) -> bool:
     return Path(path).is_file() and Path(path).stat().st_size > 0
 
 
@@ -90,14 +90,14 @@ def _some(names: Sequence[str]) -> str:
 
 
 def left_behind(part: Part) -> str:
-    """Return what a part that failed has left, as sentences."""
+    """Return what a failed part has left, as sentences."""
     if part.outputs is None:
         return ""
-    there = sum(path.is_file() for path in part.outputs.iterdir()) if part.outputs.is_dir() else 0
+    count = sum(path.is_file() for path in part.outputs.iterdir()) if part.outputs.is_dir() else 0
     asked = f" for {len(part.entries)} inputs" if part.entries else ""
     return (
-        f"{there} output files{asked} lie in {part.outputs}; they are kept, and are no result. All that was printed is "
-        f"in {part.log}."
+        f"{count} output files{asked} are in {part.outputs}; they are kept, but are not results. All that was printed "
+        f"is in {part.log}."
     )
 
 
@@ -110,12 +110,12 @@ def compute_times(document: Mapping[str, Any]) -> tuple[float, ...]:
 def merge_parts(
     results: Sequence[PartResult], places: RunFolder, *, args: Sequence[str], own: Mapping[str, Any]
 ) -> None:
-    """All outputs lie in the run's folder and its summary names each input once, as if one device had run them.
+    """Move all outputs to the run's folder and write a summary that lists each input once, as of a single device.
 
-    The inputs are named by their own paths, not by those of the links. Times are put together: lists one after the
-    other, `throughput` the sum of the devices', as ais_bench prints it; of the copies, of which only statistics are
-    known, median and percentile are null. What each device's process wrote stays in the folder, its paths being those
-    of the time.
+    The inputs are listed by their own paths, not by those of the links. Times are merged: lists are concatenated,
+    `throughput` is the sum over the devices, as ais_bench prints it; for the copies, of which only statistics are
+    known, median and percentile are null. The summary of each device's process stays in the folder; the paths in it
+    are those before the move.
     """
     files = [
         (file.path, [_moved(Path(outfile), places) for outfile in entry.outfiles])
@@ -134,7 +134,7 @@ def merge_parts(
         },
         "args": list(args),
         "NPU_compute_time": time_statistics(times),
-        **{name: _together([summary[name] for summary in summaries]) for name in _COPIES},
+        **{name: _merged_statistics([summary[name] for summary in summaries]) for name in _COPIES},
         "npu_compute_time_list": times,
         "throughput": sum(summary["throughput"] for summary in summaries),
         "pid": summaries[0]["pid"],
@@ -153,7 +153,7 @@ def _moved(outfile: Path, places: RunFolder) -> str:
     return f"{places.prefix}/{outfile.name}"
 
 
-def _together(statistics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _merged_statistics(statistics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     count = sum(one["count"] for one in statistics)
     return {
         "min": min(one["min"] for one in statistics),

@@ -1,4 +1,4 @@
-"""What an .om takes, which no tool tells without an NPU: read from its build record, or from the clip store."""
+"""The input of an .om, which no tool shows without an NPU: from its build record, or from the clip store."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SHAPE = re.compile(r"--input_shape=(?P<name>[^:;]+):(?P<dims>-?\d+(,-?\d+)*)")
 
 @dataclass(frozen=True)
 class OmPlan:
-    """The batches, the input they are for, and `known_from`: what said so.
+    """The batches, the input they are for, and the source of this knowledge (`known_from`).
 
-    `batch_known` is False where only the size of a single sample could be learnt; ais_bench then tells the batch.
-    `classes` is the number of values in a row of the output, None if unknown.
+    `batch_known` is False where only the size of a single sample is known; ais_bench then prints the batch. `classes`
+    is the number of values in a row of the output, None if unknown.
     """
 
     batches: BatchPlan
@@ -41,10 +41,10 @@ def plan_om_batches(
 ) -> OmPlan:
     """Return the batches of `--input`, every file checked against what is known of the model's input.
 
-    Known is, in this order: the shape that `build.json` beside the model records; the clip store's tensors times
-    `batch`; a single sample of the store; the first file, which all others must be as large as and `batch` of which
-    make a batch. `dym_batch` is the batch chosen for a model that has several. The files of a model for AIPP hold
-    uint8 pixels, channels last. Raises BadDataError or UsageError as `plan_batches` does.
+    The input's shape comes from the first of these that is available: the record in `build.json` next to the model;
+    the clip store's tensors times `batch`; a single sample of the store; the first file, whose size all others must
+    have and `batch` of which form a batch. `dym_batch` is the batch chosen for a model that has several. The files of
+    a model for AIPP hold uint8 pixels, channels last. Raises BadDataError or UsageError as `plan_batches` does.
     """
     first = first_input(argument)
     store = _store_of(first)
@@ -65,7 +65,7 @@ def plan_om_batches(
 
 
 def recorded_samples(model: Path) -> int | None:
-    """Return the batch of a model for AIPP, which its dimension 0 does not tell, from `build.json`; None for others."""
+    """Return the batch of a model for AIPP, which its dimension 0 is not, from `build.json`; None for others."""
     entry = _record(model)
     if entry.get("frames_per_sample") is None:
         return None
@@ -76,17 +76,17 @@ def recorded_samples(model: Path) -> int | None:
 def _recorded_spec(
     entry: Mapping[str, Any], model: Path, dtype: np.dtype[Any], dym_batch: int | None
 ) -> TensorSpec | None:
-    """Return the input that a build record tells of; for AIPP, which makes pictures [N, 3, height, width], its own."""
-    shape, pictures = _recorded_shape(entry, dym_batch), entry.get("frames_per_sample")
-    if shape is None or pictures is None:
+    """Return the input in a build record; for AIPP, whose output is [N, 3, height, width], the input of AIPP."""
+    shape, frames = _recorded_shape(entry, dym_batch), entry.get("frames_per_sample")
+    if shape is None or frames is None:
         return None if shape is None else TensorSpec("input", shape, dtype)
-    if not isinstance(pictures, int) or pictures < 1 or len(shape) != 4 or shape[0] % pictures:
+    if not isinstance(frames, int) or frames < 1 or len(shape) != 4 or shape[0] % frames:
         raise BadDataError(
-            f"The build record of {model} counts {pictures!r} pictures a sample of an input {shape}. Build the .om "
+            f"The build record of {model} states {frames!r} frames per sample of an input {shape}. Build the .om "
             "again."
         )
     count, channels, height, width = shape
-    return TensorSpec("input", (count, height, width, channels), np.dtype(np.uint8), pictures)
+    return TensorSpec("input", (count, height, width, channels), np.dtype(np.uint8), frames)
 
 
 def _of_store(header: StoreHeader, rows: int) -> TensorSpec:
@@ -120,8 +120,8 @@ def _recorded_shape(entry: Mapping[str, Any], dym_batch: int | None) -> tuple[in
     batch, *sample = sizes
     if batch < 0 and dym_batch is None:
         raise UsageError(
-            "The model was compiled for several batch sizes (--dynamic_batch_size), so the one to run must be "
-            "given: --dymBatch N."
+            "The model was compiled for several batch sizes (--dynamic_batch_size), so one must be chosen: "
+            "--dymBatch N."
         )
     return (dym_batch if batch < 0 and dym_batch else batch, *sample)
 

@@ -1,9 +1,9 @@
-"""The input shared out to the devices: one process of ais_bench for each, on whole batches of its own.
+"""The input split among the devices: one process of ais_bench for each, on complete batches of its own.
 
-ais_bench takes `--device 0,1` itself, but then runs all files on every device unless `--divide_input` is given, which
-older versions do not know (they always divide), opens device 0 in any case, and waits for ever for a worker that was
-killed. So each device has a process here, with hard links to its files as input: links cost no space, keep owner and
-mode, and are not the symbolic ones that ais_bench refuses.
+ais_bench accepts `--device 0,1` itself, but then runs all files on every device unless `--divide_input` is given,
+which older versions do not have (they always divide), opens device 0 in any case, and waits forever for a worker that
+was killed. So each device has its own process here, with hard links to its files as input: links take no space, keep
+owner and mode, and are not symbolic links, which ais_bench refuses.
 
     {output}/{dirname}/device{d}_{i}/              outputs, as ais_bench names them with several devices
     {output}/{dirname}/device{d}_{i}_summary.json
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from infer.batches.inputs import BatchPlan, InputFile
 from infer.batches.run_folder import RunFolder
-from infer.options import Options
+from infer.options import InferOptions
 from vidom.errors import UsageError
 
 __all__ = ["Part", "part_command", "parts_of"]
@@ -32,7 +32,7 @@ Entries = tuple[tuple[InputFile, ...], ...]
 
 @dataclass(frozen=True)
 class Part:
-    """What one process does: its device, the files in the order they are run, and what it is called with.
+    """The work of one process: its device, the files in execution order, and its arguments.
 
     Without files `entries` is empty and `input` None; without results `output`, `dirname` and `log` are None.
     """
@@ -46,53 +46,51 @@ class Part:
 
     @property
     def summary(self) -> Path | None:
-        """Where ais_bench puts the summary of this part."""
+        """The file that ais_bench writes this part's summary to."""
         return None if self.output is None else Path(self.output) / f"{self.dirname}_summary.json"
 
     @property
     def outputs(self) -> Path | None:
-        """The folder that ais_bench puts this part's outputs in."""
+        """The folder that ais_bench writes this part's outputs to."""
         return None if self.output is None else Path(self.output) / f"{self.dirname}"
 
 
 @contextmanager
 def parts_of(
-    options: Options, batches: BatchPlan | None, places: RunFolder | None
+    options: InferOptions, devices: tuple[int, ...], batches: BatchPlan | None, places: RunFolder | None
 ) -> Iterator[tuple[Part, ...]]:
-    """Yield a part for each device that has something to do; the links that were made for them are gone afterwards.
+    """Yield a part for each of the devices that gets any files; their links are removed afterwards.
 
-    Raises UsageError for several devices where results cannot be told apart or links cannot be made.
+    Raises UsageError for several devices where results would not be distinct or links cannot be created.
     """
-    if len(options.devices) == 1:
-        output, dirname = (options.output, options.output_dirname) if places else (None, None)
+    if len(devices) == 1:
+        output, dirname = (str(options.output), options.output_dirname) if places else (None, None)
         entries, log = batches.entries if batches else (), places.log() if places else None
-        yield (Part(options.devices[0], entries, _typed(options), output, dirname, log),)
+        yield (Part(devices[0], entries, _typed(options), output, dirname, log),)
     elif batches is None:
         if places:
             raise UsageError(
                 "Without --input each of several devices runs the same loop, so there are no results to keep: leave "
                 "--output out."
             )
-        yield tuple(Part(device, (), None, None, None, None) for device in options.devices)
+        yield tuple(Part(device, (), None, None, None, None) for device in devices)
     elif places is None:
         raise UsageError(
-            "Several devices share out the files of --input, whose results need a folder: give --output and "
+            "Several devices share the files of --input, whose results need a folder: give --output and "
             "--output_dirname."
         )
     else:
-        shares = _shares(batches, len(options.devices))
+        shares = _shares(batches, len(devices))
         with _linked(shares, places) as folders:
             yield tuple(
                 Part(device, share, folder, places.prefix, f"device{device}_{number}", places.log(device))
-                for number, (device, share, folder) in enumerate(
-                    zip(options.devices, shares, folders, strict=False)
-                )
+                for number, (device, share, folder) in enumerate(zip(devices, shares, folders, strict=False))
             )
 
 
-def part_command(interpreter: str, options: Options, part: Part) -> list[str]:
-    """Return the command of the published guide for one part; options are named where they differ from the default."""
-    said = {
+def part_command(interpreter: str, options: InferOptions, part: Part) -> list[str]:
+    """Return the command of the published guide for one part, with the options that differ from the default."""
+    given = {
         "--input": part.input,
         "--output": part.output,
         "--output_dirname": part.dirname,
@@ -107,18 +105,18 @@ def part_command(interpreter: str, options: Options, part: Part) -> list[str]:
         "--display_all_summary": "true" if options.display_all_summary else None,
         "--debug": "true" if options.debug else None,
     }
-    words = [str(word) for pair in said.items() if pair[1] is not None for word in pair]
+    words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
     return [interpreter, "-m", "ais_bench", "--model", str(options.model), *words]
 
 
-def _typed(options: Options) -> str | None:
+def _typed(options: InferOptions) -> str | None:
     if options.input is None or isinstance(options.input, str):
         return options.input
     return ",".join(map(str, [options.input] if isinstance(options.input, Path) else options.input))
 
 
 def _shares(batches: BatchPlan, devices: int) -> list[Entries]:
-    """Return the entries in as many runs of whole batches, one for each device that gets any."""
+    """Return the entries split into consecutive complete batches, a share for each device that gets any."""
     size, more = divmod(batches.runs, devices)
     shares, start = [], 0
     for number in range(devices):
@@ -132,19 +130,19 @@ def _shares(batches: BatchPlan, devices: int) -> list[Entries]:
 def _linked(shares: Sequence[Entries], places: RunFolder) -> Iterator[list[str]]:
     """Yield a folder for each share with hard links to its files."""
     prefix = f".{places.folder.name}-parts-"
-    # Links cannot leave a disk: beside the results, else beside the clips.
+    # Hard links cannot cross file systems: next to the results, else next to the clips.
     homes = (places.folder.parent, Path(shares[0][0][0].path).absolute().parent.parent)
     for home in homes:
         for leftover in home.glob(f"{glob.escape(prefix)}*"):
             shutil.rmtree(leftover)
-    root, folders = _make_links(shares, homes, prefix)
+    root, folders = _linked_folders(shares, homes, prefix)
     try:
         yield folders
     finally:
         shutil.rmtree(root)
 
 
-def _make_links(shares: Sequence[Entries], homes: Sequence[Path], prefix: str) -> tuple[Path, list[str]]:
+def _linked_folders(shares: Sequence[Entries], homes: Sequence[Path], prefix: str) -> tuple[Path, list[str]]:
     reason = ""
     for home in homes:
         root = None
@@ -156,8 +154,8 @@ def _make_links(shares: Sequence[Entries], homes: Sequence[Path], prefix: str) -
             if root:
                 shutil.rmtree(root)
     raise UsageError(
-        f"Several devices need hard links to the input files, which could not be made ({reason}). Put --output on "
-        "the disk that holds the files, or run one device."
+        f"Several devices need hard links to the input files, which could not be created ({reason}). Put --output on "
+        "the disk that holds the files, or use one device."
     )
 
 

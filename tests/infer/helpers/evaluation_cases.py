@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from run_infer import run_infer
 
-from infer.engines.options import engine_options
+from infer.engines.options import OnnxRuntimeOptions, engine_options
 from infer.evaluate import EvaluateOptions, evaluate
 from infer.evaluation.conclusion import Evaluation
-from infer.inference import infer
 from postprocess.score import ScoreOptions, score
 from preprocess.datasets.annotations import read_annotations
 from preprocess.pack import PackOptions, pack
@@ -134,13 +134,13 @@ def metrics_through_files(
             on_bad="skip",
         )
     )
-    result = infer(
+    result = run_infer(
         model=model,
         input=store.folder / "clips",
         output=work,
         output_dirname="out",
         outfmt="NPY",
-        engine="onnxruntime",
+        engine=OnnxRuntimeOptions(),
         say=lambda _: None,
     )
     assert result.summary is not None

@@ -1,9 +1,9 @@
-"""A stand-in for ais_bench, written from the reference: its options, its log lines, its files. There is no NPU in it.
+"""A stub of ais_bench, written from the reference: its options, its log lines, its files. It uses no NPU.
 
 Tests copy it to `ais_bench/__main__.py` on PYTHONPATH of the interpreter that AIS_PYTHON names. Its "offline model" is
-JSON: {"rows": batch, "weights": [[...], ...]}, and an output row is the input row times the weights. With "pictures" it
-is one for AIPP: its input is uint8 and its dimension 0 counts that many pictures a row. Its times are invented; none is
-a measurement. The variable STANDIN makes it fail in one of the ways that ais_bench fails.
+JSON: {"rows": batch, "weights": [[...], ...]}, and an output row is the input row times the weights. With "frames" it is
+one for AIPP: its input is uint8 and its dimension 0 counts that many frames per row. Its times are invented; none is
+a measurement. The variable STUB makes it fail in one of the ways that ais_bench fails.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 PADDING = "padding_infer_fake_file"
-MODE = os.environ.get("STANDIN", "")
+MODE = os.environ.get("STUB", "")
 
 
 def say(text):
@@ -78,8 +78,8 @@ def fail_if_told(options):
     if device and device != options.device:
         mode = "hang"
     if mode == "say":
-        sys.stdout.write(Path(os.environ["STANDIN_TEXT"]).read_text())
-        sys.exit(int(os.environ["STANDIN_CODE"]))
+        sys.stdout.write(Path(os.environ["STUB_TEXT"]).read_text())
+        sys.exit(int(os.environ["STUB_CODE"]))
     if mode == "hang":
         worker = subprocess.Popen(["sleep", "300"])
         Path(f"worker_{options.device}.pid").write_text(str(worker.pid))
@@ -91,7 +91,7 @@ def fail_if_told(options):
 
 def replay(options):
     """A recorded run of the real ais_bench frontend: its log, its files and its summary."""
-    recorded, name = os.environ["STANDIN_RECORDED"], options.output_dirname
+    recorded, name = os.environ["STUB_RECORDED"], options.output_dirname
     sys.stdout.write(Path(f"{recorded}/log_{name}.txt").read_text())
     shutil.copytree(f"{recorded}/res/{name}", f"{options.output}/{name}", dirs_exist_ok=True)
     shutil.copy(f"{recorded}/res/{name}_summary.json", f"{options.output}/{name}_summary.json")
@@ -111,9 +111,9 @@ class Run:
         self.options = options
         model = json.loads(Path(options.model).read_text())
         self.rows, self.weights = options.dymBatch or model["rows"], model["weights"]
-        self.item = "B" if "pictures" in model else "f"
+        self.item = "B" if "frames" in model else "f"
         self.row_bytes = array.array(self.item).itemsize * len(self.weights)
-        self.lead = self.rows * model.get("pictures", 1)
+        self.lead = self.rows * model.get("frames", 1)
         self.prefix = None
         self.info, self.times = {}, []
 

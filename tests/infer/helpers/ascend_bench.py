@@ -1,4 +1,4 @@
-"""A workplace whose ais_bench is the stand-in beside this file. No number in these tests is a measurement."""
+"""A working folder whose ais_bench is the stub next to this file. No number in these tests is a measurement."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ import pytest
 
 WIDTH, CLASSES = 4, 3
 WEIGHTS = np.random.default_rng(3).normal(size=(WIDTH, CLASSES)).astype(np.float32)
-_STANDIN = Path(__file__).with_name("standin_ais_bench.py")
+_STUB = Path(__file__).with_name("stub_ais_bench.py")
 # What pip would have left of packages that work together.
 _INSTALLED = {"aclruntime": "0.0.2", "ais_bench": "0.0.2", "setuptools": "81.0.0", "numpy": "1.26.4"}
 
 
 @dataclass
 class Bench:
-    """The working folder of a test, and how its stand-in behaves."""
+    """The working folder of a test, and how its stub behaves."""
 
     folder: Path
     packages: Path
     patch: pytest.MonkeyPatch
 
     def behave(self, mode: str, **variables: object) -> None:
-        """From now on the stand-in fails in this way."""
-        self.patch.setenv("STANDIN", mode)
+        """Make the stub fail in this way from now on."""
+        self.patch.setenv("STUB", mode)
         for name, value in variables.items():
-            self.patch.setenv(f"STANDIN_{name.upper()}", str(value))
+            self.patch.setenv(f"STUB_{name.upper()}", str(value))
 
     def model(self, rows: int, name: str = "m.om") -> Path:
-        """A stand-in for an offline model of this batch."""
+        """Write a stub of an offline model of this batch."""
         path = self.folder / name
         path.write_text(json.dumps({"rows": rows, "weights": WEIGHTS.tolist()}))
         return path
 
     def inputs(self, rows: np.ndarray, name: str = "in") -> Path:
-        """A folder with one file for each row."""
+        """Write a folder with one file for each row."""
         folder = self.folder / name
         folder.mkdir()
         for number, row in enumerate(rows):
@@ -48,15 +48,15 @@ class Bench:
         return folder
 
     def npu_smi(self, table: Path) -> None:
-        """npu-smi is a stand-in that prints a recorded table."""
+        """Install a stub of npu-smi that prints a recorded table."""
         program = self.folder / "bin" / "npu-smi"
         program.parent.mkdir()
-        program.write_text(f"#!/bin/sh\n# stand-in\ncat '{table}'\n")
+        program.write_text(f"#!/bin/sh\n# stub\ncat '{table}'\n")
         program.chmod(0o755)
         self.patch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
 
     def facts(self, output: str = "out", name: str = "run") -> dict[str, Any]:
-        """What was written beside the summary."""
+        """Return the facts written next to the summary."""
         found: dict[str, Any] = json.loads((self.folder / output / f"{name}_vidom.json").read_text())
         return found
 
@@ -64,8 +64,8 @@ class Bench:
 def set_up(folder: Path, patch: pytest.MonkeyPatch) -> Bench:
     packages = folder / "site"
     (packages / "ais_bench").mkdir(parents=True)
-    shutil.copy(_STANDIN, packages / "ais_bench" / "__main__.py")
-    (packages / "pkg_resources.py").write_text("# stand-in\n")
+    shutil.copy(_STUB, packages / "ais_bench" / "__main__.py")
+    (packages / "pkg_resources.py").write_text("# stub\n")
     for name, version in _INSTALLED.items():
         info = packages / f"{name}-{version}.dist-info"
         info.mkdir()
@@ -74,5 +74,5 @@ def set_up(folder: Path, patch: pytest.MonkeyPatch) -> Bench:
     patch.setenv("AIS_PYTHON", sys.executable)
     patch.setenv("PYTHONPATH", str(packages))
     patch.setenv("PATH", "/usr/bin:/bin")
-    patch.delenv("STANDIN", raising=False)
+    patch.delenv("STUB", raising=False)
     return Bench(folder, packages, patch)

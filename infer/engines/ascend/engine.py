@@ -1,0 +1,62 @@
+"""ais_bench as a file engine: an offline model that runs on folders of files."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from infer.engines.ascend.ais_bench_run import run_ascend
+from infer.engines.ascend.installed import installed
+from infer.engines.ascend.om_input import recorded_samples
+from infer.engines.base import FileEngine, FileRun
+from infer.engines.options import AscendOptions
+from infer.options import InferOptions
+
+__all__ = ["AscendEngine"]
+
+_log = logging.getLogger(__name__)
+
+
+class AscendEngine(FileEngine):
+    """An .om that ais_bench runs on the NPUs of the options; `batch_size` is for one without a build record."""
+
+    name = "ascend"
+
+    def __init__(
+        self,
+        model_path: Path | str,
+        options: AscendOptions = AscendOptions(),
+        *,
+        batch_size: int | None = None,
+    ) -> None:
+        self.path = Path(model_path)
+        self.batch_size = batch_size
+        self.options = options
+
+    @cached_property
+    def version(self) -> str:
+        """The versions of ais_bench, aclruntime and CANN."""
+        return installed().versions
+
+    @cached_property
+    def input_dtype(self) -> Literal["float32", "aipp"]:
+        """`aipp` where the build record states frames per sample, else float32."""
+        return "aipp" if recorded_samples(self.path) else "float32"
+
+    def infer_files(self, files: Path, output: Path, *, dirname: str = "out") -> FileRun:
+        """Run ais_bench on the folder; what it prints is logged."""
+        options = InferOptions(
+            model=self.path,
+            engine=self.options,
+            input=files,
+            output=output,
+            output_dirname=dirname,
+            outfmt="NPY",
+            batchsize=self.batch_size,
+        )
+        result = run_ascend(options, self.options, say=_log.info)
+        if result.summary is None:
+            raise RuntimeError("a run with an output folder has a summary")
+        return FileRun(result.summary, result.seconds)
