@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from infer.batches.in_process import run_in_process
 from infer.batches.performance import InferenceResult
@@ -29,7 +30,7 @@ def infer(
     Raises UsageError, BadDataError or UnavailableError before anything is run wherever that can be known,
     ExternalToolError when ais_bench fails.
     """
-    choice = choose_engine(options.model, options.engine)
+    choice = choose_engine(Path(options.model), options.engine)
     say(f"[INFO] engine {choice.options.name}: {choice.reason}")
     options = replace(options, model=choice.model, engine=choice.options)
     if isinstance(choice.options, AscendOptions):

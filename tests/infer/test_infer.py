@@ -211,7 +211,7 @@ def test_outputs_are_shared_out_along_the_axis_given(tmp_path: Path):
         '<ir_version: 8, opset_import: ["" : 13]>\n'
         "s (float[2,4] x) => (float[1,4] y) { y = ReduceMean <axes = [0]> (x) }"
     ))  # fmt: skip
-    with pytest.raises(UsageError, match="can not share out to the 2 files"):
+    with pytest.raises(UsageError, match="cannot split into the 2 files"):
         run_infer(model=wide, input=three, output=tmp_path / "out", output_dirname="wide", say=nothing)
 
 
@@ -263,7 +263,7 @@ def test_the_folder_is_named_after_the_time_as_ais_bench_does(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"output_dirname": "x"}, "can not be used alone"),
+        ({"output_dirname": "x"}, "cannot be used alone"),
         ({"output": "o", "output_dirname": "/abs"}, "absolute path"),
         ({"output": "o", "output_dirname": "../up"}, r"\.\."),
         ({"output": "o", "output_dirname": ""}, "must be a folder"),

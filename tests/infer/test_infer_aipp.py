@@ -197,7 +197,7 @@ def test_the_pure_loop_counts_samples_as_well(npu: Npu) -> None:
 
 
 def test_without_a_record_the_batch_must_be_given(npu: Npu) -> None:
-    with pytest.raises(UsageError, match=r"6 pictures a sample.*Give --batchsize N"):
+    with pytest.raises(UsageError, match=r"6 frames per sample.*Give --batchsize N"):
         npu.run()
     npu.run(batchsize=2)
     facts = npu.bench.facts()

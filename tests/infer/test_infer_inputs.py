@@ -153,7 +153,7 @@ def test_a_first_file_that_is_no_whole_part_of_the_batch_is_refused(size: int, t
 def test_uint8_bytes_for_a_float32_model_are_not_taken_for_a_quarter_of_a_batch(tmp_path: Path):
     """ais_bench packs four such files into one garbage row and exits 0."""
     folder = write_rows(tmp_path / "in", np.zeros((8, 4), np.uint8))
-    with pytest.raises(BadDataError, match="another dtype or shape"):
+    with pytest.raises(BadDataError, match="dtype or shape that differs"):
         plan_batches(str(folder), [spec(4)])
 
 
@@ -211,14 +211,16 @@ def test_damage_to_a_clip_store_is_found(tmp_path: Path):
     last.write_bytes(content[:7])
     with pytest.raises(BadDataError, match=r"000002\.bin should have 16 bytes and has 7"):
         plan_batches(str(clips), [spec(1)])
-    with pytest.raises(BadDataError, match=r"000002\.bin had 16 bytes and now has 7"):
+    with pytest.raises(BadDataError, match=r"000002\.bin changed: it had 16 bytes and now has 7"):
         reader.read(2)
     last.unlink()
     with pytest.raises(BadDataError, match=r"000002\.bin should have 16 bytes and is missing"):
         plan_batches(str(clips), [spec(1)])
     last.write_bytes(content)
     (clips / "000003.bin").write_bytes(content)
-    with pytest.raises(BadDataError, match=r"000003\.bin lies among the clips.*manifest does not name it"):
+    with pytest.raises(
+        BadDataError, match=r"000003\.bin is in the clips folder of the store .*, but not in its manifest"
+    ):
         plan_batches(str(clips), [spec(1)])
 
 

@@ -172,10 +172,10 @@ def test_a_folder_that_vidom_did_not_make_is_not_touched(model: Path, folder: Pa
     (strangers / "run" / "video_0_0.bin").write_bytes(b"another program's")
     (strangers / "run_summary.json").write_text(json.dumps({"filesinfo": {}, "pid": 1}))
     before = contents(strangers / "run")
-    with pytest.raises(UsageError, match="choose another --output_dirname"):
+    with pytest.raises(UsageError, match="choose a different --output_dirname"):
         run(model, folder, strangers)
     (strangers / "run_summary.json").unlink()
-    with pytest.raises(UsageError, match="choose another --output_dirname"):
+    with pytest.raises(UsageError, match="choose a different --output_dirname"):
         run(model, folder, strangers)
     assert contents(strangers / "run") == before
     assert [path.name for path in strangers.iterdir()] == ["run"]
