@@ -1,4 +1,4 @@
-"""The command: what it prints, when it succeeds, what it refuses and what it leaves on disk."""
+"""The command: output, exit codes, rejected inputs and files on disk."""
 
 from __future__ import annotations
 
@@ -90,15 +90,15 @@ def test_chosen_passes_only(exported: Path, tmp_path: Path, capsys: pytest.Captu
     assert "passes that changed something: constant-fold-zeros, merge-slices" in capsys.readouterr().out
 
 
-def test_the_list_names_every_pass_and_knowledge(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_names_every_pass_and_rewrite_rule(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--list"])
     assert ended.value.code == 0
-    passes, knowledges = capsys.readouterr().out.split("\n\n")
+    passes, rules = capsys.readouterr().out.split("\n\n")
     assert [line.split()[0] for line in passes.splitlines()] == [
         item.name for item in export.surgery.run.PASSES
     ]
-    heading, *lines = knowledges.splitlines()
+    heading, *lines = rules.splitlines()
     assert heading == "--with auto-optimizer"
     assert [line.split()[0] for line in lines] == [item.name for item in REWRITE_RULES]
 
@@ -111,7 +111,7 @@ def test_the_list_shows_the_targets_of_a_pass(capsys: pytest.CaptureFixture[str]
     assert lines["split-shift"].split()[1:3] == ["cpu", "keep"]
 
 
-def test_another_target_is_another_model(exported: Path, tmp_path: Path) -> None:
+def test_a_different_target_makes_a_model_stale(exported: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
     modify_onnx(ModifyOnnxOptions(model=exported, output=output, batch_size=4))
     assert read_record(output)["made_from"]["target"] == "ascend310p"
@@ -133,7 +133,7 @@ def spoil(model: ir.Model, options: Options) -> bool:
     return True
 
 
-def test_another_meaning_fails_and_leaves_no_file(
+def test_a_graph_that_computes_something_else_fails_and_is_not_written(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(export.surgery.run, "PASSES", (*export.surgery.run.PASSES, Pass("spoil", "", spoil)))
@@ -150,7 +150,7 @@ def test_the_same_bytes_twice(exported: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_what_was_done_stands_beside_the_model(exported: Path, tmp_path: Path) -> None:
+def test_the_steps_are_recorded_next_to_the_model(exported: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
     done = modify_onnx(ModifyOnnxOptions(model=exported, output=output, batch_size=4))
     entry = read_record(output)
@@ -161,7 +161,7 @@ def test_what_was_done_stands_beside_the_model(exported: Path, tmp_path: Path) -
     assert modify_onnx(ModifyOnnxOptions(model=exported, output=output, batch_size=4)) == done
 
 
-def test_a_fresh_result_is_left_alone_and_a_stale_one_made_anew(exported: Path, tmp_path: Path) -> None:
+def test_a_model_that_is_up_to_date_is_kept_and_a_stale_one_rebuilt(exported: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"
     modify_onnx(ModifyOnnxOptions(model=exported, output=output, batch_size=4))
     written = output.stat().st_mtime_ns
@@ -171,13 +171,13 @@ def test_a_fresh_result_is_left_alone_and_a_stale_one_made_anew(exported: Path, 
     assert batch_of(load_model(output)) == 5
 
 
-def test_a_batch_larger_than_the_number_of_samples_tried(exported: Path, tmp_path: Path) -> None:
+def test_a_batch_larger_than_the_number_of_distinct_samples(exported: Path, tmp_path: Path) -> None:
     done = modify_onnx(ModifyOnnxOptions(model=exported, output=tmp_path / "out.onnx", batch_size=11))
     assert done.passed
     assert {(item.samples, item.rows) for item in done.parities} == {(8, 22)}
 
 
-def test_uint8_pixels_are_tried_as_such(tmp_path: Path) -> None:
+def test_uint8_input_is_compared_on_pixels(tmp_path: Path) -> None:
     text = """<ir_version: 6, opset_import: ["" : 11]>
     g (uint8[1,6] x) => (float[1,6] y) { z = Cast<to = 1>(x) n = Sub(z, z) m = Add(z, n) y = Softmax<axis = 1>(m) }"""
     path, output = tmp_path / "pixels.onnx", tmp_path / "out.onnx"
@@ -187,18 +187,18 @@ def test_uint8_pixels_are_tried_as_such(tmp_path: Path) -> None:
     assert "Sub" not in ops(load_model(output))
 
 
-# what is refused
+# rejected inputs
 
 
-@pytest.mark.parametrize("content", [b"", b"this is no model", b"\x08\x06"])
-def test_what_is_no_model(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x06"])
+def test_files_that_are_not_models_are_rejected(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
     assert "is not an ONNX model" in refusal(BadDataError, path, tmp_path / "out.onnx")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
-def test_a_model_cut_short(share: float, exported: Path, tmp_path: Path) -> None:
+def test_a_truncated_model(share: float, exported: Path, tmp_path: Path) -> None:
     content = exported.read_bytes()
     exported.write_bytes(content[: int(len(content) * share)])
     assert "tsm_bs2.onnx is not" in refusal(BadDataError, exported, tmp_path / "out.onnx")
@@ -213,14 +213,14 @@ def test_a_misspelt_pass(exported: Path, tmp_path: Path) -> None:
     assert "Did you mean constant-fold-zeros?" in found
 
 
-def test_one_name_for_both_files(exported: Path) -> None:
+def test_the_same_path_for_both_files(exported: Path) -> None:
     content = exported.read_bytes()
     with pytest.raises(UsageError, match="both name"):
         main(["-m1", str(exported), "-m2", str(exported)])
     assert exported.read_bytes() == content
 
 
-def test_a_batch_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_hard_coded_batch_size(tmp_path: Path) -> None:
     text = """<ir_version: 6, opset_import: ["" : 11]>
     g (float[2,3] x) => (float[2,3] y) <float[2,3] w = {1,2,3,4,5,6}> { y = Add(x, w) }"""
     path = tmp_path / "baked.onnx"
@@ -231,7 +231,7 @@ def test_a_batch_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def external(folder: Path, location: str) -> Path:
-    """A model whose weights are said to lie at `location`."""
+    """Return the path of a model whose weights are declared to be at `location`."""
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value=location)
     graph = helper.make_graph(
@@ -260,7 +260,7 @@ def test_weights_outside_the_models_folder(location: str, tmp_path: Path) -> Non
     )
 
 
-def test_weights_beside_the_model_are_taken_in(tmp_path: Path) -> None:
+def test_weights_next_to_the_model_are_included(tmp_path: Path) -> None:
     weights = np.arange(3, dtype=np.float32)
     (tmp_path / "weights.bin").write_bytes(weights.tobytes())
     output = tmp_path / "new" / "out.onnx"
@@ -270,7 +270,7 @@ def test_weights_beside_the_model_are_taken_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [None, 8])
-def test_weights_beside_the_model_that_are_missing_or_short(size: int | None, tmp_path: Path) -> None:
+def test_weights_next_to_the_model_that_are_missing_or_truncated(size: int | None, tmp_path: Path) -> None:
     if size is not None:
         (tmp_path / "weights.bin").write_bytes(bytes(size))
     found = refusal(BadDataError, external(tmp_path, "weights.bin"), tmp_path / "out.onnx")

@@ -145,7 +145,7 @@ def test_repairing_twice_or_repairing_a_right_file_changes_no_byte(tmp_path: Pat
         ((1, 1, 0, 0), (), None),
     ],
 )
-def test_pads_are_reordered_only_on_proof(
+def test_pads_are_reordered_only_if_certainly_wrong(
     pads: tuple[int, ...], kernel: tuple[int, ...], expected: tuple[int, ...] | None
 ) -> None:
     assert repaired_pads(pads, kernel) == expected
@@ -175,7 +175,7 @@ def test_the_kernel_is_known_from_attribute_or_weights(tmp_path: Path, name_kern
     assert run(tmp_path / "b.onnx", np.ones((1, 2, 4, 4), np.float32)).shape == (1, 2, 4, 4)
 
 
-def test_a_file_broken_in_another_way_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_other_contradictions_is_rejected(tmp_path: Path) -> None:
     onnx.save(conv_model([1, 1, 0, 0], out=[1, 2, 9, 9], name_kernel=True), tmp_path / "a.onnx")
     with pytest.raises(BadDataError, match="not because of MindSpore's order"):
         repair_mindspore_onnx(RepairOptions(model=tmp_path / "a.onnx", output=tmp_path / "b.onnx"))

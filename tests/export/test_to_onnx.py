@@ -107,9 +107,9 @@ def test_a_symbolic_batch_takes_every_batch(recipe: Recipe, tmp_path: Path):
         ToOnnxOptions(recipe=recipe, checkpoint=CHECKPOINT, output=tmp_path / "d.onnx", dynamic_batch=True)
     )
     samples = np.random.default_rng(2).standard_normal(recipe.input_shape(5)).astype(np.float32)
-    whole = run(path, samples)
-    assert whole.shape == (5, 7)
-    np.testing.assert_allclose(run(path, samples[3:]), whole[3:], atol=1e-6)
+    rows = run(path, samples)
+    assert rows.shape == (5, 7)
+    np.testing.assert_allclose(run(path, samples[3:]), rows[3:], atol=1e-6)
 
 
 def test_a_model_is_built_again_only_when_something_changed(
@@ -132,14 +132,16 @@ def test_a_model_is_built_again_only_when_something_changed(
     assert read_record(path)["made_from"]["checkpoint"]["seeded"] is True
 
 
-def test_without_a_checkpoint_the_published_one_and_the_stand_in_are_named():
+def test_without_a_checkpoint_the_published_one_and_random_weights_are_suggested():
     with pytest.raises(UsageError, match=r"https://download.openmmlab.com/.*032aa4da.pth.*seeded:0"):
         main(["--recipe", "tsm_sthv2", "-o", "never.onnx"])
     with pytest.raises(UsageError, match="no_such.pth does not exist"):
         main(["--recipe", "tsm_sthv2", "--checkpoint", "no_such.pth", "-o", "never.onnx"])
 
 
-def test_a_checkpoint_of_another_class_count_is_refused(recipe: Recipe, tiny_recipe: Path, tmp_path: Path):
+def test_a_checkpoint_of_a_different_class_count_is_rejected(
+    recipe: Recipe, tiny_recipe: Path, tmp_path: Path
+):
     deployable, _ = build_deployable(recipe, CHECKPOINT)
     torch.save({"meta": {}, "state_dict": deployable.network.state_dict()}, tmp_path / "seven.pth")
     words = [
@@ -164,14 +166,14 @@ def test_a_checkpoint_of_another_class_count_is_refused(recipe: Recipe, tiny_rec
         (["--no-softmax", "--average_clips", "prob"], "averages probabilities"),
     ],
 )
-def test_contradictions_are_refused(words: list[str], text: str, tiny_recipe: Path, tmp_path: Path):
+def test_contradictions_are_rejected(words: list[str], text: str, tiny_recipe: Path, tmp_path: Path):
     with pytest.raises(UsageError, match=text):
         main(
             ["--recipe", str(tiny_recipe), "--checkpoint", CHECKPOINT, "-o", str(tmp_path / "m.onnx"), *words]
         )
 
 
-def test_the_shape_the_guide_types_gives_the_batch(tiny_recipe: Path, tmp_path: Path):
+def test_the_shape_gives_the_batch_size(tiny_recipe: Path, tmp_path: Path):
     words = [
         "--recipe",
         str(tiny_recipe),

@@ -1,4 +1,4 @@
-"""Graphs to operate on: from ONNX text, from mmaction2's exporter, from ours."""
+"""Graphs for tests of surgery: from ONNX text, from mmaction2's exporter, from ours."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import numpy_helper
 
+from export.surgery.run import run_passes
 from export.verification.equivalence import check_equivalence
 from vidom.parity import render
 
@@ -79,6 +80,11 @@ def equivalent(original: ir.Model, modified: ir.Model, **options: Any) -> bool:
     return all(parity.passed for parity in check_equivalence(original, modified, **options))
 
 
+def after(model: ir.Model, *passes: str) -> ir.Model:
+    """Return the result of these passes on `model`."""
+    return run_passes(model, passes=passes).model
+
+
 def ops(model: ir.Model) -> list[str]:
     """Return the operators of `model` in the graph's order."""
     return [node.op_type for node in model.graph]
@@ -107,12 +113,12 @@ def shift_graph(*, batch: int | str, views: int, segments: int, channels: int, c
       a = Slice(clips, zero, fold, two, one)
       b = Slice(clips, fold, folds, two, one)
       rest = Slice(clips, folds, end, two, one)
-      blank_a = Sub(a, a)
-      zero_a = Slice(blank_a, zero, one, one, one)
+      zeros_a = Sub(a, a)
+      zero_a = Slice(zeros_a, zero, one, one, one)
       next = Slice(a, one, end, one, one)
       forward = Concat<axis = 1>(next, zero_a)
-      blank_b = Sub(b, b)
-      zero_b = Slice(blank_b, zero, one, one, one)
+      zeros_b = Sub(b, b)
+      zero_b = Slice(zeros_b, zero, one, one, one)
       previous = Slice(b, zero, last, one, one)
       backward = Concat<axis = 1>(zero_b, previous)
       shifted = Concat<axis = 2>(forward, backward, rest)
@@ -153,14 +159,14 @@ def skeleton(path: Path, *, shrink: int = 1) -> ir.Model:
 
 def _weights(tensor: onnx.TensorProto) -> onnx.TensorProto:
     dims = tuple(tensor.dims)
-    drawn = np.random.default_rng(zlib.crc32(f"{tensor.name}{dims}".encode())).standard_normal(dims)
+    sampled = np.random.default_rng(zlib.crc32(f"{tensor.name}{dims}".encode())).standard_normal(dims)
     if len(dims) == 1:
-        return numpy_helper.from_array((0.1 * drawn).astype(np.float32), tensor.name)
+        return numpy_helper.from_array((0.1 * sampled).astype(np.float32), tensor.name)
     if dims[1] > 3:
-        drawn -= drawn.mean(axis=tuple(range(1, len(dims))), keepdims=True)
+        sampled -= sampled.mean(axis=tuple(range(1, len(dims))), keepdims=True)
     gain = 2 if len(dims) == 2 else 1
     return numpy_helper.from_array(
-        (gain * drawn * np.sqrt(2 / np.prod(dims[1:]))).astype(np.float32), tensor.name
+        (gain * sampled * np.sqrt(2 / np.prod(dims[1:]))).astype(np.float32), tensor.name
     )
 
 

@@ -51,13 +51,13 @@ def stem(
     sides = ",".join(str(side // 2) for side in weights.shape[2:])
     text = f"""stem (uint8{dims(shape)} x) => (float{dims(("n", *"cthw"[: len(target) - 1]))} y) {{
       numbers = Cast<to = 1>(x)
-      centred = Add(numbers, less)
+      centred = Add(numbers, minus_mean)
       scaled = Div(centred, std)
       frames = Reshape(scaled, target)
       y = Conv<pads = [{sides},{sides}], group = {group}>(frames, w, bias)
     }}"""
     return graph(
-        text, less=-mean, std=std, target=integers(*target), w=weights, bias=noise(len(weights), seed=5)
+        text, minus_mean=-mean, std=std, target=integers(*target), w=weights, bias=noise(len(weights), seed=5)
     )
 
 
@@ -72,7 +72,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_first_convolution_of_every_layout_does_the_scaling(layout: str) -> None:
+def test_the_scale_is_folded_into_the_first_convolution_of_every_layout(layout: str) -> None:
     shape, target, kernel, channels, group = LAYOUTS[layout]
     weights = noise(*kernel)
     mean, std = (np.resize(numbers, np.prod(channels)).reshape(channels) for numbers in (MEAN, STD))
@@ -96,12 +96,12 @@ def test_the_first_convolution_of_every_layout_does_the_scaling(layout: str) -> 
 @pytest.mark.parametrize(
     "arithmetic",
     [
-        "a = Div(numbers, whole)  b = Add(a, less)  y = Div(b, std)",
+        "a = Div(numbers, scale_255)  b = Add(a, minus_mean)  y = Div(b, std)",
         "a = Mul(part, numbers)  b = Sub(a, mean)  y = Mul(b, inverse)",
         "a = Mul(numbers, inverse)  b = Mul(a, part)  y = Add(lessscaled, b)",
     ],
 )
-def test_scale_mean_and_std_are_recognised_in_every_spelling(arithmetic: str) -> None:
+def test_scale_mean_and_std_are_recognized_in_every_form(arithmetic: str) -> None:
     mean, std = MEAN.reshape(3, 1, 1) / 255, STD.reshape(3, 1, 1) / 255
     model = graph(
         f"""g (uint8[2,3,8,8] x) => (float[2,4,6,6] out) {{
@@ -109,10 +109,10 @@ def test_scale_mean_and_std_are_recognised_in_every_spelling(arithmetic: str) ->
           {arithmetic}
           out = Conv(y, w) }}""",
         w=noise(4, 3, 3, 3),
-        whole=np.array(255, np.float32),
+        scale_255=np.array(255, np.float32),
         part=np.array([1 / 255], np.float32),
         mean=mean,
-        less=-mean,
+        minus_mean=-mean,
         std=std,
         inverse=1 / std,
         lessscaled=-mean / std,
@@ -164,10 +164,10 @@ def test_planes_whose_channels_hold_several_colours_are_folded_only_with_one_sca
 
 
 REFUSED = {
-    "another consumer": "a = Sub(numbers, mean) b = Div(a, std) c = Conv(b, w) d = ReduceMean(b) y = Add(c, d)",
+    "a further user": "a = Sub(numbers, mean) b = Div(a, std) c = Conv(b, w) d = ReduceMean(b) y = Add(c, d)",
     "no scale": "a = Sub(numbers, mean) y = Conv(a, w)",
     "a scale for each row": "a = Sub(numbers, mean) b = Div(a, rows) y = Conv(b, w)",
-    "a scale for each picture": "a = Sub(numbers, mean) b = Div(a, pictures) y = Conv(b, w)",
+    "a scale for each frame": "a = Sub(numbers, mean) b = Div(a, frame_scale) y = Conv(b, w)",
     "a scale of 0": "a = Sub(numbers, mean) b = Mul(a, zero) y = Conv(b, w)",
     "a pixel in the denominator": "a = Sub(numbers, mean) b = Div(std, a) y = Conv(b, w)",
     "more than movement": "a = Sub(numbers, mean) b = Div(a, std) c = Relu(b) y = Conv(c, w)",
@@ -186,7 +186,7 @@ def test_what_is_not_a_scale_of_input_channels_alone_is_left(reason: str) -> Non
         std=STD.reshape(3, 1, 1),
         zero=np.zeros((3, 1, 1), np.float32),
         rows=np.linspace(50, 60, 8, dtype=np.float32).reshape(8, 1),
-        pictures=np.array([50, 60], np.float32).reshape(2, 1, 1, 1),
+        frame_scale=np.array([50, 60], np.float32).reshape(2, 1, 1, 1),
         w=noise(4, 3, 3, 3),
     )
     before = ops(model)
@@ -194,13 +194,13 @@ def test_what_is_not_a_scale_of_input_channels_alone_is_left(reason: str) -> Non
     assert ops(folded(model)) == before
 
 
-def test_numbers_that_never_were_pixels_are_left() -> None:
+def test_inputs_other_than_pixels_are_left() -> None:
     text = "g (float[2,3,8,8] x) => (float[2,4,6,6] y) { a = Div(x, std) y = Conv(a, w) }"
     model = graph(text, std=STD.reshape(3, 1, 1), w=noise(4, 3, 3, 3))
     assert not run_passes(model, passes=("fold-scale",)).modified
 
 
-def test_weights_that_another_convolution_shares_stay_as_they_are_there() -> None:
+def test_weights_shared_with_a_second_convolution_are_unchanged_there() -> None:
     model = graph(
         """g (uint8[2,3,8,8] x) => (float[2,4,6,6] y) {
           numbers = Cast<to = 1>(x) scaled = Div(numbers, std) a = Conv(scaled, w)
@@ -222,7 +222,7 @@ def test_weights_that_another_convolution_shares_stay_as_they_are_there() -> Non
     channels=st.sampled_from([1, 2, 3, 4, 6, 12]),
     varies=st.lists(st.booleans(), min_size=3, max_size=3),
 )
-def test_whatever_the_shapes_the_numbers_stay(
+def test_outputs_are_unchanged_for_any_shapes(
     lead: tuple[int, int], colours: int, channels: int, varies: list[bool]
 ) -> None:
     shape = (*lead, colours, 4, 4)
@@ -236,8 +236,9 @@ def test_whatever_the_shapes_the_numbers_stay(
     assert_close(run(folded(model), x)[0], run(model, x)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
-def test_a_network_fed_with_pixels_gives_the_probabilities_of_the_one_fed_with_numbers(
+def test_a_network_of_uint8_input_gives_the_probabilities_of_the_float32_one(
     batch: int, tiny_recipe: Path, tmp_path: Path
 ) -> None:
     recipe = load_recipe(str(tiny_recipe))

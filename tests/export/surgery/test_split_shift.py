@@ -16,6 +16,8 @@ from export.surgery.run import run_passes
 from export.surgery.shapes import resolved
 from vidom.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 
 def for_cpu(model: ir.Model, batch: int) -> ir.Model:
     return run_passes(model, batch_size=batch, target="cpu").model
@@ -58,7 +60,7 @@ def test_blocks_without_a_shift_read_both_halves() -> None:
     assert Counter(ops(modified))["MatMul"] == 2 + 2 + 12 + 2
 
 
-def test_channels_that_make_no_whole_blocks_are_cut_from_the_whole() -> None:
+def test_channels_that_do_not_fill_blocks_are_cut_from_the_unsplit_stream() -> None:
     original = exported("tsm", depth=50, width=8, segments=3)
     modified = for_cpu(original, 2)
     assert_equal(original, modified)
@@ -96,7 +98,7 @@ def test_the_matrix_moves_rows_within_a_clip_only() -> None:
     np.testing.assert_array_equal((matrix @ rows.reshape(-1)).reshape(3, 2), wanted)
 
 
-def test_a_stream_that_is_given_out_is_not_split() -> None:
+def test_a_stream_that_is_an_output_is_not_split() -> None:
     model = exported("tsm", depth=10, width=128, segments=3).clone()
     stream = [node for node in model.graph if node.op_type == "Relu"][-1].outputs[0]
     model.graph.outputs.append(stream)
@@ -107,6 +109,6 @@ def test_a_stream_that_is_given_out_is_not_split() -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-def test_the_npu_is_refused() -> None:
+def test_the_npu_target_is_rejected() -> None:
     with pytest.raises(UsageError, match="split-shift supports cpu"):
         run_passes(exported("tsm", depth=10), passes=["split-shift"])

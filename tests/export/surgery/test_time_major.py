@@ -42,6 +42,7 @@ def ranks(model: ir.Model) -> Counter[int]:
     return Counter(len(value.shape or ()) for node in model.graph for value in node.outputs)
 
 
+@pytest.mark.slow
 def test_shifts_are_found_as_the_networks_define_them() -> None:
     for arch, depth, segments, wanted in [
         ("tsm", 10, 4, (Part(0, 2, 1), Part(2, 4, -1), Part(4, 16, 0))),
@@ -65,8 +66,9 @@ CASES: list[tuple[str, int, int, int, int, Target]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "depth", "segments", "clips", "batch", "target"), CASES)
-def test_whole_frames_move(
+def test_shifts_move_contiguous_frames(
     arch: str, depth: int, segments: int, clips: int, batch: int, target: Target
 ) -> None:
     original = exported(arch, segments=segments, clips=clips, depth=depth)
@@ -91,14 +93,14 @@ def all_pads(model: ir.Model) -> list:
     ]
 
 
-def test_probabilities_are_averaged_behind_softmax() -> None:
+def test_probabilities_are_averaged_after_softmax() -> None:
     original = exported("tsm", clips=6, depth=10, average="prob")
     modified = by_time(original, 2)
     assert_equal(original, modified)
     assert max(ranks(modified)) == 4
 
 
-def test_the_linter_has_nothing_new_to_say(tmp_path: Path) -> None:
+def test_lint_reports_nothing_new(tmp_path: Path) -> None:
     original = exported("tsm", clips=6, depth=10)
     said = []
     for name, passes in (("old", BEFORE), ("new", (*BEFORE, "hoist-mean", "time-major"))):
@@ -110,7 +112,7 @@ def test_the_linter_has_nothing_new_to_say(tmp_path: Path) -> None:
     assert "error" not in {severity for _, severity in said[1]}
 
 
-def test_a_frame_that_others_see_elsewhere_keeps_the_order() -> None:
+def test_frames_mixed_elsewhere_keep_the_order() -> None:
     # The features of a clip go through one product, so that its frames meet before the mean.
     model = shift_graph(batch=2, views=3, segments=4, channels=8, classes=5)
     modified = run_passes(model, batch_size=2).model
@@ -118,14 +120,14 @@ def test_a_frame_that_others_see_elsewhere_keeps_the_order() -> None:
     assert equivalent(model, modified)
 
 
-def test_rows_of_frames_that_are_given_out_keep_the_order() -> None:
+def test_an_output_of_rows_of_frames_keeps_the_order() -> None:
     model = exported("tsm", clips=6, depth=10).clone()
     features = next(node for node in model.graph if node.op_type == "GlobalAveragePool").outputs[0]
     model.graph.outputs.append(features)
     assert "Transpose" not in ops(by_time(model, 1))
 
 
-def test_another_batch_is_refused_once_frames_are_moved_by_it() -> None:
+def test_the_batch_size_cannot_be_changed_afterwards() -> None:
     modified = by_time(exported("tsm", depth=10), 1, "cpu")
     with pytest.raises(BadDataError, match="moves frames by a distance"):
         run_passes(modified, batch_size=3, target="cpu")
