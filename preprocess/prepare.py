@@ -57,7 +57,7 @@ DATA_SETS: dict[DataSetName, _DataSetDefaults] = {
     "sthv2": _DataSetDefaults(locate_sthv2, num_classes=174),
     "ucf101": _DataSetDefaults(locate_ucf101, num_classes=101),
     "ucf101_66": _DataSetDefaults(locate_ucf101_66, num_classes=66),
-    # Videos disappear from YouTube every day; nobody has the complete set.
+    # Videos disappear from YouTube every day, so the complete set no longer exists.
     "kinetics400": _DataSetDefaults(locate_kinetics400, num_classes=400, short_side=256, on_bad="skip"),
     "folder": _DataSetDefaults(locate_class_folders),
 }

@@ -116,7 +116,7 @@ def _parse(number: int, line: str, kind: Kind) -> ListLine:
     count = _NUMBERS[kind]
     name, *words = line.rsplit(maxsplit=count)
     if len(words) != count or not all(map(_NUMBER.fullmatch, words)):
-        fault = f"expected a name and {count} whole number(s) of at most 9 digits"
+        fault = f"expected a name and {count} integer(s) of at most 9 digits"
         return ListLine(number, line, None, fault)
     return ListLine(number, line, _annotation(name, [int(word) for word in words], kind))
 

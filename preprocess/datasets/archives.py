@@ -36,19 +36,19 @@ def archive_parts(folder: Path, name: str) -> tuple[Path, ...]:
     return tuple(parts)
 
 
-def unpack_videos(parts: Sequence[Path], folder: Path, *, wanted: set[str], suffix: str) -> None:
-    """Write the archive's videos whose names without `suffix` are in `wanted` to `folder`, without subfolders.
+def unpack_videos(parts: Sequence[Path], folder: Path, *, names: set[str], suffix: str) -> None:
+    """Write the archive's videos whose names without `suffix` are in `names` to `folder`, without subfolders.
 
     An interrupted run resumes: videos of the right size are not written again. Other members are skipped. Raises
     UnavailableError if the disk is too small, BadDataError as `tar_members` does and for a video above 256 MiB.
     """
-    record = {"parts": {part.name: part.stat().st_size for part in parts}, "wanted": len(wanted)}
+    record = {"parts": {part.name: part.stat().st_size for part in parts}, "wanted": len(names)}
     if (folder / _RECORD).exists() and read_json(folder / _RECORD, what="record") == record:
         return
     folder.mkdir(parents=True, exist_ok=True)
     total = sum(part.stat().st_size for part in parts)
     _check_space(folder, total, suffix)
-    waiting = set(wanted)
+    waiting = set(names)
     with progress(total=total, unit="B", label="unpack") as bar:
         for member in tar_members(parts, on_bytes=bar.update):
             name = PurePosixPath(member.name)
@@ -58,7 +58,7 @@ def unpack_videos(parts: Sequence[Path], folder: Path, *, wanted: set[str], suff
             if not waiting:
                 break
     _log.info(
-        f"{len(wanted) - len(waiting)} of {len(wanted)} videos are in the archive and were written to {folder}."
+        f"{len(names) - len(waiting)} of {len(names)} videos are in the archive and were written to {folder}."
     )
     write_json(folder / _RECORD, record)
 

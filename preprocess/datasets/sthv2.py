@@ -106,7 +106,7 @@ def _entry(entry: Any, numbers: dict[str, int], path: Path) -> Entry:
     return Entry(name, None, label)
 
 
-def _video_root(source: Source, wanted: set[str]) -> Path:
+def _video_root(source: Source, names: set[str]) -> Path:
     for folder in _VIDEO_FOLDERS:
         if _holds_videos(source.src / folder):
             return source.src / folder
@@ -116,7 +116,7 @@ def _video_root(source: Source, wanted: set[str]) -> Path:
             f"{source.src} holds neither *.webm in {', '.join(_VIDEO_FOLDERS)} nor the archive parts {ARCHIVE}-00, "
             f"{ARCHIVE}-01 and so on. Put the videos into {source.src / 'videos'}."
         )
-    unpack_videos(parts, source.out / "videos", wanted=wanted, suffix=".webm")
+    unpack_videos(parts, source.out / "videos", names=names, suffix=".webm")
     return source.out / "videos"
 
 

@@ -25,7 +25,7 @@ DEMUXER_OPTIONS = {
     "format_whitelist": "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,ivf,gif",
     "protocol_whitelist": "file",
 }
-"""The formats and protocols that FFmpeg may open, whatever the file name says."""
+"""The formats and protocols that FFmpeg may open, regardless of the file name."""
 
 _KEPT_BYTES = 1 << 27
 

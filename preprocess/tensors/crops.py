@@ -24,8 +24,8 @@ def ten_crop(width: int, height: int, *, size: int) -> tuple[tuple[Box, bool], .
     """Return ten (box, mirrored): upper left, upper right, lower left, lower right, centre, each plain and mirrored."""
     require_room(width, height, size)
     step_x, step_y = (width - size) // 4, (height - size) // 4
-    places = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))
-    boxes = [square(x * step_x, y * step_y, size) for x, y in places]
+    corners = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))
+    boxes = [square(x * step_x, y * step_y, size) for x, y in corners]
     return tuple((box, mirrored) for box in boxes for mirrored in (False, True))
 
 
@@ -61,13 +61,13 @@ def multi_scale_crop(
     ]
     across, down = (size if abs(side - size) < 3 else side for side in generator.choice(shapes))
     step_x, step_y = (width - across) // 4, (height - down) // 4
-    column, row = generator.choice(_FIXED_PLACES[:num_fixed_crops])
+    column, row = generator.choice(_FIXED_POSITIONS[:num_fixed_crops])
     left, top = column * step_x, row * step_y
     return Box(left, top, left + across, top + down)
 
 
 # (column, row) in quarters of the margin: corners and centre, then edges, then the inner quarters.
-_FIXED_PLACES = (
+_FIXED_POSITIONS = (
     *((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),
     *((0, 2), (4, 2), (2, 4), (2, 0)),
     *((1, 1), (3, 1), (1, 3), (3, 3)),

@@ -142,18 +142,19 @@ def dense_train(
     `uniform_train`.
     """
     offsets = np.arange(num_clips) * (sample_range // num_clips)
-    places = max(1, 1 + total_frames - sample_range)
-    start = 0 if places == 1 else random.randint(0, places - 1)
+    starts = max(1, 1 + total_frames - sample_range)
+    start = 0 if starts == 1 else random.randint(0, starts - 1)
     frames = _lay_out((start + offsets) % total_frames, clip_len, frame_interval)
     return _bounded(frames, total_frames, out_of_bound, start_index)
 
 
 def uniform_middles(total_frames: int, *, num_segments: int) -> NDArray[np.int64]:
-    """Return the middle frame of each of `num_segments` equal segments of whole frames, as PaddleVideo's PP-TSM does.
+    """Return the middle frame of each of `num_segments` equal segments, as PaddleVideo's PP-TSM does.
 
     Source: `Sampler` of `paddlevideo/loader/pipelines/sample.py`. In a segment with an even number of frames the
     earlier of the two middle frames is used; the remainder is at the end of the video. A video with fewer frames than
-    segments gives its frames in order and then starts again. Its dense sampling is that of `dense_test`.
+    segments gives its frames in order and then starts again. PaddleVideo's
+    dense sampling is that of `dense_test`.
 
     The original does this for video files. For extracted frames it adds 1, so that position 0 is img_00001.jpg, but
     does not start again: it requests files that do not exist, and silently tests on a different sample instead.
@@ -168,7 +169,7 @@ def segment_runs(total_frames: int, *, num_segments: int, run_length: int) -> ND
 
     Source: `video_loader` of MindSpore's `research/cv/stnet/src/dataset.py`. Segments shorter than a run give the run
     from their beginning; a video with fewer frames than segments gives the runs from frames 0, 1, 2... Indices past
-    the last frame wrap around. Frames after the last whole segment are never used.
+    the last frame wrap around. Frames after the last complete segment are never used.
     """
     length = total_frames // num_segments
     starts = np.arange(num_segments) * max(length, 1) + max(length - run_length, 0) // 2
@@ -187,14 +188,14 @@ def segment_runs_train(
 
 
 def _train_offsets(total_frames: int, random: np.random.RandomState, num_clips: int, span: int) -> _Numbers:
-    places = total_frames - span + 1
-    segment = places // num_clips
+    starts = total_frames - span + 1
+    segment = starts // num_clips
     if segment > 0:
         return np.arange(num_clips) * segment + random.randint(segment, size=num_clips)
     if total_frames > max(num_clips, span):
-        return np.sort(random.randint(places, size=num_clips))
+        return np.sort(random.randint(starts, size=num_clips))
     if segment == 0:
-        return np.around(np.arange(num_clips) * (places / float(num_clips)))
+        return np.around(np.arange(num_clips) * (starts / float(num_clips)))
     return np.zeros(num_clips)
 
 

@@ -1,4 +1,4 @@
-"""Lists of annotated videos: what is read, and how faults are told."""
+"""Lists of annotated videos: what is read, and how faults are reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_video_files(listed) -> None:
     )
 
 
-def test_stretches_of_a_folder_are_samples_of_their_own(listed) -> None:
+def test_parts_of_a_folder_are_separate_samples(listed) -> None:
     annotations = read_annotations(listed("long 0 40 3\nlong 40 60 2\n"))
     assert [(a.id, a.path, a.offset, a.total_frames, a.label) for a in annotations] == [
         ("long@0", "long", 0, 40, 3),
@@ -54,7 +54,7 @@ def test_stretches_of_a_folder_are_samples_of_their_own(listed) -> None:
     ]
 
 
-def test_a_stated_kind_settles_what_numbers_mean(listed) -> None:
+def test_an_explicit_kind_decides_the_meaning_of_numbers(listed) -> None:
     path = listed("level 5 300 1\n")
     assert read_annotations(path)[0] == Annotation("level@5", "level", 300, 1, offset=5)
     assert read_annotations(path, kind="rawframes")[0] == Annotation("level 5", "level 5", 300, 1)
@@ -62,7 +62,7 @@ def test_a_stated_kind_settles_what_numbers_mean(listed) -> None:
 
 
 @pytest.mark.parametrize("name", ["sthv2", "ucf101", "kinetics400"])
-def test_lists_that_the_original_tools_wrote(shared: Path, name: str) -> None:
+def test_lists_written_by_the_original_tools(shared: Path, name: str) -> None:
     lists = sorted((shared / "fixtures" / "mmaction2" / "annotations" / name).rglob("*_list*rawframes.txt"))
     lists += sorted(
         (shared / "fixtures" / "mmaction2" / "annotations" / name).rglob("*_split_*_rawframes.txt")
@@ -73,14 +73,14 @@ def test_lists_that_the_original_tools_wrote(shared: Path, name: str) -> None:
             assert f"{annotation.path} {annotation.total_frames} {annotation.label}" == line
 
 
-def test_all_faults_are_told_at_once(listed) -> None:
+def test_all_faults_are_reported_at_once(listed) -> None:
     path = listed(
         "a 10 1\nb ten 1\nc 10 174\n/etc 10 1\n../d 10 1\ne/../../f 10 1\na 12 3\ng 10 -1\n10 1\nh 10 173\n"
     )
     message = message_of(path, num_classes=174)
     assert "has 8 faulty line(s) of 10" in message
     for fault in (
-        "line 2: 'b ten 1': expected a name and 2 whole number(s)",
+        "line 2: 'b ten 1': expected a name and 2 integer(s)",
         "line 3: 'c 10 174': label 174, but the recipe has the classes 0 to 173",
         "line 4: '/etc 10 1': the path leaves the data root",
         "line 5: '../d 10 1': the path leaves",
@@ -101,17 +101,17 @@ def test_only_the_first_ten_faults_are_shown(listed) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "x\n", "x 1e3 2\n", f"x 1 {'9' * 5000}\n"])
-def test_what_is_no_list_is_refused(listed, text: str) -> None:
+def test_invalid_lists_are_rejected(listed, text: str) -> None:
     message_of(listed(text), kind="rawframes")
 
 
-def test_an_absent_or_binary_list_is_refused(tmp_path: Path) -> None:
+def test_an_absent_or_binary_list_is_rejected(tmp_path: Path) -> None:
     assert "does not exist" in message_of(tmp_path / "absent.txt")
     (tmp_path / "binary").write_bytes(b"\xff\xd8\xff\x00")
     assert "not UTF-8" in message_of(tmp_path / "binary")
 
 
-def test_sources_are_where_the_annotation_says(tmp_path: Path) -> None:
+def test_sources_are_opened_by_their_annotation(tmp_path: Path) -> None:
     frames = open_source(Annotation("a@7", "a", 30, 1, offset=7), data_root=tmp_path, template="{:05}.jpg")
     assert frames == RawFrames(tmp_path / "a", 30, template="{:05}.jpg", first_index=8)
     video = open_source(Annotation("b.mp4", "b.mp4", None, 1), data_root=tmp_path)

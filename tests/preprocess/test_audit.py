@@ -1,4 +1,4 @@
-"""A data set with one fault of every kind, and none in what is sound."""
+"""Data sets with one fault of every kind, and valid ones without any."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from vidom.errors import BadDataError, UsageError
 
 def write_frames(folder: Path, numbers: list[int], *, size: tuple[int, int] = (32, 24)) -> Path:
     folder.mkdir(parents=True)
-    picture = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     for number in numbers:
-        cv2.imwrite(str(folder / f"img_{number:05}.jpg"), picture)
+        cv2.imwrite(str(folder / f"img_{number:05}.jpg"), image)
     return folder
 
 
 @pytest.fixture
 def frames(tmp_path: Path) -> tuple[Path, Path]:
-    """(data root, list) of folders of frames; what is wrong is in the name."""
+    """(data root, list) of folders of frames; the name says what is wrong."""
     root = tmp_path / "frames"
-    write_frames(root / "sound", list(range(1, 11)))
+    write_frames(root / "valid", list(range(1, 11)))
     write_frames(root / "gap", [1, 2, 3, 5, 6, 8, 9, 10])
     write_frames(root / "from_zero", list(range(0, 10)))
     write_frames(root / "fewer", list(range(1, 9)))
     write_frames(root / "surplus", list(range(1, 13)))
     write_frames(root / "short", [1, 2, 3])
     (root / "empty").mkdir()
-    torn = write_frames(root / "torn", list(range(1, 11)))
-    cut(torn / "img_00004.jpg")
-    (torn / "img_00006.jpg").write_bytes(b"no jpeg at all")
-    (torn / "img_00009.jpg").write_bytes(b"")
+    damaged = write_frames(root / "damaged", list(range(1, 11)))
+    cut(damaged / "img_00004.jpg")
+    (damaged / "img_00006.jpg").write_bytes(b"no jpeg at all")
+    (damaged / "img_00009.jpg").write_bytes(b"")
     uneven = write_frames(root / "uneven", list(range(1, 10)))
     write_frames(root / "tmp", [10], size=(40, 24))
     (root / "tmp" / "img_00010.jpg").rename(uneven / "img_00010.jpg")
     write_frames(root / "a name.v1", list(range(1, 11)))
     names = (
-        "sound",
+        "valid",
         "gap",
         "from_zero",
         "fewer",
         "surplus",
         "empty",
-        "torn",
+        "damaged",
         "uneven",
         "a name.v1",
         "absent",
     )
     lines = [f"{name} 10 0" for name in names]
-    lines += ["short 3 0", "sound 10 1", "torn 10 7", "../frames/sound 10 0", "sound ten 0"]
+    lines += ["short 3 0", "valid 10 1", "damaged 10 7", "../frames/valid 10 0", "valid ten 0"]
     ann = tmp_path / "list.txt"
     ann.write_text("\n".join(lines) + "\n")
     return root, ann
@@ -81,39 +81,39 @@ def test_every_kind_of_fault_in_frames(frames: tuple[Path, Path], tmp_path: Path
         "4 fewer": {"fewer_frames"},
         "5 surplus": {"surplus_frames"},
         "6 empty": {"fewer_frames", "zero_length"},
-        "7 torn": {"unreadable", "zero_length"},
+        "7 damaged": {"unreadable", "zero_length"},
         "8 uneven": {"uneven_size"},
         "9 a name.v1": {"awkward_name"},
         "10 absent": {"missing"},
         "11 short": {"too_short"},
-        "12 sound": {"duplicate_id"},
-        "13 torn": {"duplicate_id", "label_outside_classes", "unreadable", "zero_length"},
-        "14 ../frames/sound": {"outside_data_root"},
-        "15 sound ten 0": {"malformed_line"},
+        "12 valid": {"duplicate_id"},
+        "13 damaged": {"duplicate_id", "label_outside_classes", "unreadable", "zero_length"},
+        "14 ../frames/valid": {"outside_data_root"},
+        "15 valid ten 0": {"malformed_line"},
     }
     texts = {(problem.line, problem.kind): problem.text for problem in result.problems}
     assert "missing in between: 4, 7" in texts[2, "gap"]
     assert texts[7, "unreadable"].endswith("img_00004.jpg, img_00006.jpg")
     assert texts[7, "zero_length"].endswith("img_00009.jpg")
     assert texts[8, "uneven_size"].endswith("img_00010.jpg")
-    # Sound are the first line and those with warnings only: a surplus, a name, a short one.
+    # Valid are the first line and those with warnings only: a surplus, a name, a short one.
     assert result.summary.startswith(f"4 of 15 samples of {ann} are valid.\n")
 
 
 def test_every_kind_of_fault_in_videos(tmp_path: Path) -> None:
     root = tmp_path / "videos"
-    write_video(root / "sound.mp4", frames=9)
-    write_video(root / "air drumming" / "sound.webm", frames=9)
+    write_video(root / "valid.mp4", frames=9)
+    write_video(root / "air drumming" / "valid.webm", frames=9)
     write_video(root / "short.avi", frames=3)
-    cut(write_video(root / "torn.webm", frames=9))
+    cut(write_video(root / "damaged.webm", frames=9))
     write_without_frames(root / "none.webm")
     (root / "empty.mp4").touch()
     (root / "text.mp4").write_text("no video")
     names = [
-        "sound.mp4",
-        "air drumming/sound.webm",
+        "valid.mp4",
+        "air drumming/valid.webm",
         "short.avi",
-        "torn.webm",
+        "damaged.webm",
         "none.webm",
         "empty.mp4",
         "text.mp4",
@@ -122,9 +122,9 @@ def test_every_kind_of_fault_in_videos(tmp_path: Path) -> None:
     ann.write_text("".join(f"{name} {number}\n" for number, name in enumerate([*names, "absent.mp4"])))
     result = audit(AuditOptions(ann_file=ann, data_root=root))
     assert kinds(result) == {
-        "2 air drumming/sound.webm": {"awkward_name"},
+        "2 air drumming/valid.webm": {"awkward_name"},
         "3 short.avi": {"too_short"},
-        "4 torn.webm": {"unreadable"},
+        "4 damaged.webm": {"unreadable"},
         "5 none.webm": {"unreadable"},
         "6 empty.mp4": {"zero_length"},
         "7 text.mp4": {"unreadable"},
@@ -132,7 +132,7 @@ def test_every_kind_of_fault_in_videos(tmp_path: Path) -> None:
     }
 
 
-def test_stretches_of_one_folder_are_no_gaps(tmp_path: Path) -> None:
+def test_parts_of_a_folder_are_not_gaps(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "long", list(range(1, 31)))
     (tmp_path / "list.txt").write_text("long 0 15 0\nlong 15 15 1\nlong 20 15 1\n")
     cut(folder / "img_00030.jpg")
@@ -159,12 +159,12 @@ def test_the_report_and_the_exit_code(
         "warning"
     }
     assert "fault    duplicate_id                  2" in capsys.readouterr().out
-    ann.write_text("sound 10 0\nshort 3 0\n")
+    ann.write_text("valid 10 0\nshort 3 0\n")
     assert main(arguments) == 0
     assert "2 of 2 samples" in capsys.readouterr().out
 
 
-def test_the_command_ends_with_one(frames: tuple[Path, Path]) -> None:
+def test_the_command_exits_with_1_for_faults(frames: tuple[Path, Path]) -> None:
     root, ann = frames
     script = Path(__file__).parents[2] / "preprocess" / "audit.py"
     command = [
@@ -182,7 +182,7 @@ def test_the_command_ends_with_one(frames: tuple[Path, Path]) -> None:
     assert ended.stdout.startswith("4 of 15 samples")
 
 
-def test_the_real_frames_and_videos_are_sound(shared: Path, tmp_path: Path) -> None:
+def test_the_real_frames_and_videos_have_no_problems(shared: Path, tmp_path: Path) -> None:
     folder = shared / "data" / "rawframes_short256"
     counts = {path.name: len(list(path.glob("img_*.jpg"))) for path in folder.iterdir()}
     (tmp_path / "frames.txt").write_text("".join(f"{name} {count} 0\n" for name, count in counts.items()))
@@ -192,7 +192,7 @@ def test_the_real_frames_and_videos_are_sound(shared: Path, tmp_path: Path) -> N
     assert audit(AuditOptions(ann_file=tmp_path / "videos.txt", data_root=videos)).problems == ()
 
 
-def test_what_cannot_be_audited_is_refused(tmp_path: Path, frames: tuple[Path, Path]) -> None:
+def test_invalid_input_is_rejected(tmp_path: Path, frames: tuple[Path, Path]) -> None:
     root, ann = frames
     with pytest.raises(UsageError, match="not a folder"):
         audit(AuditOptions(ann_file=ann, data_root=root / "absent"))

@@ -1,4 +1,4 @@
-"""People's own videos: labels from folder names, files or folders of frames."""
+"""Custom data sets: labels from folder names, video files or frame folders."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def frames_in(folder: Path, numbers: list[int]) -> None:
 
 
 @pytest.mark.parametrize("numbers", [[], [2, 3], [1, 2, 4]])
-def test_folders_with_gaps_stop_or_are_listed(tmp_path: Path, numbers: list[int]) -> None:
+def test_folders_with_gaps_fail_or_are_listed(tmp_path: Path, numbers: list[int]) -> None:
     frames_in(tmp_path / "val" / "a" / "good", [1, 2])
     frames_in(tmp_path / "val" / "a" / "bad", numbers)
     with pytest.raises(BadDataError, match=r"a/bad has \d frames"):
@@ -112,15 +112,15 @@ def test_the_class_list_fixes_the_order(tmp_path: Path) -> None:
         )
 
 
-def test_what_would_be_ambiguous_is_refused(tmp_path: Path) -> None:
+def test_ambiguous_input_is_rejected(tmp_path: Path) -> None:
     def message_of(case: str) -> str:
         with pytest.raises(BadDataError) as caught:
             prepare(PrepareOptions(dataset="folder", src=tmp_path / case, out=tmp_path / "out"))
         return str(caught.value)
 
     for name in ("train/a/1.mp4", "val/a/1.mp4", "val/b/1.mp4"):
-        write_video(tmp_path / "stranger" / name, frames=1)
-    assert "1 folder(s) that are not classes: b" in message_of("stranger")
+        write_video(tmp_path / "unknown" / name, frames=1)
+    assert "1 folder(s) that are not classes: b" in message_of("unknown")
     for name in ("val/a/x 1.mp4", "val/a/x_1.avi"):
         write_video(tmp_path / "collision" / name, frames=1)
     assert "'a/x_1' twice" in message_of("collision")
@@ -138,7 +138,7 @@ def test_what_would_be_ambiguous_is_refused(tmp_path: Path) -> None:
     assert "non-printable" in message_of("undecodable")
 
 
-def test_what_is_no_such_folder_is_refused(tmp_path: Path) -> None:
+def test_missing_folders_are_rejected(tmp_path: Path) -> None:
     write_video(tmp_path / "a" / "1.mp4", frames=1)
     with pytest.raises(UsageError, match="none of the folders train, val and test"):
         prepare(PrepareOptions(dataset="folder", src=tmp_path, out=tmp_path / "out"))

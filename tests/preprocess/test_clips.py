@@ -1,7 +1,7 @@
-"""Clips of three-dimensional networks against frame numbers and checksums that mmaction2's own pipelines left.
+"""Clips of 3D networks against frame numbers and checksums of mmaction2's pipelines.
 
-The checksums form a chain (frame numbers, decoded, resized, views, whole sample), so that the first stage that
-differs is the one that fails.
+The checksums form a chain (frame numbers, decoded, resized, views, sample), so that the first stage that
+differs fails.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ TINY = THIRTY.model_copy(update={"short_side": 64, "crop_size": 64})
 
 @dataclass(eq=False)
 class Watched:
-    """A source that remembers which frames were read."""
+    """A source that records which frames were read."""
 
     source: RawFrames
-    asked: list[list[int]] = field(default_factory=list)
+    requested: list[list[int]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -67,8 +67,8 @@ class Watched:
         return self.source.first_index
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
-        self.asked.append(list(positions))
-        return self.source.read(self.asked[-1])
+        self.requested.append(list(positions))
+        return self.source.read(self.requested[-1])
 
 
 def clip_positions(source: FrameSource, plan: ViewPlan) -> np.ndarray:
@@ -86,7 +86,7 @@ def synthetic(folder: str) -> RawFrames:
 def truth_of(archive: Path, name: str) -> dict[str, np.ndarray]:
     with np.load(archive) as truths:
         found = {key.split("|")[1]: truths[key] for key in truths.files if key.split("|")[0] == name}
-    assert found, f"{archive.name} tells nothing of {name}"
+    assert found, f"{archive.name} has no record of {name}"
     return found
 
 
@@ -98,13 +98,13 @@ def check_chain(source: RawFrames, plan: ViewPlan, truth: dict[str, np.ndarray])
     assert list(map(crc, decoded)) == truth["decoded_crc32"][first].tolist()
     size = short_side_size(decoded[0].shape[1], decoded[0].shape[0], short_side=256)
     assert [crc(resize(image, *size)) for image in decoded] == truth["resized_crc32"][first].tolist()
-    views, whole = [], 0
+    views, sample = [], 0
     for view in clip_views(crops, plan):
         assert view.shape == tuple(truth["out_shape"][1:])
         views.append(crc(view))
-        whole = crc(view, whole)
+        sample = crc(view, sample)
     assert views == truth["frame_crc32"].tolist()
-    assert whole == truth["out_crc32"]
+    assert sample == truth["out_crc32"]
 
 
 @pytest.mark.parametrize("folder", SYNTHETIC)
@@ -161,13 +161,13 @@ def test_every_frame_is_read_once_and_kept_once() -> None:
     watched = Watched(synthetic("synth/i3d_340x256"))
     crops = read_clips(watched, TINY)
     needed = clip_positions(watched, TINY)
-    assert watched.asked == [sorted(set(needed.ravel().tolist()))]
-    assert crops.pixels.shape == (3, len(watched.asked[0]), 3, 64, 64)
+    assert watched.requested == [sorted(set(needed.ravel().tolist()))]
+    assert crops.pixels.shape == (3, len(watched.requested[0]), 3, 64, 64)
     assert crops.frames == tuple((needed.ravel() + 1).tolist())
 
 
 def expected_view(source: RawFrames, positions: np.ndarray, crop: int) -> np.ndarray:
-    """Return one view by whole-array arithmetic: resize, cut, normalise, channels before time."""
+    """Return one view by array arithmetic: resize, crop, normalise, channels before time."""
     frames = []
     for position in positions.tolist():
         (image,) = source.read([position])
@@ -190,7 +190,7 @@ def test_views_are_crop_by_crop_and_within_it_clip_by_clip(sampling: str) -> Non
             np.testing.assert_array_equal(view, expected_view(source, positions[number % 10], number // 10))
 
 
-def test_the_tensor_of_a_sample_is_its_views() -> None:
+def test_the_tensor_of_a_sample_consists_of_its_views() -> None:
     source = synthetic("synth/port_240x427")
     out = np.full(TINY.sample_shape, 7, np.float32)
     made = make_sample(source, TINY, out=out)
@@ -228,12 +228,12 @@ def test_streaming_holds_one_view_at_a_time() -> None:
     assert one_view < peak < 2.5 * one_view
 
 
-def test_a_video_without_frames_is_refused() -> None:
+def test_a_video_without_frames_is_rejected() -> None:
     with pytest.raises(BadDataError, match="has 0 frames"):
         read_clips(RawFrames(Path("empty"), 0), TINY)
 
 
-def test_frames_of_differing_sizes_are_refused(tmp_path: Path) -> None:
+def test_frames_of_different_sizes_are_rejected(tmp_path: Path) -> None:
     for number, folder in enumerate(["small_100x76", "small_100x76", "odd_341x257"], start=1):
         frame = COMMITTED / "synth" / folder / "img_00001.jpg"
         (tmp_path / f"img_{number:05}.jpg").write_bytes(frame.read_bytes())

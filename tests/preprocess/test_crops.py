@@ -1,4 +1,4 @@
-"""Sizes and boxes against the tables that mmaction2 itself produced."""
+"""Sizes and boxes against tables produced by mmaction2."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_multi_scale_crops(
     np.testing.assert_array_equal(boxes, truths[f"multiscale_{network}_{size[1]}x{size[0]}_randomseed0_99"])
 
 
-def test_a_crop_that_does_not_fit_is_refused() -> None:
+def test_a_crop_larger_than_the_frame_is_rejected() -> None:
     with pytest.raises(UsageError, match="224x224 does not fit into a frame of 340x200"):
         center_crop(340, 200, size=224)
     with pytest.raises(UsageError, match="one side of 256, found 340x300"):

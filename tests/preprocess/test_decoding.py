@@ -37,7 +37,7 @@ def fps_filter(path: Path, fps: float) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("fps", [5, 12, 29.97, 60])
 @pytest.mark.parametrize("name", ["v.webm", "v.avi", "v.mp4"])
-def test_a_constant_rate_is_that_of_ffmpeg(tmp_path: Path, name: str, fps: float) -> None:
+def test_a_constant_frame_rate_matches_ffmpeg(tmp_path: Path, name: str, fps: float) -> None:
     video = write_video(tmp_path / name, frames=25)
     truth = fps_filter(video, fps)
     frames = list(decode(video, decoder="pyav", fps=fps))
@@ -46,7 +46,7 @@ def test_a_constant_rate_is_that_of_ffmpeg(tmp_path: Path, name: str, fps: float
 
 
 @pytest.mark.parametrize("fps", [7, 25, 60])
-def test_a_constant_rate_of_uneven_real_footage(shared: Path, fps: float) -> None:
+def test_a_constant_frame_rate_of_real_video_with_variable_rate(shared: Path, fps: float) -> None:
     video = shared / "data" / "stnet" / "mp4" / "bartending" / "vfr00320x240_000010_000020.mp4"
     truth = fps_filter(video, fps)
     frames = list(decode(video, decoder="pyav", fps=fps))
@@ -54,12 +54,12 @@ def test_a_constant_rate_of_uneven_real_footage(shared: Path, fps: float) -> Non
     assert all(np.array_equal(one, other) for one, other in zip(frames, truth, strict=True))
 
 
-def test_the_rate_that_video2pkl_had_from_ffmpeg(shared: Path) -> None:
+def test_the_frame_count_of_video2pkl_at_25_fps(shared: Path) -> None:
     name = "vfr00320x240_000010_000020"
     info = json.loads((shared / "fixtures" / "mindspore" / "pkl_info.json").read_text())[name]
     video = shared / "data" / "stnet" / "mp4" / "bartending" / f"{name}.mp4"
     assert sum(1 for _ in decode(video, decoder="opencv")) == info["cv2_decoded"] == 60
-    # 25 is what the stream says of itself and what ffmpeg took.
+    # 25 is the rate that the stream declares and that ffmpeg used.
     assert sum(1 for _ in decode(video, decoder="pyav", fps=25)) == info["frames"] == 75
 
 

@@ -1,4 +1,4 @@
-"""Extraction that is killed, continued, given other settings, or too small a disk."""
+"""Extraction that is interrupted, resumed, given different settings, or too small a disk."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def command(source: Path, out: str, workers: int) -> list[str]:
 
 
 def jpegs(folder: Path) -> int:
-    # Unlike glob, walk does not mind that folders are renamed meanwhile.
+    # Unlike glob, walk tolerates folders that are renamed meanwhile.
     return sum(name.endswith(".jpg") for _, _, names in os.walk(folder) for name in names)
 
 
@@ -55,8 +55,11 @@ def alive(pid: int) -> bool:
     return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_extraction_ends_with_the_same_bytes(source: Path, tmp_path: Path, workers: int) -> None:
+def test_an_interrupted_extraction_ends_with_the_same_bytes(
+    source: Path, tmp_path: Path, workers: int
+) -> None:
     untouched, killed = tmp_path / "untouched", tmp_path / "killed"
     for folder in (untouched, killed):
         folder.mkdir()
@@ -100,20 +103,20 @@ def extract(source: Path, out: Path, **options):
     return extract_all(jobs, settings=ExtractionSettings(**settings), out=out, **options)
 
 
-def test_a_folder_named_before_the_kill_but_not_recorded_is_counted(source: Path, tmp_path: Path) -> None:
+def test_a_finished_folder_that_was_not_recorded_is_counted(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     extract(source, out)
     truth = tree(out)
     journal = out / "extraction.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
-    # Six lines lost, the seventh torn.
+    # Six lines lost, the seventh truncated.
     journal.write_text("".join(lines[:-7]) + lines[-7][:9])
     results = extract(source, out)
     assert {result.frames for result in results.values()} == {40}
     assert tree(out) == truth
 
 
-def test_a_folder_that_was_deleted_is_made_again(source: Path, tmp_path: Path) -> None:
+def test_a_deleted_folder_is_extracted_again(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     extract(source, out)
     truth = tree(out)
@@ -125,37 +128,37 @@ def test_a_folder_that_was_deleted_is_made_again(source: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_unreadable_videos_are_skipped_told_and_tried_again(
+def test_unreadable_videos_are_skipped_reported_and_retried(
     source: Path, tmp_path: Path, workers: int
 ) -> None:
     out = tmp_path / "out"
-    whole = (source / "val" / "a" / "0.mp4").read_bytes()
+    complete = (source / "val" / "a" / "0.mp4").read_bytes()
     cut(source / "val" / "a" / "0.mp4")
     with pytest.raises(BadDataError, match="Extracted frames are kept"):
         extract(source, out, workers=workers)
     results = extract(source, out, workers=workers, on_bad="skip")
     assert [result.id for result in results.values() if result.reason] == ["0"]
     assert not (out / "frames" / "0").exists()
-    (source / "val" / "a" / "0.mp4").write_bytes(whole)
+    (source / "val" / "a" / "0.mp4").write_bytes(complete)
     results = extract(source, out, workers=workers)
     assert {result.frames for result in results.values()} == {40}
 
 
 @pytest.mark.parametrize("settings", [{"quality": 90}, {"short_side": 64}, {"decoder": "pyav"}])
-def test_frames_of_other_settings_are_not_mixed(source: Path, tmp_path: Path, settings: dict) -> None:
+def test_frames_of_different_settings_are_not_mixed(source: Path, tmp_path: Path, settings: dict) -> None:
     extract(source, tmp_path / "out")
     (key,) = settings
     with pytest.raises(UsageError, match=f"different settings .*{key} .* there, .* requested"):
         extract(source, tmp_path / "out", settings=settings)
 
 
-def test_frames_of_unknown_origin_are_not_trusted(source: Path, tmp_path: Path) -> None:
+def test_frames_of_unknown_origin_are_rejected(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "frames" / "3").mkdir(parents=True)
     with pytest.raises(UsageError, match="frames/3 holds frames of unknown origin"):
         extract(source, tmp_path / "out")
 
 
-def test_a_small_disk_is_told_after_a_few_videos(
+def test_a_small_disk_is_reported_after_a_few_videos(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -169,13 +172,13 @@ def test_a_small_disk_is_told_after_a_few_videos(
     assert len(results) == VIDEOS
 
 
-def test_the_estimate_is_near_the_truth(
+def test_the_estimate_is_close_to_the_actual_size(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     extract(source, out)
-    told = capsys.readouterr().err.split("About ")[1].split(" of frames")[0]
-    number, unit = told.split()
+    estimated = capsys.readouterr().err.split("About ")[1].split(" of frames")[0]
+    number, unit = estimated.split()
     estimate = float(number) * {"kB": 1e3, "MB": 1e6}[unit]
     blocks = sum(-(-path.stat().st_size // 4096) * 4096 for path in out.rglob("*.jpg"))
     assert estimate == pytest.approx(blocks * (VIDEOS - 3) / VIDEOS, rel=0.2)

@@ -1,4 +1,4 @@
-"""One video to a folder of frames, against OpenCV's own VideoCapture and imwrite and FFmpeg's fps filter."""
+"""One video to a folder of frames, against OpenCV's VideoCapture and imwrite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def job(video: Path, **options) -> ExtractionJob:
 
 
 def as_original(frame: np.ndarray, short: int | None) -> np.ndarray:
-    """build_rawframes.py: int((new_short / h) * w), cut, not rounded."""
+    """build_rawframes.py: int((new_short / h) * w), truncated, not rounded."""
     if not short:
         return frame
     height, width = frame.shape[:2]
@@ -40,9 +40,7 @@ def as_original(frame: np.ndarray, short: int | None) -> np.ndarray:
         ("tall.mp4", {"short_side": 31}),
     ],
 )
-def test_the_files_are_those_that_opencv_writes(
-    tmp_path: Path, name: str, options: dict, decoder: str
-) -> None:
+def test_the_files_match_opencv(tmp_path: Path, name: str, options: dict, decoder: str) -> None:
     video = write_video(tmp_path / name, size=(26, 38) if name == "tall.mp4" else (46, 30), frames=11)
     result = extract_frames(job(video, decoder=decoder, **options))
     frames = opencv_frames(video)
@@ -67,12 +65,12 @@ def test_the_files_are_those_that_opencv_writes(
         (9, 9, 4, (4, 4)),
     ],
 )
-def test_sizes_are_cut_not_rounded(width: int, height: int, short: int, size: tuple[int, int]) -> None:
+def test_sizes_are_truncated_not_rounded(width: int, height: int, short: int, size: tuple[int, int]) -> None:
     assert new_size(width, height, short_side=short) == size
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "opencv"])
-def test_what_is_broken_leaves_a_reason_and_no_folder(tmp_path: Path, decoder: str) -> None:
+def test_an_unreadable_video_gives_a_reason_and_no_folder(tmp_path: Path, decoder: str) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no video " * 100)
     (tmp_path / "empty.mp4").touch()
@@ -93,7 +91,7 @@ def test_what_is_broken_leaves_a_reason_and_no_folder(tmp_path: Path, decoder: s
         assert not any((tmp_path / "frames").iterdir())
 
 
-def test_leftovers_of_a_killed_run_do_not_get_into_the_folder(tmp_path: Path) -> None:
+def test_leftovers_of_an_interrupted_run_are_removed(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.webm")
     leftover = tmp_path / "frames" / "v.part"
     leftover.mkdir(parents=True)
@@ -102,10 +100,10 @@ def test_leftovers_of_a_killed_run_do_not_get_into_the_folder(tmp_path: Path) ->
     assert sorted(tree(tmp_path / "frames")) == [f"v/img_{number:05}.jpg" for number in range(1, 9)]
 
 
-def test_a_file_that_cannot_be_written_whole_is_no_broken_video(tmp_path: Path) -> None:
+def test_a_failed_write_is_an_error_and_not_an_unreadable_video(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.webm")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Fewer bytes than a frame has; OpenCV's imwrite reports success all the same.
+    # Fewer bytes than a frame has; OpenCV's imwrite still reports success.
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
@@ -116,7 +114,7 @@ def test_a_file_that_cannot_be_written_whole_is_no_broken_video(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "opencv"])
-def test_a_playlist_does_not_lead_to_other_files(tmp_path: Path, decoder: str) -> None:
+def test_a_playlist_cannot_open_other_files(tmp_path: Path, decoder: str) -> None:
     video = write_video(tmp_path / "v.mp4")
     playlist = tmp_path / "list.m3u8"
     playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{video}\n#EXT-X-ENDLIST\n")
@@ -127,7 +125,7 @@ def test_a_playlist_does_not_lead_to_other_files(tmp_path: Path, decoder: str) -
         assert "cannot be decoded as a video" in (result.reason or "")
 
 
-def test_jobs_and_results_travel_between_machines(tmp_path: Path) -> None:
+def test_jobs_and_results_can_be_pickled(tmp_path: Path) -> None:
     made = job(write_video(tmp_path / "v.webm"), short_side=20)
     again = pickle.loads(pickle.dumps(made))
     assert again == made
@@ -147,12 +145,12 @@ def test_jobs_and_results_travel_between_machines(tmp_path: Path) -> None:
         {"fps": 5, "decoder": "opencv"},
     ],
 )
-def test_settings_without_meaning_are_refused(options: dict) -> None:
+def test_invalid_settings_are_rejected(options: dict) -> None:
     with pytest.raises(UsageError):
         ExtractionSettings(**options)
 
 
-def test_the_record_names_what_pixels_depend_on() -> None:
+def test_the_record_names_the_decoder_version() -> None:
     record = ExtractionSettings(decoder="opencv").record()
     assert record["decoder_version"] == f"OpenCV {cv2.__version__}"
     assert ExtractionSettings(decoder="pyav").record()["decoder_version"] == f"PyAV {av.__version__}"

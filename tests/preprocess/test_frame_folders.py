@@ -7,11 +7,11 @@ from pathlib import Path
 from preprocess.sources.frame_folders import frame_numbers
 
 
-def test_numbers_are_read_as_numbers_in_any_number(tmp_path: Path) -> None:
+def test_numbers_of_any_width_are_read_as_numbers(tmp_path: Path) -> None:
     # As text, img_100000.jpg comes before img_99999.jpg and after img_10000.jpg.
     for number in (9999, 10000, 99999, 100000, 100001):
         (tmp_path / f"img_{number:05}.jpg").touch()
-    for stranger in (
+    for other in (
         "img_1.jpg",
         "img_x.txt",
         "img_00001.jpg.tmp",
@@ -19,13 +19,13 @@ def test_numbers_are_read_as_numbers_in_any_number(tmp_path: Path) -> None:
         "img_000123.jpg",
         "img_99999999.jpg",
     ):
-        (tmp_path / stranger).touch()
+        (tmp_path / other).touch()
     found = frame_numbers(tmp_path)
     assert (found.frames, found.first, found.last, found.other_entries) == (5, 9999, 100001, 6)
     assert found.missing == tuple(range(10001, 10011))
 
 
-def test_a_folder_of_twenty_thousand_frames_is_streamed(tmp_path: Path) -> None:
+def test_a_gap_in_a_folder_of_twenty_thousand_frames_is_found(tmp_path: Path) -> None:
     for number in range(1, 20_001):
         (tmp_path / f"{number:05}.jpg").touch()
     (tmp_path / "07777.jpg").unlink()

@@ -33,7 +33,7 @@ def jpeg(shade: int = 0) -> bytes:
     return stream.getvalue()
 
 
-def test_packs_of_python_2_and_3_hold_the_same(fixtures: Path, shared: Path) -> None:
+def test_packs_of_python_2_and_3_are_equal(fixtures: Path, shared: Path) -> None:
     theirs = read_frame_pack(shared / "data/stnet/pkl_py2_tiny003frame.pkl")
     ours = read_frame_pack(fixtures / "mindspore" / "tiny003frame_000004_000014.pkl")
     assert theirs == ours
@@ -42,7 +42,7 @@ def test_packs_of_python_2_and_3_hold_the_same(fixtures: Path, shared: Path) -> 
 
 @pytest.mark.parametrize("frames", [[jpeg()], [jpeg(shade) for shade in range(300)], [jpeg(), b"", jpeg()]])
 @pytest.mark.parametrize("label", [0, 399, 70_000])
-def test_packs_are_what_pickle_reads(
+def test_packs_are_read_as_pickle_reads_them(
     stored: Callable[[bytes], Path], frames: list[bytes], label: int
 ) -> None:
     path = stored(pickle.dumps(("./clip", label, frames), protocol=2))
@@ -50,13 +50,13 @@ def test_packs_are_what_pickle_reads(
     assert read_pack_label(path) == label
 
 
-def test_a_pack_without_frames_says_why_it_may_be_so(stored: Callable[[bytes], Path]) -> None:
+def test_the_error_of_a_pack_without_frames_explains_the_cause(stored: Callable[[bytes], Path]) -> None:
     with pytest.raises(BadDataError, match="if ffmpeg fails"):
         read_frame_pack(stored(pickle.dumps(("./clip", 3, []), protocol=2)))
 
 
 class Command:
-    """What a pickle that runs a command is made of."""
+    """An object whose pickle runs a command."""
 
     def __init__(self, target: Any, *arguments: Any) -> None:
         self.call = target, arguments
@@ -70,33 +70,33 @@ def pickled(value: Any, protocol: int = 2) -> bytes:
 
 
 TEXT = b"X\x03\x00\x00\x00abc"
-# A text of a megabyte, encoded again and again from the memo.
+# A string of a megabyte, encoded repeatedly from the memo.
 BOMB = (
     b"\x80\x02X\x01\x00\x00\x00vq\x00K\x01](c_codecs\nencode\nq\x01X\x00\x00\x10\x00" + b"a" * (1 << 20)
 ) + (b"q\x02X\x06\x00\x00\x00latin1q\x03\x86R" + b"h\x01h\x02h\x03\x86R" * 20_000 + b"e\x87.")
 HOSTILE = {
     "a command": pickled(("v", 1, [Command(os.system, "touch pwned")])),
     "eval": pickled(Command(eval, "open('pwned', 'w')")),
-    "another encoding": pickled(("v", 1, [jpeg()])).replace(b"latin1", b"utf-16"),
-    "another codec function": pickled(("v", 1, [jpeg()])).replace(b"_codecs\nencode", b"_codecs\ndecode"),
+    "a different encoding": pickled(("v", 1, [jpeg()])).replace(b"latin1", b"utf-16"),
+    "a different codec function": pickled(("v", 1, [jpeg()])).replace(b"_codecs\nencode", b"_codecs\ndecode"),
     "protocol 4": pickled(("v", 1, [jpeg()]), protocol=4),
     "frames as numbers": pickled(("v", 1, [1, 2])),
     "a negative label": pickled(("v", -1, [jpeg()])),
     "label and frames only": pickled((1, [jpeg()])),
-    "no pickle": b"RIFF" + bytes(100),
+    "not a pickle": b"RIFF" + bytes(100),
     "nothing": b"",
     "a text of 4 GB": b"\x80\x02X\xff\xff\xff\xff" + b"a" * 100,
     "a call without arguments": b"\x80\x02c_codecs\nencode\nR.",
     "a memo that was never kept": b"\x80\x02h\x05.",
     "items without a mark": b"\x80\x02]" + TEXT + b"e.",
-    "a million operations": b"\x80\x02" + b"]" * 1_000_000 + b".",
+    "a million opcodes": b"\x80\x02" + b"]" * 1_000_000 + b".",
     "the same bytes over and over": BOMB,
     "truncated": pickled(("v", 1, [jpeg()]))[:-40],
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_packs_are_bad_data_and_run_nothing(
+def test_hostile_packs_are_rejected_and_run_nothing(
     stored: Callable[[bytes], Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = stored(HOSTILE[name])
@@ -106,15 +106,15 @@ def test_hostile_packs_are_bad_data_and_run_nothing(
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_damaged_packs_are_read_or_refused(stored: Callable[[bytes], Path]) -> None:
-    whole = pickled(("./clip", 7, [b"\xff\xd8" + bytes(20), b"\xff\xd8" + bytes(range(40))]))
-    generator, refused = random.Random(0), 0
+def test_damaged_packs_are_read_or_rejected(stored: Callable[[bytes], Path]) -> None:
+    intact = pickled(("./clip", 7, [b"\xff\xd8" + bytes(20), b"\xff\xd8" + bytes(range(40))]))
+    generator, rejected = random.Random(0), 0
     for _ in range(500):
-        content = bytearray(whole)
+        content = bytearray(intact)
         for _ in range(generator.randint(1, 4)):
             content[generator.randrange(len(content))] = generator.randrange(256)
         try:
             read_frame_pack(stored(bytes(content)))
         except BadDataError:
-            refused += 1
-    assert 100 < refused < 500
+            rejected += 1
+    assert 100 < rejected < 500

@@ -1,4 +1,4 @@
-"""Frames read from JPEG files: what is accepted, and how damage is told."""
+"""Frames read from JPEG files: what is accepted, and how damage is reported."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ def jpeg(image: np.ndarray) -> bytes:
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
-    """A smooth BGR picture, 48 wide and 32 high, unlike any of its turns."""
+def image() -> np.ndarray:
+    """A smooth BGR image, 48 wide and 32 high, different from its rotations."""
     ramp = np.linspace(0, 255, 48 * 32).reshape(32, 48)
     return np.dstack([ramp, ramp[::-1], np.full_like(ramp, 60)]).astype(np.uint8)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, picture: np.ndarray) -> Path:
+def folder(tmp_path: Path, image: np.ndarray) -> Path:
     for number in range(1, 5):
-        (tmp_path / f"img_{number:05}.jpg").write_bytes(jpeg(picture))
+        (tmp_path / f"img_{number:05}.jpg").write_bytes(jpeg(image))
     return tmp_path
 
 
-def test_numbers_follow_the_first_index_and_the_template(folder: Path, picture: np.ndarray) -> None:
-    (folder / "00007.jpg").write_bytes(jpeg(255 - picture))
-    (image,) = RawFrames(folder, 3, template="{:05}.jpg", first_index=5).read([2])
-    np.testing.assert_array_equal(image, decode_jpeg(jpeg(255 - picture), name="x"))
+def test_numbers_follow_the_first_index_and_the_template(folder: Path, image: np.ndarray) -> None:
+    (folder / "00007.jpg").write_bytes(jpeg(255 - image))
+    (frame,) = RawFrames(folder, 3, template="{:05}.jpg", first_index=5).read([2])
+    np.testing.assert_array_equal(frame, decode_jpeg(jpeg(255 - image), name="x"))
 
 
-def test_a_missing_frame_is_named(folder: Path) -> None:
+def test_a_missing_frame_is_reported(folder: Path) -> None:
     with pytest.raises(BadDataError, match=r"img_00007\.jpg does not exist, but the list declares 8 frames"):
         make_sample(RawFrames(folder, 8), PLAN)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="frame folder .*absent does not exist"):
         make_sample(RawFrames(tmp_path / "absent", 8), PLAN)
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.9])
-def test_a_truncated_frame_is_named(folder: Path, kept: float) -> None:
+def test_a_truncated_frame_is_reported(folder: Path, kept: float) -> None:
     path = folder / "img_00002.jpg"
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
@@ -64,13 +64,13 @@ def test_a_truncated_frame_is_named(folder: Path, kept: float) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\xff", b"\xff\xd8", b"plain text\n" * 9, b"\x89PNG\r\n\x1a\n" + bytes(64)]
 )
-def test_what_is_no_jpeg_is_named(folder: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_jpeg_is_reported(folder: Path, content: bytes) -> None:
     (folder / "img_00001.jpg").write_bytes(content)
     with pytest.raises(BadDataError, match=r"img_00001\.jpg is not a JPEG file"):
         list(RawFrames(folder, 4).read([0]))
 
 
-def test_a_giant_is_refused_before_it_is_decoded(folder: Path) -> None:
+def test_an_oversized_frame_is_rejected_before_decoding(folder: Path) -> None:
     content = bytearray((folder / "img_00001.jpg").read_bytes())
     header = content.index(b"\xff\xc0")
     content[header + 5 : header + 9] = struct.pack(">HH", 65500, 65500)
@@ -79,19 +79,19 @@ def test_a_giant_is_refused_before_it_is_decoded(folder: Path) -> None:
         list(RawFrames(folder, 4).read([0]))
 
 
-def test_a_sliver_that_resizing_would_blow_up_is_refused(tmp_path: Path) -> None:
+def test_a_narrow_frame_that_resizing_would_enlarge_beyond_the_limit_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "img_00001.jpg").write_bytes(jpeg(np.zeros((2, 9000, 3), np.uint8)))
     with pytest.raises(BadDataError, match="resized, measure 144000x32"):
         make_sample(RawFrames(tmp_path, 1), PLAN)
 
 
-def test_frames_of_two_sizes_are_refused(folder: Path) -> None:
+def test_frames_of_different_sizes_are_rejected(folder: Path) -> None:
     (folder / "img_00004.jpg").write_bytes(jpeg(np.zeros((40, 48, 3), np.uint8)))
     with pytest.raises(BadDataError, match="Frame 4 of .* measures 48x40, the frames before it 48x32"):
         make_sample(RawFrames(folder, 4), PLAN)
 
 
-def test_a_video_of_no_frames_is_refused(folder: Path) -> None:
+def test_a_video_without_frames_is_rejected(folder: Path) -> None:
     with pytest.raises(BadDataError, match="has 0 frames"):
         make_sample(RawFrames(folder, 0), PLAN)
 
@@ -104,6 +104,6 @@ def test_a_video_of_no_frames_is_refused(folder: Path) -> None:
         np.empty((2, 32, 32, 3), np.float32).transpose(0, 3, 1, 2),
     ],
 )
-def test_a_buffer_that_does_not_fit_is_refused(folder: Path, out: np.ndarray) -> None:
+def test_an_unsuitable_output_buffer_is_rejected(folder: Path, out: np.ndarray) -> None:
     with pytest.raises(ValueError, match="out must be C-contiguous float32"):
         make_sample(RawFrames(folder, 4), PLAN, out=out)

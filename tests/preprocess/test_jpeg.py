@@ -16,7 +16,7 @@ from vidom.errors import BadDataError
 
 
 def with_orientation(content: bytes, orientation: int) -> bytes:
-    """Return the JPEG with an EXIF header that holds nothing but the orientation (tag 0x0112)."""
+    """Return the JPEG with an EXIF header that holds only the orientation (tag 0x0112)."""
     directory = struct.pack("<H", 1) + struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0) + bytes(4)
     exif = b"Exif\0\0II*\0\x08\0\0\0" + directory
     return content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
@@ -33,49 +33,49 @@ def small_jpeg() -> bytes:
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
-    """A smooth BGR picture, 48 wide and 32 high, unlike any of its turns."""
+def pixels() -> np.ndarray:
+    """A smooth BGR image, 48 wide and 32 high, different from its rotations."""
     ramp = np.linspace(0, 255, 48 * 32).reshape(32, 48)
     return np.dstack([ramp, ramp[::-1], np.full_like(ramp, 60)]).astype(np.uint8)
 
 
-def test_colours_are_red_green_blue(picture: np.ndarray) -> None:
-    image = decode_jpeg(jpeg(picture), name="x")
+def test_channels_are_rgb(pixels: np.ndarray) -> None:
+    image = decode_jpeg(jpeg(pixels), name="x")
     assert image.shape == (32, 48, 3)
     assert abs(image[..., 0].astype(int) - 60).max() < 8
-    assert abs(image[..., 2].astype(int) - picture[..., 0]).max() < 24
+    assert abs(image[..., 2].astype(int) - pixels[..., 0]).max() < 24
 
 
-def test_a_grey_jpeg_has_three_equal_channels(picture: np.ndarray) -> None:
-    image = decode_jpeg(jpeg(picture[..., 0]), name="x")
+def test_a_grey_jpeg_has_three_equal_channels(pixels: np.ndarray) -> None:
+    image = decode_jpeg(jpeg(pixels[..., 0]), name="x")
     assert image.shape == (32, 48, 3)
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
 
-@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
-def test_exif_orientation_is_honoured(picture: np.ndarray, orientation: int, turns: int) -> None:
-    content = jpeg(picture)
+@pytest.mark.parametrize(("orientation", "rotations"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_exif_orientation_is_applied(pixels: np.ndarray, orientation: int, rotations: int) -> None:
+    content = jpeg(pixels)
     image = decode_jpeg(with_orientation(content, orientation), name="x")
-    np.testing.assert_array_equal(image, np.rot90(decode_jpeg(content, name="x"), turns))
+    np.testing.assert_array_equal(image, np.rot90(decode_jpeg(content, name="x"), rotations))
 
 
 @pytest.mark.parametrize(
     "content",
     [
         b"",
-        b"no JPEG",
+        b"not a JPEG",
         small_jpeg()[:200],
         small_jpeg()[:-30],
         small_jpeg()[:2] + bytes(300),
         b"\x89PNG\r\n\x1a\n",
     ],
 )
-def test_damaged_frames_are_bad_data(content: bytes) -> None:
+def test_damaged_frames_are_rejected(content: bytes) -> None:
     with pytest.raises(BadDataError, match="frame 3 of it"):
         decode_with_pillow(content, name="3 of it")
 
 
-def test_opencv_and_pillow_decode_the_same_frames(shared: Path) -> None:
+def test_opencv_and_pillow_decode_to_the_same_pixels(shared: Path) -> None:
     folder = shared / "data" / "paddle" / "rawframes" / "example"
     for number in (1, 64, 131):
         content = (folder / f"img_{number:05}.jpg").read_bytes()

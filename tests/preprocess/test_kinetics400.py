@@ -1,4 +1,4 @@
-"""Kinetics-400 in miniature: official CSV, spaces and parentheses, vanished and broken clips, StNet's packs."""
+"""Kinetics-400 in miniature: official CSV, spaces and parentheses, missing and unreadable clips, StNet's packs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_csv(src: Path, title: str, rows: list[tuple[str, str]]) -> None:
 
 @pytest.fixture
 def miniature(tmp_path: Path) -> Path:
-    """Five classes; the val split has a truncated, a frameless, an empty and a vanished clip."""
+    """Five classes; the val split has a truncated, a frameless, an empty and a missing clip."""
     src = tmp_path / "src"
     write_csv(
         src,
@@ -61,7 +61,7 @@ def miniature(tmp_path: Path) -> Path:
     return src
 
 
-def test_the_lists_are_those_of_the_original_tool(shared: Path, tmp_path: Path) -> None:
+def test_the_lists_match_the_original_tool(shared: Path, tmp_path: Path) -> None:
     reference = shared / "fixtures" / "mmaction2" / "annotations" / "kinetics400"
     shutil.copytree(reference / "annotations", tmp_path / "src" / "annotations")
     for path, frames in {
@@ -89,7 +89,7 @@ def test_the_order_of_the_400_classes(shared: Path, tmp_path: Path) -> None:
     assert data.labels == load_recipe("tsm_k400").labels()
 
 
-def test_what_vanished_or_broke_is_counted_and_listed(
+def test_missing_and_unreadable_clips_are_counted_and_listed(
     miniature: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -128,7 +128,7 @@ def test_what_vanished_or_broke_is_counted_and_listed(
     assert not (out / "kinetics400_train_list_rawframes.txt").exists()
 
 
-def test_the_holes_can_be_forbidden(miniature: Path, tmp_path: Path) -> None:
+def test_missing_clips_can_be_an_error(miniature: Path, tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="1 of the 6 videos of val .*v__vanished"):
         prepare(
             PrepareOptions(
@@ -154,7 +154,7 @@ def test_both_lists_can_be_packed(miniature: Path, tmp_path: Path, tiny_recipe: 
         assert [sample.label for sample in store.samples.values()] == [1, 3]
 
 
-def test_packs_are_what_stnet_reads(miniature: Path, tmp_path: Path) -> None:
+def test_packs_are_in_the_format_of_stnet(miniature: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = {"dataset": "kinetics400", "src": miniature, "out": out, "num_classes": 5, "short_side": 32}
     prepare(PrepareOptions(**options, packs=True))
@@ -189,7 +189,7 @@ def test_a_clip_in_two_classes_cannot_be_packed(miniature: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("folder", ["val/{label}", "val/{folder}", "validate", "{label}", "."])
-def test_wherever_downloaders_put_the_clips(tmp_path: Path, folder: str) -> None:
+def test_clips_are_found_in_every_layout_of_the_downloaders(tmp_path: Path, folder: str) -> None:
     write_csv(tmp_path, "train", [("air drumming", "a")])
     write_csv(tmp_path, "val", [("air drumming", "v")])
     place = folder.format(label="air drumming", folder="air_drumming")
@@ -235,13 +235,14 @@ def test_validation_alone_needs_a_class_list(miniature: Path, tmp_path: Path) ->
         (HEADER + '"' + "z" * 200_000 + '",a,1,2,val,0\n', "not CSV"),
     ],
 )
-def test_rows_that_are_none_are_refused(miniature: Path, tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_rows_are_rejected(miniature: Path, tmp_path: Path, text: str, message: str) -> None:
     (miniature / "annotations" / "kinetics_val.csv").write_text(text)
     with pytest.raises(BadDataError, match=message):
         prepare(PrepareOptions(dataset="kinetics400", src=miniature, out=tmp_path / "out", num_classes=5))
 
 
-def test_real_clips_get_the_labels_and_frames_that_mindspore_saw(shared: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_real_clips_get_the_labels_and_frames_of_mindspore(shared: Path, tmp_path: Path) -> None:
     data = shared / "data" / "stnet"
     src, out = tmp_path / "src", tmp_path / "out"
     src.mkdir()
@@ -260,5 +261,5 @@ def test_real_clips_get_the_labels_and_frames_that_mindspore_saw(shared: Path, t
     }
     assert len(truth) >= 12
     assert {name: seen[name] for name in truth} == truth
-    # video2pkl.py wrote an empty pack for this one: there is a space in its folder's name.
+    # video2pkl.py wrote an empty pack for this one: its folder's name has a space.
     assert read_frame_pack(out / "packs" / "train" / "space0320240_000009_000019.pkl").label == 1

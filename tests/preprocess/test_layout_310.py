@@ -67,7 +67,8 @@ def packed(recipe: Recipe, packs: Path, **options: object) -> ClipStore:
     )
 
 
-def test_the_flow_ends_with_the_accuracy_that_torch_has(
+@pytest.mark.slow
+def test_the_310_flow_gives_the_accuracy_of_torch(
     recipe: Recipe, packs: Path, capsys: pytest.CaptureFixture[str]
 ):
     store = packed(recipe, packs)
@@ -98,13 +99,13 @@ def test_the_flow_ends_with_the_accuracy_that_torch_has(
     assert (packs / "out" / "acc.log").read_text() == line + "\n"
 
 
-def test_stores_that_the_guide_does_not_know_are_refused(recipe: Recipe, packs: Path):
+def test_stores_that_the_guide_does_not_support_are_rejected(recipe: Recipe, packs: Path):
     store = packed(recipe, packs, dtype="uint8")
     with pytest.raises(UsageError, match="one float32 sample"):
         lay_out(Layout310Options(store=store.folder, output_dir=packs / "flow"))
 
 
-def test_a_list_without_its_packs_is_bad_data(recipe: Recipe, packs: Path):
+def test_a_list_without_its_packs_is_rejected(recipe: Recipe, packs: Path):
     (packs / "val" / "big_640x361.pkl").unlink()
     with pytest.raises(BadDataError, match=r"big_640x361\.pkl"):
         packed(recipe, packs)

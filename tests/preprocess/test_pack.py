@@ -23,7 +23,7 @@ CLIPS = ("land_427x240", "port_240x427", "odd_341x257", "one_320x240")
 
 @pytest.fixture
 def data(tmp_path: Path, fixtures: Path) -> tuple[Path, Path]:
-    """(data root, list) over the drawn frames."""
+    """(data root, list) over the synthetic frames."""
     root = fixtures / "synth"
     lines = [
         f"{name} {len(list((root / name).glob('img_*.jpg')))} {label}" for label, name in enumerate(CLIPS)
@@ -41,9 +41,7 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_tensors_are_those_of_the_original_pipeline(
-    data: tuple[Path, Path], tmp_path: Path, fixtures: Path
-):
+def test_the_tensors_match_the_original_pipeline(data: tuple[Path, Path], tmp_path: Path, fixtures: Path):
     truth = np.load(fixtures / "mmaction2" / "synth_only" / "pre_tsm_sthv2.test.npz")
     by_crc = {
         key.split("/")[1].split(":")[0]: int(truth[key]) for key in truth.files if key.endswith("|out_crc32")
@@ -75,9 +73,7 @@ def test_uint8_becomes_float32_by_the_normalisation_left_to_the_graph(
         np.testing.assert_array_equal((pixels - mean) / std, made["float32"].read(normal))
 
 
-def test_several_samples_in_a_file_are_those_of_single_files_with_the_last_one_padded(
-    data: tuple[Path, Path], tmp_path: Path
-):
+def test_batched_files_hold_the_samples_of_single_files_and_padding(data: tuple[Path, Path], tmp_path: Path):
     recipe = load_recipe("tsm_k400")
     single = packed_by_one(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "1")
     triple = packed_by_one(
@@ -91,7 +87,7 @@ def test_several_samples_in_a_file_are_those_of_single_files_with_the_last_one_p
     assert (tmp_path / "1" / "k400.info").read_text() == "0 0\n1 1\n2 2\n3 3\n"
 
 
-def test_two_workers_make_the_same_bytes_as_one(data: tuple[Path, Path], tmp_path: Path):
+def test_two_workers_write_the_same_bytes_as_one(data: tuple[Path, Path], tmp_path: Path):
     recipe = load_recipe("tsm_k400")
     for workers in (1, 2):
         packed_by_one(
@@ -104,7 +100,7 @@ def test_two_workers_make_the_same_bytes_as_one(data: tuple[Path, Path], tmp_pat
     assert content(tmp_path / "1") == content(tmp_path / "2")
 
 
-def test_a_bad_video_stops_or_is_skipped_and_is_tried_again(data: tuple[Path, Path], tmp_path: Path):
+def test_an_unreadable_video_fails_or_is_skipped_and_is_retried(data: tuple[Path, Path], tmp_path: Path):
     root, ann = tmp_path / "root", data[1]
     root.symlink_to(data[0])
     frames = len(list((data[0] / CLIPS[0]).iterdir()))
@@ -127,7 +123,7 @@ def test_a_bad_video_stops_or_is_skipped_and_is_tried_again(data: tuple[Path, Pa
     assert repaired.files[0].crc32 == repaired.files[1].crc32
 
 
-def test_a_store_that_cannot_fit_is_refused_before_the_first_write(
+def test_a_store_larger_than_the_disk_is_rejected_before_the_first_write(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     recipe = load_recipe("tsm_sthv2")
@@ -145,7 +141,7 @@ def test_a_store_that_cannot_fit_is_refused_before_the_first_write(
     )
 
 
-def test_other_settings_in_the_same_folder_are_refused(data: tuple[Path, Path], tmp_path: Path):
+def test_different_settings_in_the_same_folder_are_rejected(data: tuple[Path, Path], tmp_path: Path):
     recipe = load_recipe("tsm_k400")
     packed_by_one(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s")
     with pytest.raises(UsageError, match="dtype 'float32' there, 'uint8' asked for"):
@@ -154,7 +150,7 @@ def test_other_settings_in_the_same_folder_are_refused(data: tuple[Path, Path], 
         )
 
 
-def test_a_file_cut_short_is_found_and_repaired_by_the_same_command(data: tuple[Path, Path], tmp_path: Path):
+def test_a_truncated_file_is_detected_and_rewritten_by_a_rerun(data: tuple[Path, Path], tmp_path: Path):
     recipe, output = load_recipe("tsm_k400"), tmp_path / "s"
     packed_by_one(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=output)
     before = content(output)
@@ -166,9 +162,10 @@ def test_a_file_cut_short_is_found_and_repaired_by_the_same_command(data: tuple[
     assert content(output) == before
 
 
-def test_killed_and_started_again_it_ends_with_the_same_bytes(data: tuple[Path, Path], tmp_path: Path):
+@pytest.mark.slow
+def test_an_interrupted_run_ends_with_the_same_bytes(data: tuple[Path, Path], tmp_path: Path):
     root, ann = data
-    # Many samples over the same frames, each with a name of its own.
+    # Many samples over the same frames, each with its own name.
     links = tmp_path / "root"
     links.mkdir()
     lines = []
@@ -178,7 +175,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(data: tuple[Path, 
         lines.append(f"v{number} {len(list((root / name).iterdir()))} {number % 7}")
     ann.write_text("\n".join(lines))
     words = ["--recipe", "tsm_sthv2", "--data_root", str(links), "--ann_file", str(ann), "--dtype", "uint8"]
-    main([*words, "--output_dir", str(tmp_path / "whole"), "--workers", "1"])
+    main([*words, "--output_dir", str(tmp_path / "uninterrupted"), "--workers", "1"])
 
     command = [
         sys.executable,
@@ -199,11 +196,11 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(data: tuple[Path, 
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed" / "manifest.json").exists()
-    (clips / "000003.bin.99.part").write_bytes(b"torn")
+    (clips / "000003.bin.99.part").write_bytes(b"truncated")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert " 60 files to write" not in done.stderr
-    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert content(tmp_path / "killed") == content(tmp_path / "uninterrupted")
 
 
 def test_the_command_prints_the_plan_and_the_store(

@@ -1,4 +1,4 @@
-"""Stores of single views: the bytes of whole samples, in the memory of about one view, killed or not."""
+"""Stores of single views: the bytes of complete samples, in the memory of about one view, even after interruption."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("arch", ["tsm", "i3d"])
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_files_are_the_views_of_the_whole_sample_in_its_order(
+def test_files_are_the_views_of_the_sample_in_order(
     arch: str, dtype: str, recipes: dict[str, Path], annotations: Path, tmp_path: Path
 ):
     recipe = load_recipe(str(recipes[arch]))
@@ -64,7 +64,7 @@ def test_files_are_the_views_of_the_whole_sample_in_its_order(
         np.testing.assert_array_equal(views.reshape(whole.header.shape), whole.read(clip_file)[0])
 
 
-def test_thirty_clips_of_pptsm_are_those_of_the_whole_sample(annotations: Path, tmp_path: Path):
+def test_thirty_clips_of_pptsm_are_those_of_the_sample(annotations: Path, tmp_path: Path):
     recipe = load_recipe("pptsm_k400_dense", ["views.short_side=40", "views.crop_size=32"])
     whole = packed(recipe, annotations, tmp_path / "whole", limit=2)
     parts = packed(recipe, annotations, tmp_path / "parts", limit=2, per_view=True)
@@ -74,7 +74,7 @@ def test_thirty_clips_of_pptsm_are_those_of_the_whole_sample(annotations: Path, 
     np.testing.assert_array_equal(views.reshape(samples.shape), samples)
 
 
-def test_packing_holds_about_one_view(recipes: dict[str, Path], tmp_path: Path):
+def test_packing_needs_the_memory_of_about_one_view(recipes: dict[str, Path], tmp_path: Path):
     many = ["views.num_segments=10", "views.clip_len=16", "views.short_side=64", "views.crop_size=64"]
     recipe = load_recipe(str(recipes["i3d"]), many)
     ann = tmp_path / "one.txt"
@@ -88,7 +88,7 @@ def test_packing_holds_about_one_view(recipes: dict[str, Path], tmp_path: Path):
         peaks[per_view] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peaks[False] > 30 * one_view
-    # One view is held while the next is made; decoding and the rest take less than another two.
+    # One view is in memory while the next is made; decoding and the rest take less than two more.
     assert peaks[True] < crops + 4 * one_view
 
 
@@ -110,7 +110,8 @@ def pack_words(recipe: Path, root: Path, annotations: Path, output: Path) -> Seq
     ]
 
 
-def test_killed_and_started_again_it_ends_with_the_same_bytes(recipes: dict[str, Path], tmp_path: Path):
+@pytest.mark.slow
+def test_an_interrupted_run_ends_with_the_same_bytes(recipes: dict[str, Path], tmp_path: Path):
     links, ann = tmp_path / "root", tmp_path / "list.txt"
     links.mkdir()
     for number in range(40):
@@ -133,7 +134,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(recipes: dict[str,
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_a_lost_view_is_made_again_and_nothing_else(
+def test_only_a_missing_view_is_written_again(
     recipes: dict[str, Path], annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     recipe = load_recipe(str(recipes["tsm"]))
@@ -148,7 +149,7 @@ def test_a_lost_view_is_made_again_and_nothing_else(
     assert contents(store.folder) == before
 
 
-def test_what_contradicts_single_views_is_refused(
+def test_options_that_contradict_single_views_are_rejected(
     recipes: dict[str, Path], annotations: Path, tmp_path: Path
 ):
     recipe = load_recipe(str(recipes["tsm"]))
@@ -165,19 +166,21 @@ def test_what_contradicts_single_views_is_refused(
     assert not list(tmp_path.rglob("*.bin"))
 
 
-def test_a_manifest_that_lacks_a_view_is_damaged(recipes: dict[str, Path], annotations: Path, tmp_path: Path):
+def test_a_manifest_without_one_of_the_views_is_rejected(
+    recipes: dict[str, Path], annotations: Path, tmp_path: Path
+):
     packed(load_recipe(str(recipes["tsm"])), annotations, tmp_path / "s", per_view=True)
-    whole = json.loads((tmp_path / "s" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())
 
-    def refused(**changed: object) -> None:
-        (tmp_path / "s" / "manifest.json").write_text(json.dumps({**whole, **changed}))
+    def is_rejected(**changed: object) -> None:
+        (tmp_path / "s" / "manifest.json").write_text(json.dumps({**manifest, **changed}))
         with pytest.raises(BadDataError, match="is damaged"):
             ClipStore.open(tmp_path / "s")
 
-    refused(files=whole["files"][1:])
-    refused(files=[{**whole["files"][0], "view": 1}, *whole["files"][1:]])
-    refused(average_clips="median")
-    refused(average_clips="")
-    refused(views_per_sample=10**12)
-    refused(views_per_sample=0)
-    refused(samples_per_file=2)
+    is_rejected(files=manifest["files"][1:])
+    is_rejected(files=[{**manifest["files"][0], "view": 1}, *manifest["files"][1:]])
+    is_rejected(average_clips="median")
+    is_rejected(average_clips="")
+    is_rejected(views_per_sample=10**12)
+    is_rejected(views_per_sample=0)
+    is_rejected(samples_per_file=2)

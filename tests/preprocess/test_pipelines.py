@@ -108,6 +108,7 @@ def frames(shared: Path) -> RawFrames:
     return RawFrames(shared / "data" / "paddle" / "rawframes" / "example", 131, decode=decode_with_pillow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "source", "recipe", "overrides"),
     [
@@ -117,7 +118,7 @@ def frames(shared: Path) -> RawFrames:
         ("frames_dense_test", "frames", "pptsm_k400_dense", ()),
     ],
 )
-def test_frames_and_tensors_are_the_originals_bit_for_bit(
+def test_frames_and_tensors_match_paddlevideo_bit_for_bit(
     request: pytest.FixtureRequest,
     truth: dict[str, Any],
     name: str,
@@ -134,7 +135,9 @@ def test_frames_and_tensors_are_the_originals_bit_for_bit(
     assert f"{zlib.crc32(pixels.transpose(0, 2, 3, 1).tobytes()):08x}" == truth[name]["crc32"][crops]
 
 
-def test_decoded_frames_are_the_originals(truth: dict[str, Any], video: VideoFile, frames: RawFrames) -> None:
+def test_decoded_frames_match_the_reference(
+    truth: dict[str, Any], video: VideoFile, frames: RawFrames
+) -> None:
     for name, source in (("videos_uniform_test", video), ("frames_uniform_test", frames)):
         decoded = np.stack(list(source.read(uniform_middles(131, num_segments=8).tolist())))
         assert f"{zlib.crc32(decoded.tobytes()):08x}" == truth[name]["crc32"]["Sampler"]
@@ -151,24 +154,22 @@ def check_against_truth(sample: PreparedSample, truths: Path, name: str) -> None
     assert sample.frames == tuple(truth["indices"].tolist())
     assert (1, *sample.tensor.shape) == tuple(truth["tensor_shape"])
     np.testing.assert_allclose(sample.tensor[:, :, ::32, ::32], truth["sub32"], rtol=0, atol=4e-2)
-    # The bits depend on the JPEG decoder alone, which is Pillow's here as there.
+    # The bits depend only on the JPEG decoder, which is Pillow's in both cases.
     assert zlib.crc32(sample.tensor.tobytes()) == truth["tensor_crc32"]
 
 
 @pytest.mark.parametrize("name", COMMITTED)
-def test_tensors_are_the_originals_bit_for_bit(truths: Path, name: str) -> None:
+def test_tensors_match_stnet_bit_for_bit(truths: Path, name: str) -> None:
     check_against_truth(make_sample(PackedFrames(truths / f"{name}.pkl"), PLANS["stacked"]), truths, name)
 
 
 @pytest.mark.parametrize("name", IN_SHARED)
-def test_tensors_of_larger_videos_are_the_originals_bit_for_bit(
-    truths: Path, shared: Path, name: str
-) -> None:
+def test_tensors_of_larger_videos_match_stnet_bit_for_bit(truths: Path, shared: Path, name: str) -> None:
     pack = PackedFrames(shared / f"data/stnet/pkl/{name}.pkl")
     check_against_truth(make_sample(pack, PLANS["stacked"]), truths, name)
 
 
-def test_planes_are_the_same_frames_colour_by_colour(truths: Path) -> None:
+def test_layout_planes_holds_the_same_frames_channel_by_channel(truths: Path) -> None:
     pack = PackedFrames(truths / f"{COMMITTED[1]}.pkl")
     frames = make_sample(pack, PLANS["stacked"]).tensor.reshape(35, 3, 224, 224)
     np.testing.assert_array_equal(make_sample(pack, PLANS["planes"]).tensor, frames.transpose(1, 0, 2, 3))

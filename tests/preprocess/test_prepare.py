@@ -1,4 +1,4 @@
-"""The options of prepare, what it records, and what it leaves alone."""
+"""The options of prepare, what it records, and that it does not modify its source."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_invalid_options_are_rejected(source: Path, tmp_path: Path, given: dict,
     assert not (tmp_path / "out").exists()
 
 
-def test_the_records_are_json_that_names_the_decoder(source: Path, tmp_path: Path) -> None:
+def test_the_records_name_the_decoder(source: Path, tmp_path: Path) -> None:
     prepare(PrepareOptions(dataset="folder", src=source, out=tmp_path / "out", decoder="pyav", short_side=32))
     record = json.loads((tmp_path / "out" / "preparation.json").read_text())
     assert record["frames"]["decoder_version"].startswith("PyAV")
@@ -59,7 +59,7 @@ def test_the_records_are_json_that_names_the_decoder(source: Path, tmp_path: Pat
     assert len(lines) == 3
 
 
-def test_the_source_is_never_written_to(tmp_path: Path) -> None:
+def test_the_source_folder_is_not_modified(tmp_path: Path) -> None:
     write_video(tmp_path / "src" / "val" / "a" / "1.mp4", frames=2)
     before = tree(tmp_path / "src")
     prepare(PrepareOptions(dataset="folder", src=tmp_path / "src", out=tmp_path / "out"))

@@ -14,7 +14,7 @@ from vidom.errors import BadDataError
 PACKS = ("small096x072_000011_000021", "tiny003frame_000004_000014")
 
 
-def test_lists_name_packs_whose_labels_are_read(fixtures: Path, tmp_path: Path) -> None:
+def test_labels_are_read_from_the_listed_packs(fixtures: Path, tmp_path: Path) -> None:
     ann_file = tmp_path / "val.json"
     ann_file.write_text(json.dumps([{"video_name": f"{name}.mp4"} for name in PACKS]))
     (tmp_path / "val").symlink_to(fixtures / "mindspore")
@@ -27,7 +27,7 @@ def test_lists_name_packs_whose_labels_are_read(fixtures: Path, tmp_path: Path) 
         read_pack_annotations(ann_file, data_root=tmp_path, folder="val", num_classes=15)
 
 
-def test_the_originals_own_list_is_read(shared: Path) -> None:
+def test_the_list_of_the_original_is_read(shared: Path) -> None:
     names = pack_names(shared / "data/stnet/val.json")
     assert len(names) == 12
     assert names[0] == "demo-_340256_000000_000010"
@@ -47,7 +47,7 @@ def test_the_originals_own_list_is_read(shared: Path) -> None:
         [{"video_name": "x.mp4"}, {"video_name": "x.avi"}],
     ],
 )
-def test_other_lists_are_refused(tmp_path: Path, document: Any) -> None:
+def test_invalid_lists_are_rejected(tmp_path: Path, document: Any) -> None:
     ann_file = tmp_path / "val.json"
     ann_file.write_text(json.dumps(document))
     with pytest.raises(BadDataError, match=r"val\.json"):

@@ -1,7 +1,7 @@
-"""Decoded frames, resized frames and tensors against checksums that mmaction2's own pipelines left.
+"""Decoded frames, resized frames and tensors against checksums of mmaction2's pipelines.
 
 The checksums form a chain (frame numbers, decoded, resized, cropped, normalised), so that the first stage that
-differs is the one that fails.
+differs fails.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def truths_of(archive: Path, folder: str) -> dict[str, Truth]:
             name, field = key.split("|")
             if name.rpartition(":")[0] == folder:
                 records.setdefault(name.rpartition(":")[2], {})[field] = truths[key]
-    assert records, f"{archive.name} tells nothing of {folder}"
+    assert records, f"{archive.name} has no record of {folder}"
     return records
 
 
@@ -101,7 +101,7 @@ def test_real_samples(config: str, folder: str, shared: Path) -> None:
     check_sample(RawFrames(shared / "data" / folder, int(total)), PLANS[config], truth)
 
 
-def test_frames_of_which_only_a_part_is_used(shared: Path) -> None:
+def test_frame_folders_of_which_only_a_part_is_used(shared: Path) -> None:
     for total, truth in truths_of(
         shared / "fixtures" / "mmaction2" / "pre_tsm_sthv2.test.npz", "imgs"
     ).items():
@@ -141,7 +141,7 @@ def test_normalisation_table(fixtures: Path) -> None:
 
 
 def clip_tensor(resized: list[np.ndarray], box: Box, size: int) -> np.ndarray:
-    """Return the [3, T, H, W] tensor of one three-dimensional view."""
+    """Return the [3, T, H, W] tensor of one view of a 3D network."""
     frames = np.empty((len(resized), 3, size, size), np.float32)
     for planes, target in zip(split_planes(resized, colour="rgb"), frames, strict=True):
         write_crop(planes, box, TABLE, target)
@@ -187,7 +187,7 @@ TRAIN = {
     "folder", ["synth/land_427x240", "synth/one_320x240", "synth/port_240x427", "synth/short_176x144"]
 )
 @pytest.mark.parametrize("config", TRAIN)
-def test_training_parts_with_the_seeds_of_the_original(config: str, folder: str) -> None:
+def test_training_samples_match_the_original_for_the_same_seeds(config: str, folder: str) -> None:
     sampling, scaling = TRAIN[config]
     archive = COMMITTED / "mmaction2" / "synth_only" / f"pre_{config}.train.npz"
     records = truths_of(archive, folder)

@@ -1,4 +1,4 @@
-"""Something-Something V2 in miniature: official JSON, real WebM, the split archive."""
+"""Something-Something V2 in miniature: official JSON, real WebM, the multi-part archive."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def split_archive(src: Path, folder: Path, *, parts: int = 3) -> None:
         (folder / f"20bn-something-something-v2-{number:02}").write_bytes(part)
 
 
-def test_the_lists_are_those_of_the_original_tool(shared: Path, tmp_path: Path) -> None:
+def test_the_lists_match_the_original_tool(shared: Path, tmp_path: Path) -> None:
     reference = shared / "fixtures" / "mmaction2" / "annotations" / "sthv2"
     shutil.copytree(reference / "annotations", tmp_path / "src" / "annotations")
     for name, frames in FRAMES.items():
@@ -77,14 +77,14 @@ def test_the_lists_are_those_of_the_original_tool(shared: Path, tmp_path: Path) 
     assert [excluded.name for excluded in splits[1].excluded] == ["999"]
 
 
-def test_a_missing_video_stops_unless_it_may_be_skipped(miniature: Path, tmp_path: Path) -> None:
+def test_a_missing_video_fails_unless_it_may_be_skipped(miniature: Path, tmp_path: Path) -> None:
     (miniature / "videos" / "9.webm").unlink()
     with pytest.raises(BadDataError, match=r"1 of the 3 videos of train .*: 9\. .*--on_bad skip"):
         prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unreadable_video_stops_or_is_listed(miniature: Path, tmp_path: Path) -> None:
+def test_an_unreadable_video_fails_or_is_listed(miniature: Path, tmp_path: Path) -> None:
     cut(miniature / "videos" / "100.webm")
     with pytest.raises(BadDataError, match=r"100\.webm is truncated.*--on_bad skip"):
         prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
@@ -97,13 +97,13 @@ def test_an_unreadable_video_stops_or_is_listed(miniature: Path, tmp_path: Path)
     assert excluded["name"] == "100"
     assert "truncated" in excluded["reason"]
     assert (record["splits"][0]["annotated"], record["splits"][0]["listed"]) == (3, 2)
-    # Repaired, it is taken up by the same command.
+    # After the fix the same command packs it.
     write_video(miniature / "videos" / "100.webm", frames=6, seed=100)
     train, _ = prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
     assert train.summary == "train: 3 of 3 videos (0 missing, 0 unreadable)"
 
 
-def test_class_names_stand_in_the_order_of_their_numbers(miniature: Path, tmp_path: Path) -> None:
+def test_class_names_are_in_id_order(miniature: Path, tmp_path: Path) -> None:
     prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
     names = (tmp_path / "out" / "label_map.txt").read_text().splitlines()
     assert names == sorted(LABELS, key=lambda name: int(LABELS[name]))
@@ -118,7 +118,7 @@ def test_mirrored_classes_of_the_real_label_file() -> None:
     assert flip_pairs(("Left Hook", "putting it right side up", "Right Hook", "upright")) == ((0, 2),)
 
 
-def test_the_split_archive_gives_the_same(miniature: Path, tmp_path: Path) -> None:
+def test_the_multi_part_archive_gives_the_same_result(miniature: Path, tmp_path: Path) -> None:
     prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "folder", num_classes=3))
     packed = tmp_path / "packed"
     shutil.copytree(miniature / "annotations", packed / "annotations")
@@ -148,7 +148,7 @@ def test_an_archive_is_unpacked_once(
     prepare(PrepareOptions(dataset="sthv2", src=tmp_path, out=tmp_path / "out", num_classes=3))
 
 
-def test_a_missing_part_is_named(miniature: Path, tmp_path: Path) -> None:
+def test_a_missing_part_is_reported(miniature: Path, tmp_path: Path) -> None:
     split_archive(miniature, miniature)
     shutil.rmtree(miniature / "videos")
     (miniature / "20bn-something-something-v2-01").unlink()
@@ -156,7 +156,7 @@ def test_a_missing_part_is_named(miniature: Path, tmp_path: Path) -> None:
         prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
 
 
-def test_the_class_count_is_held_against_the_checkpoint(miniature: Path, tmp_path: Path) -> None:
+def test_the_class_count_is_checked_against_the_checkpoint(miniature: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="3 classes, but 174 are expected"):
         prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out"))
 
@@ -175,7 +175,7 @@ def test_the_class_count_is_held_against_the_checkpoint(miniature: Path, tmp_pat
         ({}, {"A": "0"}, "must be a list"),
     ],
 )
-def test_annotations_that_are_none_are_refused(tmp_path: Path, train, labels, message: str) -> None:
+def test_invalid_annotations_are_rejected(tmp_path: Path, train, labels, message: str) -> None:
     write_annotations(tmp_path, train=train, validation=[], labels=labels)
     write_video(tmp_path / "videos" / "7.webm", frames=2)
     with pytest.raises(BadDataError, match=message):
@@ -183,13 +183,13 @@ def test_annotations_that_are_none_are_refused(tmp_path: Path, train, labels, me
 
 
 @pytest.mark.parametrize("lacking", ["annotations", "videos"])
-def test_what_is_lacking_is_named(miniature: Path, tmp_path: Path, lacking: str) -> None:
+def test_missing_files_are_reported(miniature: Path, tmp_path: Path, lacking: str) -> None:
     shutil.rmtree(miniature / lacking)
     with pytest.raises(UsageError, match=r"labels\.json" if lacking == "annotations" else r"\*\.webm"):
         prepare(PrepareOptions(dataset="sthv2", src=miniature, out=tmp_path / "out", num_classes=3))
 
 
-def test_the_command_prints_what_pack_takes(
+def test_the_command_prints_the_arguments_of_pack(
     miniature: Path, tmp_path: Path, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"

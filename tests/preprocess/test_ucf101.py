@@ -34,7 +34,7 @@ def write_lists(folder: Path, classes: list[str], train: list[str], test: list[s
         (folder / f"testlist{split:02}.txt").write_text("".join(f"{video}.avi\r\n" for video in test))
 
 
-def test_the_lists_are_those_of_the_original_tool(shared: Path, tmp_path: Path) -> None:
+def test_the_lists_match_the_original_tool(shared: Path, tmp_path: Path) -> None:
     reference = shared / "fixtures" / "mmaction2" / "annotations" / "ucf101"
     shutil.copytree(reference / "annotations", tmp_path / "src" / "annotations")
     for name, frames in FRAMES.items():
@@ -49,7 +49,7 @@ def test_the_lists_are_those_of_the_original_tool(shared: Path, tmp_path: Path) 
 
 @pytest.fixture
 def quirky(tmp_path: Path) -> Path:
-    """Classes that are not in ASCII order, folders and files in other cases than the lists."""
+    """Classes that are not in ASCII order; folders and files whose case differs from the lists."""
     src = tmp_path / "src"
     write_lists(
         src / "ucfTrainTestlist",
@@ -67,7 +67,7 @@ def quirky(tmp_path: Path) -> Path:
     return src
 
 
-def test_ids_are_official_and_spelling_is_forgiven(quirky: Path, tmp_path: Path) -> None:
+def test_ids_are_official_and_case_on_disk_may_differ(quirky: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare(PrepareOptions(dataset="ucf101", src=quirky, out=out, num_classes=3))
     assert (out / "label_map.txt").read_text().split() == ["HammerThrow", "Hammering", "HandstandPushups"]
@@ -81,7 +81,7 @@ def test_ids_are_official_and_spelling_is_forgiven(quirky: Path, tmp_path: Path)
     assert not (out / "ucf101_train_split_2_videos.txt").exists()
 
 
-def test_the_published_66_classes_are_65_and_refused(quirky: Path, tmp_path: Path, shared: Path) -> None:
+def test_the_published_class_list_of_65_names_is_rejected(quirky: Path, tmp_path: Path, shared: Path) -> None:
     published = json.loads((shared / "fixtures" / "paddle" / "ucf101_66.json").read_text())[
         "names_as_published"
     ]
@@ -102,7 +102,7 @@ def test_the_published_66_classes_are_65_and_refused(quirky: Path, tmp_path: Pat
     out = tmp_path / "for_training"
     prepare(PrepareOptions(dataset="ucf101_66", src=quirky, out=out, class_list=names, num_classes=65))
     assert (out / "label_map.txt").read_text().splitlines() == published
-    # Knitting is no sport: nothing of it is listed, and a split without videos has no list.
+    # Knitting is not a sport: it is not listed, and a split without videos has no list.
     number = published.index("HammerThrow")
     assert (out / "ucf101_66_val_split_1_rawframes.txt").read_text() == (
         f"HammerThrow/v_HammerThrow_g01_c01 9 {number}\n"
@@ -110,7 +110,7 @@ def test_the_published_66_classes_are_65_and_refused(quirky: Path, tmp_path: Pat
     assert not (out / "ucf101_66_train_split_1_rawframes.txt").exists()
 
 
-def test_the_class_list_is_the_users(quirky: Path, tmp_path: Path) -> None:
+def test_a_class_list_overrides_the_classes(quirky: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("HandstandPushups\nHammering\n")
     out = tmp_path / "out"
@@ -148,7 +148,7 @@ def test_frames_shared_by_splits_are_extracted_once(quirky: Path, tmp_path: Path
         ("testlist01.txt", "Knitting/v_Knitting_g01_c01.avi\n", "expected `CLASS/VIDEO.avi"),
     ],
 )
-def test_lists_that_contradict_themselves_are_refused(
+def test_inconsistent_lists_are_rejected(
     quirky: Path, tmp_path: Path, file: str, text: str, message: str
 ) -> None:
     (quirky / "ucfTrainTestlist" / file).write_text(text)
@@ -156,7 +156,7 @@ def test_lists_that_contradict_themselves_are_refused(
         prepare(PrepareOptions(dataset="ucf101", src=quirky, out=tmp_path / "out", num_classes=3))
 
 
-def test_what_is_lacking_is_named(tmp_path: Path, quirky: Path) -> None:
+def test_missing_files_are_reported(tmp_path: Path, quirky: Path) -> None:
     with pytest.raises(UsageError, match=r"lacks classInd\.txt"):
         prepare(PrepareOptions(dataset="ucf101", src=tmp_path, out=tmp_path / "out"))
     for path in (quirky / "ucfTrainTestlist").glob("t*list*.txt"):

@@ -1,4 +1,4 @@
-"""Frames read from video files, against what OpenCV's own decoding gives."""
+"""Frames read from video files, against OpenCV."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def write_video(
         stream.codec_context.time_base = Fraction(1, 1000 if jitter else 12)
         time = 0
         for first in range(frames):
-            picture = np.ascontiguousarray(field[first : first + height, first : first + width])
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            image = np.ascontiguousarray(field[first : first + height, first : first + width])
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = time, stream.codec_context.time_base
             time += int(generator.integers(20, 20 + jitter)) if jitter else 1
             container.mux(stream.encode(frame))
@@ -72,11 +72,12 @@ def check_against_opencv(path: Path) -> None:
     every = list(video.read(range(len(truth))))
     assert all(np.array_equal(one, other) for one, other in zip(every, truth, strict=True))
     some = list(range(1, len(truth), 7))
-    # Without counting first, nothing has been kept and the file is decoded afresh.
+    # Without counting first, no frames are kept and the file is decoded again.
     for position, image in zip(some, VideoFile(path).read(some), strict=True):
         np.testing.assert_array_equal(image, truth[position])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["demo.mp4", "part_0.mp4", "test.avi", "test.mp4"])
 def test_real_videos(shared: Path, name: str) -> None:
     check_against_opencv(shared / "data" / "videos" / name)
@@ -101,10 +102,10 @@ def test_written_videos(tmp_path: Path, name: str, options: dict) -> None:
 
 
 @pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)])
-def test_rotation_is_honoured(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
+def test_rotation_is_applied(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
     path = write_video(tmp_path / "turned.mp4", codec="libx264")
     content = bytearray(path.read_bytes())
-    # The display matrix stands 44 bytes into a version 0 track header (ISO/IEC 14496-12, 8.3.2).
+    # The display matrix is 44 bytes into a version 0 track header (ISO/IEC 14496-12, 8.3.2).
     at = content.index(b"tkhd") + 44
     a, b, c, d = (number << 16 for number in matrix)
     content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
@@ -129,26 +130,26 @@ def message_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("content", [b"", b"this is a text\n" * 200, np.random.default_rng(1).bytes(50_000)])
-def test_what_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_video_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
     assert "cannot be decoded as a video" in message_of(path)
 
 
-def test_an_absent_file_is_named(tmp_path: Path) -> None:
+def test_an_absent_file_is_reported(tmp_path: Path) -> None:
     assert "does not exist" in message_of(tmp_path / "absent.mp4")
     assert "does not exist" in message_of(tmp_path)
 
 
-def test_a_truncated_video_is_named(tmp_path: Path) -> None:
+def test_a_truncated_video_is_reported(tmp_path: Path) -> None:
     for name, codec in (("v.mp4", "libx264"), ("v.avi", "mpeg4")):
         path = write_video(tmp_path / name, codec=codec)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         assert "truncated" in message_of(path)
 
 
-def test_a_sound_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "sound.mp4"
+def test_an_audio_file_is_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "audio.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -158,7 +159,7 @@ def test_a_sound_file_is_named(tmp_path: Path) -> None:
     assert "no video stream" in message_of(path)
 
 
-def test_a_playlist_does_not_lead_to_other_files(tmp_path: Path) -> None:
+def test_a_playlist_cannot_open_other_files(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.mp4", codec="libx264")
     playlist = tmp_path / "list.m3u8"
     playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{video}\n#EXT-X-ENDLIST\n")

@@ -21,11 +21,11 @@ def square(number: int) -> int:
     return number * number
 
 
-def test_every_job_is_done_once() -> None:
+def test_every_job_runs_once() -> None:
     assert list(each_finished(square, range(9), workers=1)) == [number**2 for number in range(9)]
     assert sorted(each_finished(square, iter(range(50)), workers=2)) == [number**2 for number in range(50)]
 
 
-def test_a_killed_worker_is_told() -> None:
+def test_a_killed_worker_is_reported() -> None:
     with pytest.raises(UnavailableError, match="worker"):
         list(each_finished(fail_at_three, range(9), workers=2))

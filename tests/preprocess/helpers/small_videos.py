@@ -1,4 +1,4 @@
-"""Real encoded videos small enough to make hundreds of, and files that only look like some."""
+"""Small encoded videos, and files that only look like videos."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CODECS = {".webm": "libvpx", ".avi": "mpeg4", ".mp4": "mpeg4"}
 
 
 def write_video(path: Path, *, frames: int = 8, size: tuple[int, int] = (32, 24), seed: int = 0) -> Path:
-    """Write drifting noise in the codec that the suffix is usual with."""
+    """Write drifting noise in the usual codec of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     width, height = size
     generator = np.random.default_rng(seed)
@@ -22,14 +22,14 @@ def write_video(path: Path, *, frames: int = 8, size: tuple[int, int] = (32, 24)
         stream = container.add_stream(CODECS[path.suffix], rate=12, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for first in range(frames):
-            picture = np.ascontiguousarray(field[first : first + height, first : first + width])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.ascontiguousarray(field[first : first + height, first : first + width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return path
 
 
 def cut(path: Path) -> Path:
-    """Leave the first two thirds of the file."""
+    """Truncate the file to its first two thirds."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     return path
 
@@ -45,7 +45,7 @@ def write_without_frames(path: Path) -> Path:
 
 
 def opencv_frames(path: Path) -> list[np.ndarray]:
-    """Return what plain cv2.VideoCapture reads: blue, green, red."""
+    """Return the BGR frames of cv2.VideoCapture."""
     capture = cv2.VideoCapture(str(path))
     frames = []
     while True:
