@@ -1,4 +1,4 @@
-"""Samples stored as whole frames: the graph cuts the same views, bit for bit, and the scores are the same."""
+"""Samples stored as full frames: the graph cuts the same views, bit for bit, and the scores are the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vidom.formats.clip_store import ClipStore
 from vidom.formats.engine_outputs import read_output, read_summary
 from vidom.formats.recipe import Recipe, load_recipe
 
-# Recipe, settings that keep it small, the drawn video, the size its frames are resized to.
+# Recipe, settings that keep it small, the synthetic video, the size to which its frames are resized.
 CASES = {
     "landscape": ("tsm_sthv2", ["views.short_side=64", "views.crop_size=64"], "land_427x240", "114x64"),
     "portrait": ("tsm_sthv2", ["views.short_side=64", "views.crop_size=64"], "port_240x427", "64x114"),
@@ -66,7 +66,7 @@ def case(name: str) -> tuple[Recipe, Recipe, RawFrames]:
 
 
 class NormalisedViews(nn.Module):
-    """What the network of a deployable module would be given."""
+    """A module that returns the input of the network of a deployable module."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -77,33 +77,33 @@ class NormalisedViews(nn.Module):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_views_cut_out_of_whole_frames_are_those_of_preprocessing(name: str, tmp_path: Path) -> None:
-    crops, whole, source = case(name)
-    frames = make_sample(source, whole.views, dtype="uint8")
-    width, height = whole.views.frame_size or (0, 0)
-    assert frames.tensor.shape == (whole.views.frames_per_crop, 3, height, width)
+def test_views_cut_from_full_frames_are_those_of_preprocessing(name: str, tmp_path: Path) -> None:
+    crops, full, source = case(name)
+    frames = make_sample(source, full.views, dtype="uint8")
+    width, height = full.views.frame_size or (0, 0)
+    assert frames.tensor.shape == (full.views.frames_per_crop, 3, height, width)
     pixels = make_sample(source, crops.views, dtype="uint8")
     assert frames.frames == pixels.frames
     batch = torch.from_numpy(np.stack([frames.tensor, 255 - frames.tensor]))
-    cut = cut_views(batch, whole.views).numpy()
+    cut = cut_views(batch, full.views).numpy()
     np.testing.assert_array_equal(cut[0], pixels.tensor)
     np.testing.assert_array_equal(cut[1], 255 - pixels.tensor)
 
     # The float32 values, too, in torch and in ONNX Runtime.
-    wanted = make_sample(source, crops.views).tensor
-    model, path = NormalisedViews(whole).eval(), tmp_path / "views.onnx"
-    np.testing.assert_array_equal(model(batch)[0].numpy(), wanted)
+    expected = make_sample(source, crops.views).tensor
+    model, path = NormalisedViews(full).eval(), tmp_path / "views.onnx"
+    np.testing.assert_array_equal(model(batch)[0].numpy(), expected)
     torch.onnx.export(model, (batch,), path, opset_version=11, dynamo=False)
     kinds = {node.op_type for node in onnx.load(path).graph.node}
     assert kinds <= {"Constant", "Slice", "Concat", "Reshape", "Transpose", "Cast", "Add", "Div"}
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
-    np.testing.assert_array_equal(found[0], wanted)
+    np.testing.assert_array_equal(found[0], expected)
 
 
-def test_whole_frames_are_the_resized_frames_in_the_order_of_the_tensor(tmp_path: Path) -> None:
-    _, whole, source = case("odd")
-    made = make_sample(source, whole.views, dtype="uint8")
+def test_full_frames_are_the_resized_frames_in_the_order_of_the_tensor(tmp_path: Path) -> None:
+    _, full, source = case("odd")
+    made = make_sample(source, full.views, dtype="uint8")
     for number, planes in zip(made.frames, made.tensor, strict=True):
         (image,) = source.read([number - source.first_index])
         # 341x257 becomes 340x256, so this checks order and colours, and leaves resizing to the tests of pixels.
@@ -119,7 +119,7 @@ def recipes(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.fixture(scope="module")
 def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the five drawn videos, two have frames of 43x32 when resized."""
+    """A list of the five synthetic videos, two of which have frames of 43x32 when resized."""
     return write_list(tmp_path_factory.mktemp("lists") / "list.txt")
 
 
@@ -127,7 +127,7 @@ SIZE = "views.frame_size=43x32"
 
 
 def scores_of(recipe: Path, words: list[str], store: ClipStore, work: Path) -> dict[str, np.ndarray]:
-    """Return the rows of each sample, by file, after export, surgery, proof, inference and scoring."""
+    """Return the rows of each sample, by file, after export, surgery, verification, inference and scoring."""
     words = ["--recipe", str(recipe), "--checkpoint", "seeded:0", *words]
     to_onnx([*words, "-o", str(work / "naive.onnx")])
     final = work / "new.onnx"
@@ -143,6 +143,7 @@ def scores_of(recipe: Path, words: list[str], store: ClipStore, work: Path) -> d
     return {Path(entry.infiles[0]).stem: read_output(entry.outfiles[0])[0] for entry in entries}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["tsm", "i3d"])
 def test_scores_are_those_of_crops(
     arch: str, recipes: dict[str, Path], annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -168,6 +169,7 @@ def test_scores_are_those_of_crops(
     assert "FAILED" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_real_frames_score_the_same(
     shared: Path, recipes: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,7 +192,7 @@ def test_real_frames_score_the_same(
         np.testing.assert_allclose(row, rows["float32"][stem], atol=1e-6, rtol=0)
 
 
-def test_frames_of_another_size_are_refused_by_name_or_skipped(
+def test_frames_of_a_different_size_are_rejected_by_name_or_skipped(
     recipes: dict[str, Path], annotations: Path, tmp_path: Path
 ) -> None:
     recipe = load_recipe(str(recipes["tsm"]), [SIZE])
@@ -203,18 +205,18 @@ def test_frames_of_another_size_are_refused_by_name_or_skipped(
     assert [skip.id for skip in store.skipped] == ["land_427x240", "odd_341x257", "port_240x427"]
 
 
-def test_what_contradicts_whole_frames_is_refused(
+def test_contradictions_with_full_frames_are_rejected(
     recipes: dict[str, Path], annotations: Path, tmp_path: Path
 ) -> None:
-    for overrides, told in (
+    for overrides, message in (
         ([SIZE, "views.crop=center"], "of one crop the frames would be larger"),
         (["views.frame_size=43x40"], "shorter side must be short_side 32"),
         (["views.frame_size=43"], "must be width and height in pixels, such as 455x256"),
     ):
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=message):
             load_recipe(str(recipes["tsm"]), overrides)
     recipe = load_recipe(str(recipes["tsm"]), [SIZE])
-    with pytest.raises(UsageError, match="--per_view writes each view by itself"):
+    with pytest.raises(UsageError, match="--per_view writes each view separately"):
         packed(recipe, annotations, tmp_path / "a", per_view=True)
     words = ["--recipe", str(recipes["tsm"]), "--checkpoint", "seeded:0", "-o", str(tmp_path / "m.onnx")]
     with pytest.raises(UsageError, match="aipp takes crops that preprocessing cuts"):
