@@ -108,14 +108,13 @@ def frames(shared: Path) -> RawFrames:
     return RawFrames(shared / "data" / "paddle" / "rawframes" / "example", 131, decode=decode_with_pillow)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "source", "recipe", "overrides"),
     [
         ("videos_uniform_test", "video", "pptsm_k400_uniform", ()),
         ("videos_uniform_test_16", "video", "pptsm_k400_uniform", ("views.num_segments=16",)),
         ("frames_uniform_test", "frames", "pptsm_k400_uniform", ()),
-        ("frames_dense_test", "frames", "pptsm_k400_dense", ()),
+        pytest.param("frames_dense_test", "frames", "pptsm_k400_dense", (), marks=pytest.mark.slow),
     ],
 )
 def test_frames_and_tensors_match_paddlevideo_bit_for_bit(

@@ -77,8 +77,14 @@ def check_against_opencv(path: Path) -> None:
         np.testing.assert_array_equal(image, truth[position])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["demo.mp4", "part_0.mp4", "test.avi", "test.mp4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "part_0.mp4",
+        "test.avi",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("demo.mp4", "test.mp4")),
+    ],
+)
 def test_real_videos(shared: Path, name: str) -> None:
     check_against_opencv(shared / "data" / "videos" / name)
 
