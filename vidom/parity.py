@@ -144,16 +144,11 @@ def compare(
     """
     tolerance = tolerance or Tolerance()
     max_rows = _max_difference(*rows)
-    largest_row = _largest(rows[0])
-    allowed_rows = tolerance.rows * max(1.0, largest_row)
-    max_logits = scale = allowed_logits = None
+    max_logits = relative_logits = allowed_logits = None
     if logits is not None:
         max_logits, scale = _max_difference(*logits), _largest(logits[0])
-        allowed_logits = tolerance.logits * scale
-        if _are_probabilities(rows[0]):
-            # Equal logits still leave Softmax and the average a few roundings of their own.
-            explained = 2 * allowed_logits + 4 * _UNIT_ROUNDOFF[tolerance.number_format]
-            allowed_rows = min(allowed_rows, explained * largest_row)
+        relative_logits, allowed_logits = _ratio(max_logits, scale), tolerance.logits * scale
+    allowed_rows = _allowed_rows(rows[0], tolerance, allowed_logits)
     flips, top5_changes = _changes(*rows)
     passed = max_rows <= allowed_rows and all(flip.margin <= 2 * allowed_rows for flip in flips)
     if max_logits is not None and allowed_logits is not None:
@@ -167,15 +162,24 @@ def compare(
         of=count if of is None else of,
         rows=len(rows[0]),
         max_logits=max_logits,
-        relative_logits=None if max_logits is None or scale is None else _ratio(max_logits, scale),
+        relative_logits=relative_logits,
         allowed_logits=allowed_logits,
         max_rows=max_rows,
-        relative_rows=_ratio(max_rows, largest_row),
+        relative_rows=_ratio(max_rows, _largest(rows[0])),
         allowed_rows=allowed_rows,
         flips=flips,
         top5_changes=top5_changes,
         passed=bool(passed),
     )
+
+
+def _allowed_rows(reference: Array, tolerance: Tolerance, allowed_logits: float | None) -> float:
+    largest = _largest(reference)
+    allowed = tolerance.rows * max(1.0, largest)
+    if allowed_logits is None or not _are_probabilities(reference):
+        return allowed
+    # Equal logits still leave Softmax and the average a few roundings of their own.
+    return min(allowed, (2 * allowed_logits + 4 * _UNIT_ROUNDOFF[tolerance.number_format]) * largest)
 
 
 def _are_probabilities(rows: Array) -> bool:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from export.surgery.frame_flow import FrameMean, frame_means
 from export.surgery.pass_types import Options
 from export.surgery.shapes import record_shapes, resolved
-from export.surgery.time_shift import Part, TimeShift, find_time_shifts
+from export.surgery.time_shift import TimeShift, find_time_shifts
 from export.surgery.values import add_constant, data_input, drop_unused, insert_mean, insert_node, static_dims
 
 __all__ = ["time_major"]
@@ -103,15 +103,15 @@ def _move(
     shift.output.name = f"{name}_of_clips"
     parts = []
     for number, part in enumerate(shift.parts):
-        called, distance = f"{name}_part_{number}", part.step * clips
+        called, distance, channels = f"{name}_part_{number}", part.step * clips, (part.start, part.end)
         if not distance:
-            parts.append(_cut(graph, last, shift.source, part, frames=None, name=called))
+            parts.append(_cut(graph, last, shift.source, {1: channels}, name=called))
         elif by_pad:
             pads = [-distance, -part.start, 0, 0, distance, part.end - dims[1], 0, 0]
             parts.append(_padded(graph, last, shift.source, pads, name=called))
         else:
             kept = max(distance, 0), dims[0] + min(distance, 0)
-            cut = _cut(graph, last, shift.source, part, frames=kept, name=f"{called}_frames")
+            cut = _cut(graph, last, shift.source, {0: kept, 1: channels}, name=f"{called}_frames")
             pads = [max(-distance, 0), 0, 0, 0, max(distance, 0), 0, 0, 0]
             parts.append(_padded(graph, last, cut, pads, name=called))
     joined = insert_node(graph, last, "Concat", parts, name=name, axis=1)
@@ -119,15 +119,9 @@ def _move(
 
 
 def _cut(
-    graph: ir.Graph,
-    before: ir.Node,
-    source: ir.Value,
-    part: Part,
-    *,
-    frames: tuple[int, int] | None,
-    name: str,
+    graph: ir.Graph, before: ir.Node, source: ir.Value, cuts: Mapping[int, tuple[int, int]], *, name: str
 ) -> ir.Value:
-    cuts = {1: (part.start, part.end)} if frames is None else {0: frames, 1: (part.start, part.end)}
+    """Return a Slice of `source` by the bounds of each axis."""
     starts, ends = zip(*cuts.values(), strict=True)
     columns = {"starts": starts, "ends": ends, "axes": tuple(cuts), "steps": (1,) * len(cuts)}
     bounds = [
