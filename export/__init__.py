@@ -1,1 +1,1 @@
-"""From a checkpoint to the graph that is deployed: export, surgery, and the proof that nothing changed."""
+"""From a checkpoint to the model that is deployed: export, surgery, parity checks, and compilation with ATC."""
