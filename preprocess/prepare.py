@@ -11,12 +11,13 @@ from typing import Literal
 
 from preprocess.datasets.class_folders import locate_class_folders
 from preprocess.datasets.extraction_run import OnBad, extract_all
-from preprocess.datasets.frame_extraction import Extracted, ExtractionJob, ExtractionSettings
+from preprocess.datasets.frame_extraction import Extracted, ExtractionSettings
 from preprocess.datasets.frame_pack_writer import write_packs
 from preprocess.datasets.kinetics400 import locate_kinetics400
 from preprocess.datasets.prepared import (
     PreparedSplit,
-    job_id,
+    count_extracted,
+    extraction_jobs,
     prepared_split,
     write_labels,
     write_lists,
@@ -26,7 +27,6 @@ from preprocess.datasets.splits import DataSet, Source, Split
 from preprocess.datasets.sthv2 import locate_sthv2
 from preprocess.datasets.ucf101 import locate_ucf101, locate_ucf101_66
 from preprocess.sources.decoding import Decoder
-from preprocess.sources.frame_folders import frame_numbers
 from vidom.command import run
 from vidom.errors import BadDataError, UsageError
 from vidom.options import option, read_options
@@ -123,7 +123,7 @@ def prepare(options: PrepareOptions) -> tuple[PreparedSplit, ...]:
         else nullcontext() as cluster
     ):
         results = (
-            _counted(splits, on_bad)
+            count_extracted(splits, on_bad)
             if data.extracted
             else _extracted(options, splits, workers=workers, on_bad=on_bad, cluster=cluster)
         )
@@ -147,7 +147,7 @@ def _extracted(
 ) -> dict[str, Extracted]:
     """Extract the frames of the splits, and return the result of each by its job id."""
     return extract_all(
-        _jobs(splits, options.out, options.settings),
+        extraction_jobs(splits, options.out, options.settings),
         settings=options.settings,
         out=options.out,
         workers=workers,
@@ -189,42 +189,6 @@ def _present(data: DataSet, src: Path, on_bad: OnBad) -> tuple[Split, ...]:
     if not present:
         raise BadDataError(f"None of the annotated videos is in {src}. Check --src and the folder names.")
     return tuple(present)
-
-
-def _jobs(splits: Sequence[Split], out: Path, settings: ExtractionSettings) -> tuple[ExtractionJob, ...]:
-    """Return the extraction jobs of the splits, each once even if splits share videos."""
-    jobs = {
-        job_id(split, entry): ExtractionJob(
-            job_id(split, entry),
-            (split.video_root / entry.video).absolute(),
-            (out / split.frame_root / entry.name).absolute(),
-            settings,
-        )
-        for split in splits
-        for entry in split.entries
-        if entry.video is not None
-    }
-    return tuple(jobs.values())
-
-
-def _counted(splits: Sequence[Split], on_bad: OnBad) -> dict[str, Extracted]:
-    """Return the frame counts of folders that were extracted elsewhere, by job id."""
-    results = {}
-    for split in splits:
-        for entry in split.entries:
-            numbers = frame_numbers(split.video_root / entry.name)
-            reason = None
-            if numbers.first != 1 or numbers.missing:
-                reason = (
-                    f"{split.video_root / entry.name} has {numbers.frames} frames img_00001.jpg onwards, first "
-                    f"{numbers.first}, missing {', '.join(map(str, numbers.missing)) or 'none'}."
-                )
-            if reason and on_bad == "fail":
-                raise BadDataError(
-                    f"{reason} Extract them again, or use --on_bad skip to continue without them."
-                )
-            results[job_id(split, entry)] = Extracted(job_id(split, entry), numbers.frames, reason)
-    return results
 
 
 def _listed(

@@ -1,4 +1,4 @@
-"""The lists, label files and record of a prepared data set."""
+"""From annotated splits to prepared ones: their extraction jobs, lists, label files and record."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from preprocess.datasets.frame_extraction import Extracted
+from preprocess.datasets.extraction_run import OnBad
+from preprocess.datasets.frame_extraction import Extracted, ExtractionJob, ExtractionSettings
 from preprocess.datasets.splits import DataSet, Entry, Split
+from preprocess.sources.frame_folders import frame_numbers
+from vidom.errors import BadDataError
 from vidom.files import write_json, write_text
 
 __all__ = [
     "Excluded",
     "PreparedSplit",
+    "count_extracted",
+    "extraction_jobs",
     "flip_pairs",
     "job_id",
     "prepared_split",
@@ -58,6 +63,47 @@ class PreparedSplit:
 def job_id(split: Split, entry: Entry) -> str:
     """Return the id of the entry's extraction: its frame folder, which several splits may share."""
     return f"{split.frame_root}/{entry.name}"
+
+
+def extraction_jobs(
+    splits: Iterable[Split], out: Path, settings: ExtractionSettings
+) -> tuple[ExtractionJob, ...]:
+    """Return the extraction jobs of the splits, each once even if splits share videos."""
+    jobs = {
+        job_id(split, entry): ExtractionJob(
+            job_id(split, entry),
+            (split.video_root / entry.video).absolute(),
+            (out / split.frame_root / entry.name).absolute(),
+            settings,
+        )
+        for split in splits
+        for entry in split.entries
+        if entry.video is not None
+    }
+    return tuple(jobs.values())
+
+
+def count_extracted(splits: Iterable[Split], on_bad: OnBad) -> dict[str, Extracted]:
+    """Return the frame counts of folders that were extracted elsewhere, by job id.
+
+    Raises BadDataError for a folder with missing frames, unless `on_bad` is "skip".
+    """
+    results = {}
+    for split in splits:
+        for entry in split.entries:
+            numbers = frame_numbers(split.video_root / entry.name)
+            reason = None
+            if numbers.first != 1 or numbers.missing:
+                reason = (
+                    f"{split.video_root / entry.name} has {numbers.frames} frames img_00001.jpg onwards, first "
+                    f"{numbers.first}, missing {', '.join(map(str, numbers.missing)) or 'none'}."
+                )
+            if reason and on_bad == "fail":
+                raise BadDataError(
+                    f"{reason} Extract them again, or use --on_bad skip to continue without them."
+                )
+            results[job_id(split, entry)] = Extracted(job_id(split, entry), numbers.frames, reason)
+    return results
 
 
 def prepared_split(split: Split, *, frame_root: Path, results: Mapping[str, Extracted]) -> PreparedSplit:

@@ -92,7 +92,7 @@ def _checked_gap(slots: int, rate: Fraction, name: str) -> int:
     if slots > _LONGEST_GAP * rate:
         raise BadDataError(
             f"The video {name} has a gap of {float(slots / rate):.0f} seconds between two frames; --fps fills "
-            f"gaps of up to {_LONGEST_GAP}. Its timestamps are damaged; encode it again or leave it out."
+            f"gaps of up to {_LONGEST_GAP}. Its timestamps are damaged; encode it again or remove it from the list."
         )
     return max(slots, 0)
 
