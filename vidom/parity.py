@@ -70,7 +70,7 @@ class Tolerance:
 class Flip(NamedTuple):
     """A row whose top-1 class changed; `margin` is how far `reference` was ahead of the new class."""
 
-    sample: int
+    row: int
     reference: int
     margin: float
 
@@ -241,7 +241,7 @@ def render(parities: Sequence[Parity]) -> str:
             + ("" if parity.passed else "  FAILED")
         )
         lines += [
-            f"  sample {flip.sample}: top-1 was {flip.reference}, margin {flip.margin:.2e}"
+            f"  row {flip.row}: top-1 was {flip.reference}, margin {flip.margin:.2e}"
             for flip in parity.flips
         ]
     return "\n".join(lines)

@@ -21,9 +21,9 @@ def test_a_flip_is_reported_with_its_margin_and_judged_by_it():
     parity = compare("x", batch_size=1, rows=(truth, near))
     assert not parity.passed
     (flip,) = parity.flips
-    assert (flip.sample, flip.reference) == (0, 1)
+    assert (flip.row, flip.reference) == (0, 1)
     assert flip.margin == pytest.approx(0.01)
-    assert "sample 0: top-1 was 1" in render([parity])
+    assert "row 0: top-1 was 1" in render([parity])
     assert parity.tolerance_used > 100
 
     close = np.array([[0.40999, 0.41001, 0.18]])
