@@ -1,1 +1,1 @@
-"""Measurements. Whatever they print names the engine and the device that the numbers came from."""
+"""Benchmarks. Every report names the engine and the device of its numbers."""

@@ -1,4 +1,4 @@
-"""All questions at once: `python -m benchmarks` runs each command in its own process and refreshes RESULTS.md."""
+"""All benchmarks: `python -m benchmarks` runs each command in its own process and refreshes RESULTS.md."""
 
 from __future__ import annotations
 
@@ -9,96 +9,112 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
-from benchmarks.measuring.report import markdown_table
-from vidom.command import Parser, run
+from benchmarks.measuring.report import SCHEMA, markdown_table
+from vidom.command import run
 from vidom.errors import ExitCode
 from vidom.files import read_json, write_text
+from vidom.options import option, read_options
 
-__all__ = ["NAMES", "Outcome", "bench_all", "main"]
+__all__ = ["NAMES", "BenchAllOptions", "Outcome", "bench_all", "main"]
 
 _log = logging.getLogger(__name__)
 
+Name = Literal["inference", "passes", "packing", "evaluation", "scoring", "roofline", "extraction"]
+NAMES: tuple[Name, ...] = get_args(Name)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _LINES = 12
 _HEAD = (
-    "# Results\n\nWhat `make bench-all` found. Each section names the machine and its state; pictures lie beside the "
+    "# Results\n\nMeasured by `make bench-all`. Each section names the machine and its state; figures are next to the "
     "reports in the output folder."
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchAllOptions:
+    """Run all benchmarks and refresh RESULTS.md."""
+
+    only: tuple[Name, ...] = option(
+        "benchmarks to run; of the others the last report is included", default=NAMES
+    )
+    output_dir: Path = option("folder of the reports and figures", default=Path("run/bench"))
+    results: Path = option("file that collects all reports", default=RESULTS)
+    frames: tuple[Path, ...] = option(
+        "folders of extracted frames, one per video, for packing and evaluation", default=()
+    )
+    modelzoo_python: str | None = option(
+        "an interpreter with ModelZoo's own numpy, for scoring", default=None
+    )
+
+
 @dataclass(frozen=True)
 class Command:
-    """A module of this room, which writes a report of its name; `takes` are options handed on, `needs` one without
-    which it is not run.
-    """
+    """A module of this package that writes a report; `takes` are options passed on, `needs` a required one."""
 
-    name: str
+    name: Name
+    module: str
     takes: tuple[str, ...] = ()
     needs: str | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All bars as a table, and whether every command that was run came to its report and every bar is met."""
+    """All targets as a table, and whether every command that was run wrote its report and every target is met."""
 
-    bars: str
+    targets: str
     passed: bool
 
 
 COMMANDS = (
-    Command("inference"),
-    Command("passes"),
-    Command("packing", takes=("frames",), needs="frames"),
-    Command("evaluation", takes=("frames",)),
-    Command("scoring", takes=("modelzoo_python",)),
-    Command("roofline"),
-    Command("extraction"),
+    Command("inference", "benchmarks.inference"),
+    Command("passes", "benchmarks.surgery.passes"),
+    Command("packing", "benchmarks.packing", takes=("frames",), needs="frames"),
+    Command("evaluation", "benchmarks.evaluation", takes=("frames",)),
+    Command("scoring", "benchmarks.scoring", takes=("modelzoo_python",)),
+    Command("roofline", "benchmarks.roofline"),
+    Command("extraction", "benchmarks.extraction"),
 )
-NAMES = tuple(command.name for command in COMMANDS)
 
 
-def bench_all(
-    *,
-    output_dir: Path,
-    only: Sequence[str] = NAMES,
-    results: Path = RESULTS,
-    handed_on: Mapping[str, Sequence[str]] | None = None,
-) -> Outcome:
-    """`results` holds the reports of all commands, and before them all bars; the commands in `only` are run.
+def bench_all(options: BenchAllOptions) -> Outcome:
+    """Run the benchmarks and write all targets and reports to the results file.
 
-    Each is a process of its own, so that its memory and its settings are too; when one fails, the others run all the
-    same. Of those not run, what `output_dir` holds from before is told. `handed_on` are the words of options that
-    commands take.
+    Each command is a separate process with its own memory and settings; if one fails, the others still run. Of those
+    that are not run, the report in the output folder is included.
     """
-    words = {name: tuple(given) for name, given in (handed_on or {}).items() if given}
+    folder = options.output_dir
+    given: dict[str, tuple[str, ...]] = {
+        "frames": tuple(map(str, options.frames)),
+        "modelzoo_python": (options.modelzoo_python,) if options.modelzoo_python else (),
+    }
     unmeasured: dict[str, str] = {}
     failed = False
     for command in COMMANDS:
-        if command.name not in only:
+        if command.name not in options.only:
             continue
         for suffix in (".md", ".json", ".png"):
-            (output_dir / f"{command.name}{suffix}").unlink(missing_ok=True)
-        if command.needs is not None and command.needs not in words:
-            unmeasured[command.name] = f"it needs --{command.needs}."
-        elif why := _run(command, output_dir, words):
+            (folder / f"{command.name}{suffix}").unlink(missing_ok=True)
+        if command.needs is not None and not given[command.needs]:
+            unmeasured[command.name] = f"--{command.needs} is required."
+        elif why := _run(command, folder, given):
             unmeasured[command.name] = why
             failed = True
-    bars = _bars(output_dir)
-    text = markdown_table(("command", "bar", "found", "wanted", ""), bars)
-    sections = (_section(name, output_dir, unmeasured.get(name)) for name in NAMES)
-    write_text(results, "\n\n".join([_HEAD, "## All bars", text, *sections]) + "\n")
-    return Outcome(text, not failed and all(verdict == "PASSED" for *_, verdict in bars))
+    rows = _targets(folder)
+    table = markdown_table(("command", "target", "measured", "required", ""), rows)
+    sections = (_section(name, folder, unmeasured.get(name)) for name in NAMES)
+    write_text(options.results, "\n\n".join([_HEAD, "## Targets", table, *sections]) + "\n")
+    return Outcome(table, not failed and all(status == "PASSED" for *_, status in rows))
 
 
-def _run(command: Command, output_dir: Path, words: Mapping[str, Sequence[str]]) -> str:
+def _run(command: Command, output_dir: Path, given: Mapping[str, Sequence[str]]) -> str:
     """Return why there is no report, empty where there is one."""
     _log.info(f"{command.name} …")
-    argv = [sys.executable, "-m", f"benchmarks.{command.name}", "--output_dir", str(output_dir)]
-    for option in command.takes:
-        argv += [f"--{option}", *words[option]] if option in words else []
+    argv = [sys.executable, "-m", command.module, "--output_dir", str(output_dir)]
+    for name in command.takes:
+        argv += [f"--{name}", *given[name]] if given[name] else []
     last: deque[str] = deque(maxlen=_LINES)
-    # What it prints stands in its report as well; here it would bury the bars.
+    # Its stdout is in its report as well; here it would hide the targets.
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr or ():
             sys.stderr.write(line)
@@ -116,47 +132,24 @@ def _section(name: str, output_dir: Path, unmeasured: str | None) -> str:
     return "\n".join(f"#{line}" if line.startswith("#") else line for line in lines)
 
 
-def _bars(output_dir: Path) -> list[tuple[str, str, float, str, str]]:
-    """Return command, bar, number found, number wanted and verdict of all reports that there are."""
+def _targets(output_dir: Path) -> list[tuple[str, str, float, str, str]]:
+    """Return command, target, measured and required number and status of all reports that exist."""
     rows = []
     for name in NAMES:
         path = output_dir / f"{name}.json"
-        for bar in read_json(path, what="report")["bars"] if path.is_file() else ():
-            wanted = f"{'≥' if bar['at_least'] else '≤'} {bar['wanted']:g}"
-            rows.append((name, bar["what"], bar["found"], wanted, "PASSED" if bar["met"] else "FAILED"))
+        report = read_json(path, what="report") if path.is_file() else {}
+        # Reports of older versions have other keys.
+        for target in report["targets"] if report.get("schema") == SCHEMA else ():
+            required = f"{'≥' if target['at_least'] else '≤'} {target['required']:g}"
+            status = "PASSED" if target["met"] else "FAILED"
+            rows.append((name, target["what"], target["measured"], required, status))
     return rows
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
-    """Read the command line, run the commands, print all bars; 1 if one is missed."""
-    parser = Parser(prog="python -m benchmarks", description="Run all benchmarks and refresh RESULTS.md.")
-    add = parser.add_argument
-    add(
-        "--only",
-        nargs="+",
-        choices=NAMES,
-        default=list(NAMES),
-        help="commands to run; of the others the last is told",
-    )
-    add("--output_dir", type=Path, default=Path("run/bench"), help="where reports and pictures go")
-    add("--results", type=Path, default=RESULTS, help="the file that tells all")
-    add(
-        "--frames",
-        nargs="+",
-        default=[],
-        help="folders of extracted frames, a video each, for packing and evaluation",
-    )
-    add(
-        "--modelzoo_python", nargs=1, default=[], help="an interpreter with ModelZoo's own numpy, for scoring"
-    )
-    options = parser.parse_args(argv)
-    outcome = bench_all(
-        output_dir=options.output_dir,
-        only=options.only,
-        results=options.results,
-        handed_on={"frames": options.frames, "modelzoo_python": options.modelzoo_python},
-    )
-    print(outcome.bars)
+    """Run the benchmarks and print all targets; 1 if one is missed."""
+    outcome = bench_all(read_options(BenchAllOptions, argv, prog="python -m benchmarks"))
+    print(outcome.targets)
     print("PASSED" if outcome.passed else "FAILED")
     return ExitCode.DONE if outcome.passed else ExitCode.CHECK_FAILED
 

@@ -166,7 +166,8 @@ def _add_option(parser: argparse.ArgumentParser, field: Any, spec: _Option, hint
         elif spec.extend:
             words["action"], words["nargs"] = "extend", "+"
         elif several and spec.parse is None:
-            words["nargs"] = "+" if required or not _positional(spec) else "*"
+            # Without values a non-empty default is replaced by none.
+            words["nargs"] = "+" if required or not (_positional(spec) or field.default) else "*"
     if _positional(spec):
         if not required and "nargs" not in words:
             words["nargs"] = "?"

@@ -1,7 +1,7 @@
-"""Whether decoding hides behind the engine and memory stays the same: `python -m benchmarks.evaluation`.
+"""Overlap of decoding and engine, and memory of an evaluation: `python -m benchmarks.evaluation`.
 
-The demo's drawn videos and its small network, of which decoding is the slower side, and the network of tsm_sthv2 with
-seeded weights, of which the engine is.
+The demo's synthetic videos and its small network, where decoding is the slower stage, and the network of tsm_sthv2
+with random weights, where the engine is.
 """
 
 from __future__ import annotations
@@ -14,77 +14,85 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.evaluation.stages import Case, Sides, build, command, demo_case, repeated, sides
+from benchmarks.evaluation.stages import Case, StageTimes, build, command, demo_case, repeated, stage_times
 from benchmarks.measuring.memory import peak_rss
-from benchmarks.measuring.report import Bar, Report, Table, check_plotting, write_report
+from benchmarks.measuring.report import Report, Table, Target, check_plotting, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.packing.variants import frame_folders
-from vidom.command import Parser, run
+from vidom.command import run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import read_json
 from vidom.formats.recipe import load_recipe
+from vidom.options import option, read_options
 from vidom.system.machine import usable_cores
 
-__all__ = ["evaluation", "main"]
+__all__ = ["EvaluationOptions", "evaluation", "main"]
 
 _log = logging.getLogger(__name__)
 
 HEAVY = "tsm_sthv2"
-WANTED = 1.10
-# Python's own heap and the list grow by a little; a tensor kept for each sample would be 393 kB.
-FLAT = 1.05
+OVERLAP = 1.10
+# Python's heap and the list grow slightly; keeping a tensor for each sample would take 393 kB.
+MEMORY = 1.05
 RESULTS = {"record.jsonl", "metrics.json", "evaluation.json"}
-# ONNX Runtime 1.31 writes an identifier of 51 bytes into the folder of temporary files when it is imported.
+# ONNX Runtime 1.31 writes an identifier of 51 bytes to the folder of temporary files when it is imported.
 _OF_ONNX_RUNTIME = ".ses"
 
-_SIDES_NOTE = (
-    "Milliseconds a sample, fastest of the rounds, in turn; the processes that decode are up before the clock runs. "
-    "With a core for each side, the time together should be that of the slower one. With all cores for each side there "
-    "is none left to hide behind: the floor is then the sum of both, unless one side is small."
+_STAGES_NOTE = (
+    "Milliseconds per sample, fastest of interleaved rounds; the decoding processes are running before timing starts. "
+    "With one core per stage, the combined time should be that of the slower stage. With all cores for each stage they "
+    "cannot overlap: the lower bound is then the sum of both, unless one stage is small."
 )
-_GROWTH_NOTE = (
+_SCALING_NOTE = (
     "`python -m infer.evaluate` on lists that repeat the demo's samples: seconds from the start of the decoding "
-    "processes, which itself takes about half a second, to the last row; peak resident memory of its largest process."
+    "processes (about half a second) to the last row; peak resident memory of the largest process."
 )
 
 
 @dataclass(frozen=True)
-class _Growth:
-    """Seconds and peak bytes by number of samples, and how many files were left that are no results."""
+class _Scaling:
+    """Seconds and peak bytes by number of samples, and the number of leftover non-result files."""
 
     seconds: Mapping[int, float]
     peaks: Mapping[int, int]
     left: int
 
 
-def evaluation(
-    *,
-    output_dir: Path,
-    frames: Sequence[Path] = (),
-    rounds: int = 3,
-    samples: int = 400,
-    heavy_samples: int = 12,
-    largest: int = 1000,
-) -> Report:
-    """`output_dir` holds `evaluation.md`, `.json` and `.png`.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """Compare an evaluation with its two stages, decoding and engine, alone."""
 
-    `frames` are folders of extracted frames for the large network, by default those of the demo. Growth is shown from
-    10 to `largest` samples. Raises UsageError for a folder without frames, UnavailableError without matplotlib.
+    output_dir: Path = option("folder of the report and figure", default=Path("run/bench"))
+    frames: tuple[Path, ...] = option(
+        "folders of extracted frames for the large network (default: the demo's)", default=()
+    )
+    rounds: int = option("interleaved runs of each stage", default=3)
+    samples: int = option("samples of the demo in each run", default=400)
+    heavy_samples: int = option("samples of the large network in each run", default=12)
+    largest: int = option("largest number of samples in the scaling table", default=1000)
+
+    def __post_init__(self) -> None:
+        if min(self.samples, self.heavy_samples) < 1 or self.largest < 100:
+            raise UsageError("--samples and --heavy_samples must be at least 1, --largest at least 100.")
+
+
+def evaluation(options: EvaluationOptions) -> Report:
+    """Write `evaluation.md`, `.json` and `.png`, and return the report.
+
+    Raises UsageError for a folder without frames, UnavailableError without matplotlib.
     """
-    if min(samples, heavy_samples) < 1 or largest < 100:
-        raise UsageError("--samples and --heavy_samples must be at least 1, --largest at least 100.")
     check_plotting()
     with TemporaryDirectory() as name:
         folder = Path(name)
         _log.info("data and models …")
         demo = demo_case(folder)
-        heavy = _heavy(demo, frames, folder)
-        _log.info("sides …")
-        measured = _measured(demo, heavy, folder, rounds=rounds, samples=samples, heavy_samples=heavy_samples)
-        _log.info("growth …")
-        growth = _growth(demo, folder, largest)
-    report = _report(measured, growth)
-    write_report(report, output_dir, plot=partial(_plot, measured=measured, growth=growth))
+        heavy = _heavy(demo, options.frames, folder)
+        _log.info("stages …")
+        measured = _measured(demo, heavy, folder, options)
+        _log.info("scaling …")
+        scaling = _scaling(demo, folder, options.largest)
+    report = _report(measured, scaling)
+    write_report(report, options.output_dir, plot=partial(_plot, measured=measured, scaling=scaling))
     return report
 
 
@@ -103,20 +111,18 @@ def _heavy(demo: Case, frames: Sequence[Path], folder: Path) -> Case:
     return Case(recipe, model, data, listed)
 
 
-def _measured(
-    demo: Case, heavy: Case, folder: Path, *, rounds: int, samples: int, heavy_samples: int
-) -> list[Sides]:
-    cores = usable_cores()
-    small = repeated(demo, samples, folder / "small")
-    large = repeated(heavy, heavy_samples, folder / "large")
+def _measured(demo: Case, heavy: Case, folder: Path, options: EvaluationOptions) -> list[StageTimes]:
+    cores, rounds = usable_cores(), options.rounds
+    small = repeated(demo, options.samples, folder / "small")
+    large = repeated(heavy, options.heavy_samples, folder / "large")
     return [
-        sides(small, "tsm_demo, a core each", workers=1, threads=1, rounds=rounds),
-        sides(small, "tsm_demo, all cores each", workers=cores, threads=cores, rounds=rounds),
-        sides(large, f"{HEAVY}, all cores each", workers=cores, threads=cores, rounds=1),
+        stage_times(small, "tsm_demo, one core each", workers=1, threads=1, rounds=rounds),
+        stage_times(small, "tsm_demo, all cores each", workers=cores, threads=cores, rounds=rounds),
+        stage_times(large, f"{HEAVY}, all cores each", workers=cores, threads=cores, rounds=1),
     ]
 
 
-def _growth(case: Case, folder: Path, largest: int) -> _Growth:
+def _scaling(case: Case, folder: Path, largest: int) -> _Scaling:
     seconds, peaks, left = {}, {}, 0
     temporary = folder / "temporary"
     temporary.mkdir()
@@ -127,88 +133,92 @@ def _growth(case: Case, folder: Path, largest: int) -> _Growth:
         seconds[count] = read_json(out / "evaluation.json")["seconds"]
         left += len({path.name for path in out.iterdir()} ^ RESULTS)
         left += sum(path.name != _OF_ONNX_RUNTIME for path in temporary.iterdir())
-    return _Growth(seconds, peaks, left)
+    return _Scaling(seconds, peaks, left)
 
 
-def _report(measured: Sequence[Sides], growth: _Growth) -> Report:
+def _report(measured: Sequence[StageTimes], scaling: _Scaling) -> Report:
     rows = [
-        (one.what, one.workers, one.threads, one.decode, one.engine, one.together, one.to_slower, one.to_sum)
+        (
+            one.what,
+            one.workers,
+            one.threads,
+            one.decode,
+            one.engine,
+            one.combined,
+            one.over_slower,
+            one.over_sum,
+        )
         for one in measured
     ]
     grown = [
-        (count, growth.seconds[count], count / growth.seconds[count], growth.peaks[count] / 1e6)
-        for count in growth.peaks
+        (count, scaling.seconds[count], count / scaling.seconds[count], scaling.peaks[count] / 1e6)
+        for count in scaling.peaks
     ]
-    largest = max(growth.peaks)
-    apart, _, heavy = measured
+    largest = max(scaling.peaks)
+    separate, _, heavy = measured
     return Report(
         name="evaluation",
-        question="Does decoding hide behind the engine, and does memory stay the same however many samples there are?",
+        question="Do decoding and engine overlap, and is memory independent of the number of samples?",
         tables=(
             Table(
-                "Both sides alone and together",
+                "Both stages, alone and combined",
                 (
-                    "what",
+                    "case",
                     "processes",
                     "threads",
                     "decode",
                     "engine",
-                    "together",
-                    "to the slower",
-                    "to the sum",
+                    "combined",
+                    "over the slower",
+                    "over the sum",
                 ),
                 rows,
-                _SIDES_NOTE,
+                _STAGES_NOTE,
             ),
-            Table("Growth", ("samples", "seconds", "samples/s", "peak MB"), grown, _GROWTH_NOTE),
+            Table("Scaling", ("samples", "seconds", "samples/s", "peak MB"), grown, _SCALING_NOTE),
         ),
-        bars=(
-            Bar(f"{apart.what}: together to the slower side", apart.to_slower, WANTED, at_least=False),
-            Bar(f"{heavy.what}: together to the slower side", heavy.to_slower, WANTED, at_least=False),
-            Bar(
-                f"peak memory at {largest} samples to that at 100",
-                growth.peaks[largest] / growth.peaks[100],
-                FLAT,
+        targets=(
+            Target(
+                f"{separate.what}: combined over the slower stage",
+                separate.over_slower,
+                OVERLAP,
                 at_least=False,
             ),
-            Bar("files left that are no results", growth.left, 0, at_least=False),
+            Target(
+                f"{heavy.what}: combined over the slower stage", heavy.over_slower, OVERLAP, at_least=False
+            ),
+            Target(
+                f"peak memory at {largest} samples over that at 100",
+                scaling.peaks[largest] / scaling.peaks[100],
+                MEMORY,
+                at_least=False,
+            ),
+            Target("leftover non-result files", scaling.left, 0, at_least=False),
         ),
         conditions=machine_state(),
     )
 
 
-def _plot(figure: Any, *, measured: Sequence[Sides], growth: _Growth) -> None:
+def _plot(figure: Any, *, measured: Sequence[StageTimes], scaling: _Scaling) -> None:
     bars, grown = figure.subplots(1, 2)
-    for offset, side in enumerate(("decode", "engine", "together")):
-        heights = [getattr(one, side) / max(one.decode, one.engine) for one in measured]
-        bars.bar([place + 0.25 * (offset - 1) for place in range(len(measured))], heights, 0.23, label=side)
-    bars.axhline(WANTED, color="black", linestyle="--", label="bar")
-    bars.set(ylabel="times the slower side alone", title="sides alone and together")
+    for offset, stage in enumerate(("decode", "engine", "combined")):
+        heights = [getattr(one, stage) / max(one.decode, one.engine) for one in measured]
+        bars.bar([place + 0.25 * (offset - 1) for place in range(len(measured))], heights, 0.23, label=stage)
+    bars.axhline(OVERLAP, color="black", linestyle="--", label="target")
+    bars.set(ylabel="over the slower stage alone", title="stages alone and combined")
     bars.legend(fontsize=8)
     bars.set_xticks(range(len(measured)), [one.what.replace(", ", "\n") for one in measured], fontsize=7)
-    counts = list(growth.peaks)
-    grown.plot(counts, [growth.seconds[count] for count in counts], marker="o", label="seconds")
-    grown.plot(counts, [growth.peaks[count] / 1e6 for count in counts], marker="s", label="peak memory, MB")
-    grown.set(xscale="log", yscale="log", xlabel="samples", title="growth, tsm_demo")
+    counts = list(scaling.peaks)
+    grown.plot(counts, [scaling.seconds[count] for count in counts], marker="o", label="seconds")
+    grown.plot(counts, [scaling.peaks[count] / 1e6 for count in counts], marker="s", label="peak memory, MB")
+    grown.set(xscale="log", yscale="log", xlabel="samples", title="scaling, tsm_demo")
     grown.grid(alpha=0.3)
     grown.legend(fontsize=8)
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
-    """Read the command line, measure, print the report; 1 if a bar is missed."""
-    parser = Parser(
-        prog="python -m benchmarks.evaluation", description="Evaluation against its two sides alone."
-    )
-    add = parser.add_argument
-    add("--output_dir", type=Path, default=Path("run/bench"), help="where report and picture go")
-    add(
-        "--frames", type=Path, nargs="+", default=[], help="folders of extracted frames for the large network"
-    )
-    add("--rounds", type=int, default=3, help="how often each side takes its turn")
-    add("--samples", type=int, default=400, help="samples of the demo in each turn")
-    add("--heavy_samples", type=int, default=12, help="samples of the large network in each turn")
-    add("--largest", type=int, default=1000, help="samples up to which growth is shown")
-    report = evaluation(**vars(parser.parse_args(argv)))
+    """Measure and print the report; 1 if a target is missed."""
+    report = evaluation(read_options(EvaluationOptions, argv, prog="python -m benchmarks.evaluation"))
     print(report.text, end="")
     return report.exit_code
 

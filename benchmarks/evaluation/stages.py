@@ -1,4 +1,4 @@
-"""The two sides of an evaluation, decoding and the engine, each alone and both together."""
+"""The two stages of an evaluation, decoding and engine, alone and combined."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.measuring.rotation import rotate
+from benchmarks.measuring.interleaved import interleave
 from demo.dataset import draw_frames
 from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.to_onnx import ToOnnxOptions, to_onnx
@@ -20,7 +20,7 @@ from infer.evaluation.record import RowRecord
 from preprocess.datasets.annotations import read_annotations
 from vidom.formats.recipe import Recipe, load_recipe
 
-__all__ = ["Case", "Sides", "build", "command", "demo_case", "repeated", "sides"]
+__all__ = ["Case", "StageTimes", "build", "command", "demo_case", "repeated", "stage_times"]
 
 DEMO_CHECKPOINT = Path(__file__).resolve().parents[2] / "demo" / "checkpoints" / "tsm_demo.pth"
 BATCH = 4
@@ -37,25 +37,25 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Milliseconds a sample of decoding alone, the engine alone and both together, with so many cores each."""
+class StageTimes:
+    """Milliseconds per sample of decoding, engine and both combined, with `workers` and `threads` cores."""
 
     what: str
     workers: int
     threads: int
     decode: float
     engine: float
-    together: float
+    combined: float
 
     @property
-    def to_slower(self) -> float:
-        """The wall time together, as a multiple of the slower side's alone."""
-        return self.together / max(self.decode, self.engine)
+    def over_slower(self) -> float:
+        """The combined wall time over that of the slower stage alone."""
+        return self.combined / max(self.decode, self.engine)
 
     @property
-    def to_sum(self) -> float:
-        """The wall time together, as a multiple of both sides' one after the other."""
-        return self.together / (self.decode + self.engine)
+    def over_sum(self) -> float:
+        """The combined wall time over the sum of both stages."""
+        return self.combined / (self.decode + self.engine)
 
 
 def build(recipe: Recipe, checkpoint: str, folder: Path) -> Path:
@@ -68,7 +68,7 @@ def build(recipe: Recipe, checkpoint: str, folder: Path) -> Path:
 
 
 def demo_case(folder: Path) -> Case:
-    """Return the demo's drawn videos, their frames and its trained model, made in `folder`."""
+    """Generate the demo's videos and frames and its trained model in `folder` and return them."""
     recipe = load_recipe("tsm_demo")
     data = draw_frames(folder / "demo")
     model = build(recipe, str(DEMO_CHECKPOINT), folder)
@@ -76,7 +76,7 @@ def demo_case(folder: Path) -> Case:
 
 
 def repeated(case: Case, samples: int, folder: Path) -> Case:
-    """Return the case with so many samples, its own again and again under names of their own."""
+    """Return the case with `samples` samples, its own repeated under unique names."""
     folder.mkdir(parents=True)
     entries = read_annotations(case.ann_file)
     lines = []
@@ -89,8 +89,8 @@ def repeated(case: Case, samples: int, folder: Path) -> Case:
     return Case(case.recipe, case.model, folder, listed)
 
 
-def sides(case: Case, what: str, *, workers: int, threads: int, rounds: int) -> Sides:
-    """Return the sides of a case, in turn; the processes that decode are up before a clock runs."""
+def stage_times(case: Case, what: str, *, workers: int, threads: int, rounds: int) -> StageTimes:
+    """Return the interleaved times of a case's stages; the decoding processes are running before timing starts."""
     plan = plan_evaluation(recipe=case.recipe, data_root=case.data_root, ann_file=case.ann_file)
     source = BatchSource.of(plan, model=case.model, options=OnnxRuntimeOptions(threads=threads))
     model = source.open()
@@ -110,21 +110,25 @@ def sides(case: Case, what: str, *, workers: int, threads: int, rounds: int) -> 
             for _ in batches:
                 model.compute(sample_batch)
 
-        def together() -> None:
+        def combined() -> None:
             with TemporaryDirectory() as folder:
                 record = RowRecord(Path(folder), {})
                 for batch in stream.batches(batches):
                     record.add(model.compute(batch).rows)
                 record.close()
 
-        ways: dict[str, Callable[[], object]] = {"decode": decode, "engine": compute, "together": together}
-        seconds = rotate(ways, rounds=rounds)
-    each = {name: 1e3 * found / len(plan.jobs) for name, found in seconds.items()}
-    return Sides(what, workers, threads, each["decode"], each["engine"], each["together"])
+        variants: dict[str, Callable[[], object]] = {
+            "decode": decode,
+            "engine": compute,
+            "combined": combined,
+        }
+        seconds = interleave(variants, rounds=rounds)
+    each = {name: 1e3 * spent / len(plan.jobs) for name, spent in seconds.items()}
+    return StageTimes(what, workers, threads, each["decode"], each["engine"], each["combined"])
 
 
 def command(case: Case, output_dir: Path) -> list[str]:
-    """Return the command that evaluates the case, as one would type it."""
+    """Return the command line that evaluates the case."""
     words = {
         "recipe": case.recipe.name,
         "model": case.model,

@@ -1,8 +1,8 @@
-"""How fast videos become frames, against plain OpenCV: `python -m benchmarks.extraction`.
+"""Speed of extracting frames from videos, compared with plain OpenCV: `python -m benchmarks.extraction`.
 
-Per core counts the CPU time of one process on one core: for each video the ways take turns, and each video's
-shortest time counts, so that what others do on the machine counts little. Two workers are measured by the clock,
-and need a machine that does nothing else.
+The numbers per core are CPU time of one process on one core: the variants are interleaved for each video, and each
+video's shortest time counts, which reduces the effect of other load. Two workers are measured in wall time and need an
+idle machine.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,65 +24,78 @@ import av
 import cv2
 import numpy as np
 
-from benchmarks.measuring.report import Bar, Report, Table, write_report
+from benchmarks.measuring.report import Report, Table, Target, write_report
 from benchmarks.measuring.settings import machine_state
 from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.sources.decoding import Decoder, decoder_version
-from vidom.command import Parser, run
+from vidom.command import run
 from vidom.errors import BadDataError, ExitCode, UnavailableError, UsageError
+from vidom.options import option, read_options
 from vidom.parallel.workers import each_finished
 
-__all__ = ["extraction", "main"]
+__all__ = ["ExtractionOptions", "extraction", "main"]
 
 _PLAIN, _DEFAULT, _TWO_WORKERS = "plain cv2", "opencv", "opencv, 2 workers"
-_BARS = {_DEFAULT: 1.0, _TWO_WORKERS: 1.8}
+_REQUIRED = {_DEFAULT: 1.0, _TWO_WORKERS: 1.8}
 _SUFFIXES = (".webm", ".mp4", ".avi")
 Extract = Callable[[Path, Path], object]
 
 
-def extraction(
-    *, output_dir: Path, videos: Path | None = None, rounds: int = 5, work: Path | None = None
-) -> Report:
-    """`output_dir` holds how fast videos become frames: plain `cv2.VideoCapture` + `imwrite`, and ours.
+@dataclass(frozen=True, kw_only=True)
+class ExtractionOptions:
+    """Measure the extraction of frames, compared with plain OpenCV."""
 
-    `videos` is a folder of videos, drawn ones in Something-Something's size if left out; `work` where frames go
-    for the moment. Raises UnavailableError with fewer than two cores, UsageError without videos.
+    videos: Path | None = option(
+        "folder of videos (default: synthetic ones in Something-Something's size)", default=None
+    )
+    rounds: int = option("interleaved runs of each variant", default=5)
+    output_dir: Path = option("folder of the report", default=Path("run/bench"))
+    work: Path | None = option("folder of the temporary frames (default: the system's)", default=None)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise UsageError(f"--rounds must be at least 1, not {self.rounds}.")
+
+
+def extraction(options: ExtractionOptions) -> Report:
+    """Write `extraction.md` and `.json`: the speed of plain `cv2.VideoCapture` + `imwrite`, and of vidom.
+
+    Returns the report. Raises UnavailableError with fewer than two cores, UsageError without videos.
     """
-    if rounds < 1:
-        raise UsageError(f"--rounds must be at least 1, found {rounds}.")
+    rounds = options.rounds
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise UnavailableError("Two workers need two cores, and this process may use one only.")
-    with tempfile.TemporaryDirectory(dir=work) as folder:
-        paths = _videos(videos) if videos else _drawn_videos(Path(folder) / "videos")
+        raise UnavailableError("Two workers need two cores, but this process may use only one.")
+    with tempfile.TemporaryDirectory(dir=options.work) as folder:
+        paths = _videos(options.videos) if options.videos else _synthetic_videos(Path(folder) / "videos")
         frames = sum(_frame_count(path) for path in paths)
         scratch = Path(folder) / "frames"
-        per_core = _in_own_process(_per_core, cores[:1], paths, scratch, rounds)
+        per_core = _in_new_process(_per_core, cores[:1], paths, scratch, rounds)
         clock: dict[str, float] = {}
         for _ in range(rounds):
-            clock = _shortest(clock, _in_own_process(_plain_pass, cores[:1], paths, scratch))
-            clock = _shortest(clock, _in_own_process(_two_worker_pass, cores[:2], paths, scratch))
+            clock = _shortest(clock, _in_new_process(_plain_pass, cores[:1], paths, scratch))
+            clock = _shortest(clock, _in_new_process(_two_worker_pass, cores[:2], paths, scratch))
     report = Report(
         name="extraction",
-        question="How fast do videos become frames, against plain OpenCV?",
+        question="How fast are frames extracted from videos, compared with plain OpenCV?",
         tables=[
             Table(
                 f"{len(paths)} videos, {frames} frames",
-                ["way", "clock", "frames/s", "times plain"],
+                ["variant", "time", "frames/s", "speedup over plain"],
                 [
-                    (way, name, frames / spent, seconds[_PLAIN] / spent)
+                    (variant, name, frames / spent, seconds[_PLAIN] / spent)
                     for name, seconds in (("CPU", per_core), ("wall", clock))
-                    for way, spent in seconds.items()
+                    for variant, spent in seconds.items()
                 ],
-                f"CPU: one process on one core, each video's shortest of {rounds} rounds in turn. wall: the shortest "
-                f"of {rounds} passes in turn over all videos, and two cores for the two workers.",
+                f"CPU: one process on one core, each video's shortest of {rounds} interleaved rounds. wall: the "
+                f"shortest of {rounds} interleaved passes over all videos, with two cores for the two workers.",
             )
         ],
-        bars=[
-            Bar(f"{way} against {_PLAIN}", seconds[_PLAIN] / seconds[way], wanted)
+        targets=[
+            Target(f"{variant}, speedup over {_PLAIN}", seconds[_PLAIN] / seconds[variant], required)
             for seconds in (per_core, clock)
-            for way, wanted in _BARS.items()
-            if way in seconds
+            for variant, required in _REQUIRED.items()
+            if variant in seconds
         ],
         conditions={
             "decoders": f"{decoder_version('pyav')}, {decoder_version('opencv')}",
@@ -89,43 +103,43 @@ def extraction(
             **machine_state(),
         },
     )
-    write_report(report, output_dir)
+    write_report(report, options.output_dir)
     return report
 
 
-def _shortest(best: dict[str, float], found: dict[str, float]) -> dict[str, float]:
-    return best | {way: min(seconds, best.get(way, seconds)) for way, seconds in found.items()}
+def _shortest(best: dict[str, float], new: dict[str, float]) -> dict[str, float]:
+    return best | {variant: min(seconds, best.get(variant, seconds)) for variant, seconds in new.items()}
 
 
-def _in_own_process(
+def _in_new_process(
     measure: Callable[..., dict[str, float]], cores: Sequence[int], *arguments: Any
 ) -> dict[str, float]:
-    """Return what `measure` returns in a fresh process that, with its workers, is held to these cores."""
+    """Return the result of `measure` in a new process that, with its workers, is limited to these cores."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_hold, initargs=(cores,)) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_limit_cores, initargs=(cores,)) as pool:
         return pool.submit(measure, *arguments).result()
 
 
-def _hold(cores: Sequence[int]) -> None:
+def _limit_cores(cores: Sequence[int]) -> None:
     # Before anything counts the cores.
     os.sched_setaffinity(0, cores)
 
 
 def _per_core(paths: Sequence[Path], scratch: Path, rounds: int) -> dict[str, float]:
-    ways: dict[str, Extract] = {
+    variants: dict[str, Extract] = {
         _PLAIN: _plain,
         _DEFAULT: partial(_ours, decoder="opencv"),
         "pyav": partial(_ours, decoder="pyav"),
     }
-    best: dict[str, list[float]] = {way: [math.inf] * len(paths) for way in ways}
+    best: dict[str, list[float]] = {variant: [math.inf] * len(paths) for variant in variants}
     for _ in range(rounds + 1):
         for number, path in enumerate(paths):
-            for way, extract in ways.items():
+            for variant, extract in variants.items():
                 start = time.process_time()
-                extract(path, scratch / way)
-                best[way][number] = min(best[way][number], time.process_time() - start)
+                extract(path, scratch / variant)
+                best[variant][number] = min(best[variant][number], time.process_time() - start)
                 shutil.rmtree(scratch)
-    return {way: sum(seconds) for way, seconds in best.items()}
+    return {variant: sum(seconds) for variant, seconds in best.items()}
 
 
 def _plain_pass(paths: Sequence[Path], scratch: Path) -> dict[str, float]:
@@ -139,7 +153,7 @@ def _plain_pass(paths: Sequence[Path], scratch: Path) -> dict[str, float]:
 
 
 def _two_worker_pass(paths: Sequence[Path], scratch: Path) -> dict[str, float]:
-    """Measure all videos; the clock starts when the workers have finished some first ones."""
+    """Measure all videos; timing starts when the workers have finished a few warm-up videos."""
     warm = 4
     jobs = [
         ExtractionJob(str(number), path, scratch / str(number), ExtractionSettings())
@@ -177,7 +191,7 @@ def _ours(path: Path, folder: Path, *, decoder: Decoder) -> None:
 def _videos(folder: Path) -> tuple[Path, ...]:
     paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES))
     if not paths:
-        raise UsageError(f"{folder} holds no {', '.join(_SUFFIXES)} files.")
+        raise UsageError(f"{folder} contains no {', '.join(_SUFFIXES)} files.")
     return paths
 
 
@@ -189,8 +203,8 @@ def _frame_count(path: Path) -> int:
     return count
 
 
-def _drawn_videos(folder: Path, *, count: int = 24, frames: int = 45) -> tuple[Path, ...]:
-    """Write drifting cloudy pictures, 427x240 in VP9 at 12 frames a second."""
+def _synthetic_videos(folder: Path, *, count: int = 24, frames: int = 45) -> tuple[Path, ...]:
+    """Write videos of drifting random textures, 427x240 in VP9 at 12 frames per second."""
     folder.mkdir(parents=True)
     width, height = 427, 240
     paths = []
@@ -205,8 +219,8 @@ def _drawn_videos(folder: Path, *, count: int = 24, frames: int = 45) -> tuple[P
             )
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for place in range(frames):
-                picture = np.ascontiguousarray(field[place : place + height, 2 * place : 2 * place + width])
-                frame = av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="bgr24")
+                image = np.ascontiguousarray(field[place : place + height, 2 * place : 2 * place + width])
+                frame = av.VideoFrame.from_ndarray(image.astype(np.uint8), format="bgr24")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
         paths.append(path)
@@ -214,16 +228,8 @@ def _drawn_videos(folder: Path, *, count: int = 24, frames: int = 45) -> tuple[P
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
-    """Read the command line, measure, print the report; 1 if a bar is missed."""
-    parser = Parser(
-        prog="python -m benchmarks.extraction",
-        description="Measure extraction of frames against plain OpenCV.",
-    )
-    parser.add_argument("--videos", type=Path, help="folder of videos; drawn ones if left out")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each way takes its turn")
-    parser.add_argument("--output_dir", type=Path, default=Path("run/bench"), help="where the report goes")
-    parser.add_argument("--work", type=Path, help="folder for frames in between; a temporary one if left out")
-    report = extraction(**vars(parser.parse_args(argv)))
+    """Measure and print the report; 1 if a target is missed."""
+    report = extraction(read_options(ExtractionOptions, argv, prog="python -m benchmarks.extraction"))
     print(report.text, end="")
     return report.exit_code
 

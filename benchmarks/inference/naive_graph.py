@@ -1,4 +1,4 @@
-"""The graph that mmaction2's own exporter writes for a recipe, with the weights of ours."""
+"""The graph of mmaction2's own exporter for a recipe, with the weights of vidom's export."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _OPSET = 11
 
 
 def naive_graph(*, recipe: Recipe, output: Path, checkpoint: str = "seeded:0", batch_size: int = 1) -> Path:
-    """`output` is an ONNX model of `recipe` whose temporal shifts are the operators that mmaction2 exports.
+    """Write an ONNX model of `recipe` whose temporal shifts are the operators that mmaction2 exports.
 
     For TSM each shift is that of `mmaction/models/backbones/resnet_tsm.py` as TorchScript writes it: a view of four
     dimensions, three Slices into parts, zeros computed as the difference of a part with itself, four more Slices
     and three Concats; the fully connected layer runs per frame. Head and weights are those of `to_onnx`, so that both
-    graphs give the same rows. The other networks have nothing of the kind: theirs is the graph of `to_onnx`.
+    graphs give the same rows. For the other networks it is the graph of `to_onnx`.
 
     Raises what `to_onnx` raises.
     """

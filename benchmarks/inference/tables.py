@@ -1,33 +1,33 @@
-"""The inference benchmark's tables and bars: computed from the rows that were measured, and nothing else."""
+"""Tables and targets of the inference benchmark, computed from the measured rows only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.inference.growth import Growth
 from benchmarks.inference.rows import Measured, Row
-from benchmarks.inference.variants import gpu_at_hand
-from benchmarks.measuring.report import Bar, Cell, Report, Table
+from benchmarks.inference.scaling import Scaling
+from benchmarks.inference.variants import gpu_engines
+from benchmarks.measuring.report import Cell, Report, Table, Target
 from benchmarks.measuring.settings import machine_state
 
-__all__ = ["bars_of", "report_of", "table_of"]
+__all__ = ["report_of", "table_of", "targets_of"]
 
 QUESTION = (
-    "How fast does a network run: in torch, as mmaction2 exports it, as vidom exports it, after surgery, and without "
-    "what surgery can at best remove?"
+    "How fast is a network in torch, as exported by mmaction2, as exported by vidom, after surgery, and without the "
+    "operators that surgery can remove at best?"
 )
 _COLUMNS = (
-    *("engine", "graph", "precision", "operators", "Slice", "seconds", "samples/s", "times the peer"),
-    *("beside convolutions, %", "max logit difference from torch", "top-1 flips of bf16"),
+    *("engine", "graph", "precision", "operators", "Slice", "seconds", "samples/s", "speedup"),
+    *("non-convolution share, %", "max logit difference from torch", "top-1 flips of bf16"),
 )
 _NOTE = (
-    "seconds: fastest run of a batch, the ways in turn, one in memory at a time. times the peer: ONNX Runtime's "
-    "seconds on the {peer} graph over these. beside convolutions: share of ONNX Runtime's node time. Inputs are "
-    "seeded normal numbers, weights stand-ins; flips are counted against float32 of the same engine and graph."
+    "seconds: fastest run of a batch, variants interleaved, one in memory at a time. speedup: over ONNX Runtime on the "
+    "{peer} graph. non-convolution share: of ONNX Runtime's node time. Inputs are seeded normal numbers, weights random "
+    "(seeded); flips are counted against float32 of the same engine and graph."
 )
-_NO_GPU = "No CUDA device was at hand for torch or ONNX Runtime, so none of these numbers is a GPU's."
-_CHANCE = 0.98
-"""Of two graphs of the same speed, one is slower by chance."""
+_NO_GPU = "Without a CUDA device for torch or ONNX Runtime; all numbers are from the CPU."
+_NOISE = 0.98
+"""Required speedup of graphs of equal speed."""
 _QUOTED: tuple[tuple[str, str, float, str, str], ...] = (
     (
         "tsm_sthv2",
@@ -56,30 +56,30 @@ _QUOTED: tuple[tuple[str, str, float, str, str], ...] = (
 )
 
 
-def report_of(cases: Sequence[Measured], growth: Growth | None, *, rounds: int) -> Report:
-    """Return the tables of all cases, what others measured, the growth, and the bars."""
-    tables = [*map(table_of, cases), *_quoted(cases), *([growth.table] if growth else [])]
-    bars = [bar for case in cases for bar in bars_of(case)]
-    conditions = {**machine_state(), "rounds": rounds, "GPU": ", ".join(gpu_at_hand()) or "none at hand"}
-    return Report("inference", QUESTION, tables, bars, conditions)
+def report_of(cases: Sequence[Measured], scaling: Scaling | None, *, rounds: int) -> Report:
+    """Return the tables of all cases, published measurements and the scaling, and the targets."""
+    tables = [*map(table_of, cases), *_quoted(cases), *([scaling.table] if scaling else [])]
+    targets = [target for case in cases for target in targets_of(case)]
+    conditions = {**machine_state(), "rounds": rounds, "GPU": ", ".join(gpu_engines()) or "none"}
+    return Report("inference", QUESTION, tables, targets, conditions)
 
 
 def table_of(case: Measured) -> Table:
-    """Return a line for each way, and one that says so where there was no GPU."""
+    """Return a row for each variant, and one for the GPU if there is none."""
     peer = case.row("ONNX Runtime", case.subject.peer)
     rows = [_cells(row, case, peer) for row in case.rows]
-    if not any(row.way.gpu for row in case.rows):
-        rows.append(("GPU", "not measured: none at hand", *[None] * (len(_COLUMNS) - 2)))
+    if not any(row.variant.gpu for row in case.rows):
+        rows.append(("GPU", "not measured (no GPU)", *[None] * (len(_COLUMNS) - 2)))
     note = _NOTE.format(peer=case.subject.peer)
-    return Table(case.subject.name, _COLUMNS, rows, note if gpu_at_hand() else f"{note} {_NO_GPU}")
+    return Table(case.subject.name, _COLUMNS, rows, note if gpu_engines() else f"{note} {_NO_GPU}")
 
 
 def _cells(row: Row, case: Measured, peer: Row | None) -> tuple[Cell, ...]:
-    share = row.beside_convolutions
+    share = row.non_convolution_share
     return (
-        f"{row.way.engine} (CUDA)" if row.way.gpu else row.way.engine,
-        row.way.graph,
-        row.way.precision,
+        f"{row.variant.engine} (CUDA)" if row.variant.gpu else row.variant.engine,
+        row.variant.graph,
+        row.variant.precision,
         row.operators,
         row.slices,
         row.seconds,
@@ -91,38 +91,40 @@ def _cells(row: Row, case: Measured, peer: Row | None) -> tuple[Cell, ...]:
     )
 
 
-def bars_of(case: Measured) -> tuple[Bar, ...]:
-    """Return the bars that the measured ways of the case allow to judge, each found from their seconds."""
-    return tuple(_tsm_bars(case) if case.subject.peer == "naive" else _other_bars(case))
+def targets_of(case: Measured) -> tuple[Target, ...]:
+    """Return the targets that can be checked with the measured variants of the case."""
+    return tuple(_tsm_targets(case) if case.subject.peer == "naive" else _other_targets(case))
 
 
-def _tsm_bars(case: Measured) -> Iterator[Bar]:
+def _tsm_targets(case: Measured) -> Iterator[Target]:
     ours, naive = case.row("ONNX Runtime", "modified"), case.row("ONNX Runtime", "naive")
     still, eager = case.row("ONNX Runtime", "no shift"), case.row("torch eager", "network")
     vino = case.row("OpenVINO", "naive")
     rough, ours_rough = (case.row("OpenVINO", graph, "bf16") for graph in ("naive", "modified"))
     name = case.subject.name
-    yield from _faster(f"{name}: modified against mmaction2's naive graph", naive, ours, 1.15)
+    yield from _faster(f"{name}: modified, speedup over mmaction2's naive graph", naive, ours, 1.15)
     if still and ours:
-        what = f"{name}: modified, seconds over those of the graph without any shift"
-        yield Bar(what, ours.seconds / still.seconds, 1.06, at_least=False)
-    if ours and ours.beside_convolutions is not None:
-        what = f"{name}: modified, share of node time beside convolutions"
-        yield Bar(what, ours.beside_convolutions, 0.07, at_least=False)
-    yield from _faster(f"{name}: modified against torch eager", eager, ours, 1.6)
-    yield from _faster(f"{name}: modified against OpenVINO f32 on the naive graph", vino, ours, 1.2)
-    yield from _faster(f"{name}: OpenVINO bf16, modified against naive graph", rough, ours_rough, 1.2)
+        what = f"{name}: modified, seconds over those of the graph without shift"
+        yield Target(what, ours.seconds / still.seconds, 1.06, at_least=False)
+    if ours and ours.non_convolution_share is not None:
+        what = f"{name}: modified, share of non-convolution node time"
+        yield Target(what, ours.non_convolution_share, 0.07, at_least=False)
+    yield from _faster(f"{name}: modified, speedup over torch eager", eager, ours, 1.6)
+    yield from _faster(f"{name}: modified, speedup over OpenVINO f32 on the naive graph", vino, ours, 1.2)
+    yield from _faster(
+        f"{name}: OpenVINO bf16, modified, speedup over the naive graph", rough, ours_rough, 1.2
+    )
 
 
-def _other_bars(case: Measured) -> Iterator[Bar]:
+def _other_targets(case: Measured) -> Iterator[Target]:
     ours, exported = (case.row("ONNX Runtime", graph) for graph in ("modified", "exported"))
-    what = f"{case.subject.name}: modified against the unmodified export, {_CHANCE} allowing for chance"
-    yield from _faster(what, exported, ours, _CHANCE)
+    what = f"{case.subject.name}: modified, speedup over the unmodified export ({_NOISE} allows for noise)"
+    yield from _faster(what, exported, ours, _NOISE)
 
 
-def _faster(what: str, peer: Row | None, ours: Row | None, wanted: float) -> Iterator[Bar]:
+def _faster(what: str, peer: Row | None, ours: Row | None, required: float) -> Iterator[Target]:
     if peer and ours:
-        yield Bar(f"{what}, times as fast", peer.seconds / ours.seconds, wanted)
+        yield Target(what, peer.seconds / ours.seconds, required)
 
 
 def _quoted(cases: Sequence[Measured]) -> Iterator[Table]:
@@ -133,5 +135,5 @@ def _quoted(cases: Sequence[Measured]) -> Iterator[Table]:
             "The original frameworks, batch 1, measured elsewhere",
             ("recipe", "framework", "seconds", "machine", "input, or source"),
             lines,
-            "Another machine: these are no peers of the rows above, only what a user of the original waits for.",
+            "Measured on a different machine: not comparable with the rows above, for orientation only.",
         )

@@ -1,4 +1,4 @@
-"""The ways of running a recipe's network that the inference benchmark compares, and the graphs that they run."""
+"""The variants of running a recipe's network that the inference benchmark compares, and their graphs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from vidom.system.machine import usable_cores
 __all__ = [
     "CHECKPOINT",
     "Subject",
-    "Way",
+    "Variant",
     "built",
-    "gpu_at_hand",
+    "gpu_engines",
     "opened",
     "openvino_precisions",
     "subject_of",
-    "ways_of",
+    "variants_of",
 ]
 
 CHECKPOINT = "seeded:0"
@@ -44,8 +44,8 @@ EngineLabel = Literal["torch eager", "ONNX Runtime", "OpenVINO"]
 
 
 @dataclass(frozen=True)
-class Way:
-    """An engine, what it is given (`network` is the torch module), its precision, and whether it runs on a GPU."""
+class Variant:
+    """An engine, its graph (`network` is the torch module), its precision, and whether it runs on a GPU."""
 
     engine: EngineLabel
     graph: GraphName
@@ -54,7 +54,7 @@ class Way:
 
     @property
     def name(self) -> str:
-        """The way in words."""
+        """The variant in words."""
         return ", ".join([self.engine, self.graph, self.precision, *(["CUDA"] if self.gpu else [])])
 
 
@@ -69,12 +69,12 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """Recipe and batch, and whether it is a single view of a sample."""
+        """Recipe and batch size."""
         return f"{self.recipe.name}, batch {self.batch}"
 
     @property
     def peer(self) -> GraphName:
-        """The graph that ours must be faster than: mmaction2's where there is one, else the one as exported."""
+        """The graph that ours is compared with: mmaction2's if there is one, otherwise the exported one."""
         return "naive" if "naive" in self.graphs else "exported"
 
     def sample(self, seed: int) -> Array:
@@ -84,10 +84,10 @@ class Subject:
 
 
 def subject_of(name: str, batch: int, folder: Path) -> Subject:
-    """Return the recipe with its graphs, which are in `folder` now; weights are stand-ins, since times are the same.
+    """Build the graphs of the recipe in `folder` with random weights and return both.
 
-    Of a recipe whose samples are large (I3D's 30 views) it is one view. The naive graph and the one without shift
-    are TSM's. Raises CheckFailedError when surgery changes what a graph computes.
+    Of a recipe with large samples (I3D's 30 views) it is one view. The naive graph and the one without shift
+    are TSM's. Raises CheckFailedError when surgery changes the results of a graph.
     """
     recipe, still = load_recipe(name), None
     if recipe.network.arch == "i3d":
@@ -106,32 +106,37 @@ def subject_of(name: str, batch: int, folder: Path) -> Subject:
 
 
 def built(recipe: Recipe, batch: int, stem: Path) -> tuple[Path, Path]:
-    """Return the graph as exported and that after surgery, both there now with names that begin with `stem`.
+    """Write the exported graph and that after surgery under names that begin with `stem` and return both.
 
-    Raises CheckFailedError when surgery changes what the graph computes.
+    Raises CheckFailedError when surgery changes the results of the graph.
     """
     exported, modified = (stem.with_name(f"{stem.name}{suffix}.onnx") for suffix in ("", "_new"))
     to_onnx(ToOnnxOptions(recipe=recipe, checkpoint=CHECKPOINT, output=exported, batch_size=batch))
     done = modify_onnx(ModifyOnnxOptions(model=exported, output=modified, batch_size=batch, target="cpu"))
     if not done.passed:
-        raise CheckFailedError(f"Surgery changed what {exported} computes:\n{render(done.parities)}")
+        raise CheckFailedError(f"Surgery changed the results of {exported}:\n{render(done.parities)}")
     return exported, modified
 
 
-def ways_of(subject: Subject) -> tuple[Way, ...]:
-    """Return the ways that this machine allows: OpenVINO where it is installed, a GPU where there is one."""
-    ways = [Way("torch eager", "network"), *(Way("ONNX Runtime", graph) for graph in subject.graphs)]
+def variants_of(subject: Subject) -> tuple[Variant, ...]:
+    """Return the variants that this machine supports: OpenVINO if installed, a GPU if there is one."""
+    variants = [
+        Variant("torch eager", "network"),
+        *(Variant("ONNX Runtime", graph) for graph in subject.graphs),
+    ]
     ours: tuple[GraphName, ...] = (subject.peer, "modified")
-    ways += [Way("OpenVINO", graph, precision) for precision in openvino_precisions() for graph in ours]
-    if "torch" in gpu_at_hand():
-        ways.append(Way("torch eager", "network", gpu=True))
-    if "ONNX Runtime" in gpu_at_hand():
-        ways += [Way("ONNX Runtime", graph, gpu=True) for graph in ours]
-    return tuple(ways)
+    variants += [
+        Variant("OpenVINO", graph, precision) for precision in openvino_precisions() for graph in ours
+    ]
+    if "torch" in gpu_engines():
+        variants.append(Variant("torch eager", "network", gpu=True))
+    if "ONNX Runtime" in gpu_engines():
+        variants += [Variant("ONNX Runtime", graph, gpu=True) for graph in ours]
+    return tuple(variants)
 
 
-def gpu_at_hand() -> tuple[str, ...]:
-    """Return which of torch and ONNX Runtime can use a CUDA device here."""
+def gpu_engines() -> tuple[str, ...]:
+    """Return which of torch and ONNX Runtime can use a CUDA device."""
     found = {
         "torch": torch.cuda.is_available(),
         "ONNX Runtime": "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
@@ -140,7 +145,7 @@ def gpu_at_hand() -> tuple[str, ...]:
 
 
 def openvino_precisions() -> Sequence[Precision]:
-    """Return in which precisions OpenVINO computes on this processor, none where it is not installed."""
+    """Return OpenVINO's precisions on this processor, none if it is not installed."""
     if find_spec("openvino") is None:
         return ()
     from openvino import Core
@@ -149,19 +154,19 @@ def openvino_precisions() -> Sequence[Precision]:
 
 
 @contextmanager
-def opened(way: Way, subject: Subject) -> Iterator[Callable[[Array], Array]]:
-    """Yield a function from a batch of samples to the rows that this way gives them; the engine is closed after it.
+def opened(variant: Variant, subject: Subject) -> Iterator[Callable[[Array], Array]]:
+    """Yield a function from a batch of samples to the rows of this variant; the engine is closed afterwards.
 
-    All use the cores that this process may use.
+    All variants use the usable cores of this process.
     """
-    if way.engine == "torch eager":
-        yield _torch_rows(subject.deployable, "cuda" if way.gpu else "cpu")
+    if variant.engine == "torch eager":
+        yield _torch_rows(subject.deployable, "cuda" if variant.gpu else "cpu")
         return
-    if way.engine == "OpenVINO":
-        engine = open_engine(subject.graphs[way.graph], OpenVinoOptions(precision=way.precision))
+    if variant.engine == "OpenVINO":
+        engine = open_engine(subject.graphs[variant.graph], OpenVinoOptions(precision=variant.precision))
     else:
         engine = open_engine(
-            subject.graphs[way.graph], OnnxRuntimeOptions(provider="CUDA" if way.gpu else None)
+            subject.graphs[variant.graph], OnnxRuntimeOptions(provider="CUDA" if variant.gpu else None)
         )
     yield lambda batch: engine.run([batch])[0]
 

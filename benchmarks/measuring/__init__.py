@@ -1,1 +1,1 @@
-"""What all measurements share: turns, settings, memory, reports, and what a graph costs."""
+"""Shared by all benchmarks: interleaved runs, settings, memory, reports, times of graphs."""

@@ -1,4 +1,4 @@
-"""Graphs timed in turn in ONNX Runtime, with and without its own rewriting."""
+"""Interleaved times of graphs in ONNX Runtime, with and without its own graph optimization."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from benchmarks.measuring.rotation import rotate
+from benchmarks.measuring.interleaved import interleave
 from export.surgery.model_file import load_model
 from export.surgery.values import batch_of
 from export.verification.probe import Probe, random_samples
@@ -31,17 +31,17 @@ def sample_of(model: Path) -> Feed:
 def measured_times(
     files: Sequence[Path | None], sample: Feed, *, rounds: int, threads: int
 ) -> list[tuple[float | None, float | None]]:
-    """Return for each file the seconds of its fastest run with and without ONNX Runtime's own rewriting.
+    """Return for each file the seconds of its fastest run with and without ONNX Runtime's own graph optimization.
 
-    The files run in turn, all with it and then all without. None for no file.
+    The files are interleaved, first all with it and then all without. None for no file.
     """
     columns = []
     for optimized in (True, False):
-        ways = {
+        variants = {
             str(place): partial(Session(path, threads=threads, optimized=optimized).run, sample)
             for place, path in enumerate(files)
             if path is not None
         }
-        fastest = rotate(ways, rounds=rounds)
+        fastest = interleave(variants, rounds=rounds)
         columns.append([fastest.get(str(place)) for place in range(len(files))])
     return list(zip(*columns, strict=True))

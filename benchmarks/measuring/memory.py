@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at its peak, in a process of its own."""
+"""Peak memory of work in a separate process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from vidom.errors import ExternalToolError
 
 __all__ = ["peak_rss", "peak_rss_of"]
 
-# Linux counts into a process's peak what its parent held when it was started. So the one that is measured is started
-# by a small one, not by us, who may hold gigabytes.
+# Linux includes the memory of the parent at the start in a process's peak. So the measured process is started by a
+# small one and not by this one, which may hold gigabytes.
 _STARTER = (
     "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:], stdout=sys.stderr); "
     "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
@@ -24,25 +24,25 @@ _CALLER = (
 
 
 def peak_rss(argv: Sequence[str]) -> int:
-    """Return the most bytes that the command held in memory; of several processes, the largest counts alone.
+    """Return the peak resident bytes of the command; of several processes, those of the largest one.
 
-    What it prints goes nowhere. Raises ExternalToolError, with the end of its stderr, when it fails.
+    Its output is discarded. Raises ExternalToolError, with the end of its stderr, when it fails.
     """
     done = subprocess.run(
         [sys.executable, "-c", _STARTER, *argv], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise ExternalToolError(
-            f"The memory of a command could not be measured, since it ended with {done.returncode}: "
+            f"The memory of a command could not be measured, because it ended with {done.returncode}: "
             f"{' '.join(argv)}\n{done.stderr[-2000:]}"
         )
     return int(done.stdout) * 1024
 
 
 def peak_rss_of(function: Callable[..., object], *arguments: str | int | float) -> int:
-    """Return the most bytes that a fresh process held which imported the function's module and called it.
+    """Return the peak resident bytes of a new process that imports the function's module and calls it.
 
-    `function` stands at the top of its module. Raises ExternalToolError when the call does.
+    `function` is defined at the top level of its module. Raises ExternalToolError when the call does.
     """
     module = function.__module__
     if module == "__main__":

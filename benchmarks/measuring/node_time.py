@@ -1,4 +1,4 @@
-"""How much of a model's time ONNX Runtime spends in which kind of operator."""
+"""Share of each operator type in ONNX Runtime's run time of a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import onnxruntime
 
 __all__ = ["node_seconds", "non_convolution_share"]
 
-# Conv as ONNX has it, and as ONNX Runtime calls it once something was fused into it.
+# ONNX's name, and ONNX Runtime's name for a convolution with a fused operator.
 _CONVOLUTIONS = ("Conv", "FusedConv")
 _RUNS = 3
 _KERNEL = "_kernel_time"
@@ -23,8 +23,8 @@ _KERNEL = "_kernel_time"
 def node_seconds(model: Path, sample: Mapping[str, npt.NDArray[Any]], threads: int) -> dict[str, float]:
     """Return the seconds that one run of `model` on `sample` spends in each operator, the longest first.
 
-    Operators are those of the graph after ONNX Runtime's own rewriting, layout reorders among them. Of three
-    runs after an uncounted one, the one with the least time in all nodes is told.
+    Operators are those of the graph after ONNX Runtime's own optimization, including layout reorders. Of three runs
+    after an uncounted one, the one with the least total node time is returned.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -42,13 +42,13 @@ def node_seconds(model: Path, sample: Mapping[str, npt.NDArray[Any]], threads: i
 
 
 def non_convolution_share(model: Path, sample: Mapping[str, npt.NDArray[Any]], threads: int) -> float:
-    """Return the share, 0 to 1, of node time that `model` does not spend in convolutions; see `node_seconds`."""
+    """Return the share, 0 to 1, of node time that `model` spends outside convolutions; see `node_seconds`."""
     seconds = node_seconds(model, sample, threads)
     return 1 - sum(seconds.get(name, 0.0) for name in _CONVOLUTIONS) / sum(seconds.values())
 
 
 def _by_run(events: list[dict[str, Any]]) -> list[Counter[str]]:
-    """Return for each run the seconds by operator; a run's event stands behind those of its nodes."""
+    """Return for each run the seconds by operator; a run's event follows those of its nodes."""
     runs: list[Counter[str]] = []
     current: Counter[str] = Counter()
     for event in events:

@@ -1,4 +1,4 @@
-"""What a benchmark found, as a table for people, JSON for programs and a picture."""
+"""The report of a benchmark: Markdown tables, JSON and a figure."""
 
 from __future__ import annotations
 
@@ -12,36 +12,48 @@ from typing import Any
 from vidom.errors import ExitCode, UnavailableError
 from vidom.files import atomic_path, write_json, write_text
 
-__all__ = ["Bar", "Cell", "Report", "Table", "check_plotting", "markdown_table", "write_plot", "write_report"]
+__all__ = [
+    "SCHEMA",
+    "Cell",
+    "Report",
+    "Table",
+    "Target",
+    "check_plotting",
+    "markdown_table",
+    "write_plot",
+    "write_report",
+]
 
+SCHEMA = 2
+"""Version of the JSON file."""
 Cell = str | int | float | None
 Plot = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A number that was `found`, and the one it must reach or, without `at_least`, must not exceed."""
+class Target:
+    """A number that was `measured`, and the one it must reach or, without `at_least`, must not exceed."""
 
     what: str
-    found: float
-    wanted: float
+    measured: float
+    required: float
     at_least: bool = True
 
     @property
     def met(self) -> bool:
-        """Whether the bar is reached; a NaN reaches none."""
-        return self.found >= self.wanted if self.at_least else self.found <= self.wanted
+        """Whether the target is met; a NaN meets none."""
+        return self.measured >= self.required if self.at_least else self.measured <= self.required
 
     @property
     def line(self) -> str:
-        """The bar in words, its verdict first."""
-        verdict, sign = "PASSED" if self.met else "FAILED", "≥" if self.at_least else "≤"
-        return f"{verdict} {self.what}: found {self.found:.4g}, wanted {sign} {self.wanted:.4g}"
+        """The target in one line, PASSED or FAILED first."""
+        status, sign = "PASSED" if self.met else "FAILED", "≥" if self.at_least else "≤"
+        return f"{status} {self.what}: measured {self.measured:.4g}, required {sign} {self.required:.4g}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under their columns. None is a cell that was not measured; `note` says what the numbers are."""
+    """Rows of cells under their columns. None is a cell that was not measured; `note` explains the numbers."""
 
     title: str
     columns: Sequence[str]
@@ -51,18 +63,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """The answer to one question: tables, bars, and the conditions under which they were measured."""
+    """The answer to one question: tables, targets and the measuring conditions."""
 
     name: str
     question: str
     tables: Sequence[Table]
-    bars: Sequence[Bar]
+    targets: Sequence[Target]
     conditions: Mapping[str, Any]
 
     @property
     def exit_code(self) -> ExitCode:
-        """DONE, or CHECK_FAILED where a bar is missed."""
-        return ExitCode.DONE if all(bar.met for bar in self.bars) else ExitCode.CHECK_FAILED
+        """DONE, or CHECK_FAILED if a target is missed."""
+        return ExitCode.DONE if all(target.met for target in self.targets) else ExitCode.CHECK_FAILED
 
     @property
     def text(self) -> str:
@@ -71,16 +83,16 @@ class Report:
         for table in self.tables:
             parts += [f"## {table.title}", markdown_table(table.columns, table.rows)]
             parts += [table.note] if table.note else []
-        if self.bars:
-            parts += ["## Bars", "\n".join(f"- {bar.line}" for bar in self.bars)]
+        if self.targets:
+            parts += ["## Targets", "\n".join(f"- {target.line}" for target in self.targets)]
         parts += ["## Conditions", "; ".join(f"{name} {value}" for name, value in self.conditions.items())]
         return "\n\n".join(parts) + "\n"
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Return a Markdown table, numbers to the right and to four digits, None as a dash.
+    """Return a Markdown table with numbers right-aligned and to four digits, None as a dash.
 
-    Raises ValueError for a row that has not a cell for each column.
+    Raises ValueError for a row whose number of cells is not that of the columns.
     """
     numeric = [all(not isinstance(cell, str) for cell in column) for column in zip(*rows, strict=True)] or [
         False
@@ -94,26 +106,26 @@ def _shown(cell: Cell) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, float):
-        # Four digits, and no exponent in a count of many.
+        # Four digits, and no exponent in large counts.
         return f"{cell:.4g}" if abs(cell) < 10_000 else f"{cell:.0f}"
     return str(cell).replace("|", "/")
 
 
 def check_plotting() -> None:
-    """Raises UnavailableError where matplotlib is not installed; for the start of a command, before it measures."""
+    """Raise UnavailableError if matplotlib is not installed; called before a command measures."""
     if find_spec("matplotlib") is None:
         raise UnavailableError(
-            "The picture needs matplotlib. Type: pip install matplotlib (make setup has it)."
+            "The figure needs matplotlib. Run: pip install matplotlib (included in make setup)."
         )
 
 
 def write_report(report: Report, output_dir: Path, *, plot: Plot | None = None) -> None:
-    """`output_dir` holds NAME.md and NAME.json, and NAME.png where `plot` draws on a matplotlib Figure.
+    """Write NAME.md and NAME.json to `output_dir`, and NAME.png if `plot` draws on a matplotlib Figure.
 
-    Raises UnavailableError without matplotlib; the table is written all the same.
+    Raises UnavailableError without matplotlib, after the tables are written.
     """
-    bars = [{**asdict(bar), "met": bar.met} for bar in report.bars]
-    document = _without_nan({"schema": 1, **asdict(report), "bars": bars})
+    targets = [{**asdict(target), "met": target.met} for target in report.targets]
+    document = _without_nan({"schema": SCHEMA, **asdict(report), "targets": targets})
     write_json(output_dir / f"{report.name}.json", document)
     write_text(output_dir / f"{report.name}.md", report.text)
     if plot is not None:
@@ -121,9 +133,9 @@ def write_report(report: Report, output_dir: Path, *, plot: Plot | None = None) 
 
 
 def write_plot(path: Path, plot: Plot) -> None:
-    """`path` is a PNG of what `plot` drew on a figure of 8 × 5 inches. Raises UnavailableError without matplotlib."""
+    """Write a PNG of a figure of 8 × 5 inches that `plot` draws on. Raises UnavailableError without matplotlib."""
     check_plotting()
-    # A Figure of its own, without pyplot, draws with Agg and needs no display.
+    # A Figure without pyplot uses Agg and needs no display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -133,7 +145,7 @@ def write_plot(path: Path, plot: Plot) -> None:
 
 
 def _without_nan(value: Any) -> Any:
-    """Return the value with None for what JSON has no number for."""
+    """Return the value with None in place of NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

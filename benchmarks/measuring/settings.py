@@ -1,4 +1,4 @@
-"""The settings that all peers of a measurement share, and the machine that it ran on."""
+"""The process settings of all measurements, and the state of the machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vidom.system.machine import look_at_machine
 __all__ = ["FAIR_SETTINGS", "machine_state", "under_fair_settings"]
 
 FAIR_SETTINGS = {
-    # glibc otherwise maps each large array anew, and the kernel clears its pages every time: torch pays for that most.
+    # By default glibc maps each large array anew, and the kernel clears its pages every time; torch is affected most.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "500000000",
-    # On virtual machines, threads that spin while they wait take the cores from those that work.
+    # On virtual machines, spinning threads take cores from working ones.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 _PACKAGES = {
@@ -31,26 +31,26 @@ _PACKAGES = {
 
 
 def under_fair_settings() -> None:
-    """The process runs under FAIR_SETTINGS, save those that the caller has set otherwise.
+    """Restart this process under FAIR_SETTINGS, except those that the caller has set.
 
-    glibc and OpenMP read them when a process starts, so this one is replaced by the same command, once. For the
-    last lines of a command's file, before anything was computed; a program that calls `main` keeps its own.
+    glibc and OpenMP read them when a process starts, so this process is replaced by the same command, once. For the
+    end of a command's file, before anything is computed; a program that calls `main` keeps its own settings.
     """
     if any(name not in os.environ for name in FAIR_SETTINGS):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**FAIR_SETTINGS, **os.environ})
 
 
 def machine_state() -> dict[str, Any]:
-    """Return what numbers of this machine depend on: processor, cores, load, memory, versions, settings; no date."""
+    """Return what the numbers depend on: processor, cores, load, memory, versions, settings; no date."""
     machine = look_at_machine(Path.cwd())
-    found = {name: _version(names) for name, names in _PACKAGES.items()}
+    versions = {name: _version(names) for name, names in _PACKAGES.items()}
     return {
         "processor": machine.processor,
         "usable cores": machine.cores_usable,
         "load average (1, 5, 15 min)": ", ".join(f"{load:.2f}" for load in os.getloadavg()),
         "memory": human_bytes(machine.memory_bytes),
         "python": ".".join(map(str, sys.version_info[:3])),
-        **{name: number for name, number in found.items() if number},
+        **{name: number for name, number in versions.items() if number},
         **{name: os.environ.get(name, "not set") for name in (*FAIR_SETTINGS, "OMP_NUM_THREADS")},
     }
 

@@ -1,4 +1,4 @@
-"""How many bytes clip stores take, computed from the recipes (`python -m benchmarks.packing.store_sizes`)."""
+"""Sizes of clip stores, computed from the recipes: `python -m benchmarks.packing.store_sizes`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vidom.formats.recipe import Recipe, load_recipe, recipe_names
 
 __all__ = ["main", "sample_bytes", "store_sizes"]
 
-# Samples of the validation lists, by the recipes' name of the data set.
+# Samples of the validation lists, by data set.
 SAMPLES = {"sthv2": 24_777, "k400": 19_796}
-# Of a video of 16:9, such as 427x240, resized as mmaction2 does; the other pipelines squeeze every frame to 4:3.
+# A 16:9 video such as 427x240, resized by mmaction2; the other pipelines resize every frame to 4:3.
 FRAME_SIZES = {"mmaction2": "455x256", "paddlevideo": "341x256", "mindspore": "341x256"}
 _BYTES = {"float32": 4, "uint8": 1}
 
@@ -38,7 +38,7 @@ def sample_bytes(recipe: Recipe, dtype: str) -> int:
 
 
 def _whole_frames(recipe: Recipe) -> int | None:
-    """Return the bytes of a sample whose frames are stored whole, None where that makes no sense."""
+    """Return the bytes of a sample of uncropped frames, None for recipes with one crop."""
     if recipe.views.crops == 1:
         return None
     size = FRAME_SIZES[recipe.views.pipeline]

@@ -1,4 +1,4 @@
-"""Ways of making the tensor of one sample: vidom's, its stages one by one, and plain ones of OpenCV and numpy."""
+"""Variants of making the tensor of one sample: vidom's, its stages, and plain ones with OpenCV and numpy."""
 
 from __future__ import annotations
 
@@ -19,31 +19,39 @@ from vidom.errors import UsageError
 from vidom.formats.crop_boxes import Box, crop_boxes
 from vidom.formats.views import ViewPlan
 
-__all__ = ["PLAIN", "PLAIN_BY_CROP", "STAGES", "frame_folders", "plain_by_crop", "plain_sample", "ways"]
+__all__ = [
+    "PLAIN",
+    "PLAIN_BY_CROP",
+    "STAGES",
+    "all_variants",
+    "frame_folders",
+    "plain_by_crop",
+    "plain_sample",
+]
 
 Float = NDArray[np.float32]
 PLAIN = "plain: stacked, normalised, transposed"
-PLAIN_BY_CROP = "plain, each crop by itself"
+PLAIN_BY_CROP = "plain, crop by crop"
 STAGES = ("files read", "decoded", "resized", "split into planes")
 
 
 def frame_folders(folders: Sequence[Path], template: str) -> tuple[RawFrames, ...]:
-    """Return the frames of each folder, all of them; UsageError for a folder without any."""
+    """Return all frames of each folder. Raises UsageError for a folder without any."""
     sources = []
     for folder in folders:
         count = len(list(folder.glob(template.replace("{:05}", "[0-9]" * 5))))
         if not (folder / template.format(1)).is_file():
             raise UsageError(
-                f"There is no {template.format(1)} in {folder}. Name folders of extracted frames."
+                f"There is no {template.format(1)} in {folder}. Give folders of extracted frames."
             )
         sources.append(RawFrames(folder, count, template=template))
     return tuple(sources)
 
 
-def ways(
+def all_variants(
     sources: Sequence[RawFrames], plan: ViewPlan, whole: Sequence[ViewPlan]
 ) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by name, each for all sources once; `whole` are the plans of their whole frames."""
+    """Return the timed functions by name, each for all sources once; `whole` are the plans of uncropped frames."""
 
     def each(function: Callable[[RawFrames, ViewPlan], object]) -> Callable[[], object]:
         return lambda: _exhaust(function(source, plan) for source in sources)
@@ -62,11 +70,11 @@ def ways(
 
 
 def plain_sample(source: RawFrames, plan: ViewPlan) -> Float:
-    """Return the sample, [frames, 3, size, size], by the steps as one writes them down.
+    """Return the sample, [frames, 3, size, size], by a direct implementation.
 
-    Crops are stacked as float32, each is normalised in place as mmcv `imnormalize_` does it (blue, green, red turned
-    round, mean subtracted, divided by std, since multiplying by 1/std gives other last bits with this OpenCV), and the
-    stack is transposed as it is written.
+    Crops are stacked as float32, each is normalised in place as mmcv `imnormalize_` does (BGR to RGB, mean subtracted,
+    divided by std, because multiplying by 1/std gives different last bits with this OpenCV), and the stack is
+    transposed at the end.
     """
     crops = _crops(source, plan)
     stack = np.empty((len(crops), plan.crop_size, plan.crop_size, 3), np.float32)
@@ -81,8 +89,8 @@ def plain_sample(source: RawFrames, plan: ViewPlan) -> Float:
 def plain_by_crop(source: RawFrames, plan: ViewPlan) -> Float:
     """Return the same sample, rearranged for speed.
 
-    Colours are turned round in the decoded frames, and each crop is normalised and transposed into its place before
-    the next one.
+    The colour order is swapped in the decoded frames, and each crop is normalised and transposed into its place
+    before the next one.
     """
     crops = _crops(source, plan, rgb=True)
     out = np.empty((len(crops), 3, plan.crop_size, plan.crop_size), np.float32)
@@ -112,7 +120,7 @@ def _crops(source: RawFrames, plan: ViewPlan, *, rgb: bool = False) -> list[NDAr
 
 
 def _normalise(image: Float, plan: ViewPlan) -> None:
-    # OpenCV wants rows of float64; their values are those of float32, as the original's arithmetic has them.
+    # OpenCV takes rows of float64; their values are rounded to float32 as in the original.
     mean, std = (np.array(numbers, np.float32)[None].astype(np.float64) for numbers in (plan.mean, plan.std))
     cv2.subtract(image, mean, dst=image)
     cv2.divide(image, std, dst=image)

@@ -1,4 +1,4 @@
-"""What a machine gives at most: its float32 matrix products, and its memory read and written in long streams."""
+"""Peaks of a machine: float32 matrix products, and memory read and written in long streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GEMMS = (("torch", 1024), ("torch", 2048), ("torch", 4096), ("numpy", 2048))
 
 @dataclass(frozen=True)
 class Kernel:
-    """A piece of work that is all arithmetic (`flops`) or all memory (`moved_bytes`), the other 0."""
+    """A piece of work of pure arithmetic (`flops`) or pure memory access (`moved_bytes`); the other is 0."""
 
     name: str
     work: Callable[[], object]
@@ -29,7 +29,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Peaks:
-    """The best that any kernel reached: floating-point operations and bytes a second, and which kernels did."""
+    """The maximum over all kernels: floating-point operations and bytes per second, and the kernels that reached it."""
 
     flops: float
     gemm: str
@@ -37,21 +37,21 @@ class Peaks:
     stream: str
 
     def least_seconds(self, flops: int, moved_bytes: int) -> float:
-        """Return the time that neither arithmetic nor memory can go below."""
+        """Return the lower bound of the time from arithmetic and memory."""
         return max(flops / self.flops, moved_bytes / self.bandwidth)
 
 
 def kernels(*, threads: int, array_bytes: int, memory_bytes: int) -> tuple[Kernel, ...]:
     """Return square matrix products of torch and numpy, and copy and triad as in McCalpin's STREAM, ready to run.
 
-    The streams' arrays take `array_bytes` each, which must be several times the largest cache, or the cache is what
-    is measured. torch is held to `threads`; numpy takes the cores that the process may use. As in STREAM, the lines
-    that a write fetches first are not counted. Raises UnavailableError where `memory_bytes` are too few for the arrays.
+    The streams' arrays take `array_bytes` each, several times the largest cache; otherwise the cache is measured.
+    torch is limited to `threads`; numpy uses all cores of the process. As in STREAM, write-allocate traffic is not
+    counted. Raises UnavailableError if `memory_bytes` are too few for the arrays.
     """
     if 4 * array_bytes > memory_bytes:
         raise UnavailableError(
-            f"The memory's speed is measured with three arrays of {human_bytes(array_bytes)}, and this machine has "
-            f"{human_bytes(memory_bytes)}. Give a smaller --array_gb, yet several times the largest cache."
+            f"Memory bandwidth is measured with three arrays of {human_bytes(array_bytes)}, but this machine has "
+            f"{human_bytes(memory_bytes)}. Give a smaller --array_gb of at least several times the largest cache."
         )
     torch.set_num_threads(threads)
     first, second, third = (torch.ones(array_bytes // 4) for _ in range(3))
@@ -67,7 +67,7 @@ def kernels(*, threads: int, array_bytes: int, memory_bytes: int) -> tuple[Kerne
 
 
 def peaks(ran: Sequence[Kernel], seconds: Mapping[str, float]) -> Peaks:
-    """Return the peaks that the kernels reached, whose fastest runs took `seconds` by name."""
+    """Return the peaks of the kernels, whose fastest runs took `seconds` by name."""
     flops, gemm = max((kernel.flops / seconds[kernel.name], kernel.name) for kernel in ran)
     bandwidth, stream = max((kernel.moved_bytes / seconds[kernel.name], kernel.name) for kernel in ran)
     return Peaks(flops, gemm, bandwidth, stream)

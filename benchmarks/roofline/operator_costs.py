@@ -1,4 +1,4 @@
-"""What a graph asks of a machine, operator by operator: multiply-adds, and bytes to and from memory."""
+"""Costs of each operator of a graph: multiply-adds, and bytes to and from memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vidom.errors import BadDataError
 
 __all__ = ["OpCost", "op_costs"]
 
-# These give their input another name or shape, or speak of shapes only: no byte of a tensor moves.
+# These rename or reshape their input, or concern shapes only: no byte of a tensor moves.
 _FREE = frozenset({"Constant", "Dropout", "Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze"})
-# These read of their first input what they write, not all of it.
+# These read only the part of their first input that they write.
 _SELECTING = frozenset({"Gather", "Slice"})
 _MOVING = frozenset({"Concat", "Expand", "Gather", "Pad", "Slice", "Split", "Tile", "Transpose"})
 _REDUCING = frozenset({
@@ -25,9 +25,9 @@ _REDUCING = frozenset({
 
 @dataclass(frozen=True)
 class OpCost:
-    """One operator: `multiply_adds`, and the bytes it reads, weights included, and writes where nothing is fused.
+    """One operator: `multiply_adds`, and the bytes it reads, including weights, and writes without fusion.
 
-    Sums, maxima and the like of operators without multiply-adds are not counted: their bytes bound them.
+    Sums, maxima and similar arithmetic is not counted: such operators are memory-bound.
     """
 
     name: str
@@ -48,11 +48,11 @@ class OpCost:
 
 
 def op_costs(model: ir.Model, *, batch: int | None = None) -> tuple[OpCost, ...]:
-    """Return the cost of each operator of `model` in its order; `batch` stands in for a symbolic one.
+    """Return the cost of each operator of `model` in its order; `batch` replaces a symbolic one.
 
     `kind` is a convolution with its kernel ("Conv 3×3"), "Gemm and MatMul", "moving" (Slice, Concat, …), "pooling
-    and reduction", "elementwise", or "free" for operators that move nothing. A tensor that an operator takes twice is
-    read once. Raises BadDataError when a shape that a cost needs can not be found, or for a graph with branches.
+    and reduction", "elementwise", or "free" for operators that move nothing. A tensor that is an input twice is
+    read once. Raises BadDataError when a required shape is unknown, or for a graph with subgraphs.
     """
     values = resolved(model, batch=batch)
     return tuple(_cost(node, values) for node in model.graph)
@@ -61,9 +61,7 @@ def op_costs(model: ir.Model, *, batch: int | None = None) -> tuple[OpCost, ...]
 def _cost(node: ir.Node, values: Mapping[str, ir.Value]) -> OpCost:
     if any(attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in
            node.attributes.values() if isinstance(attribute, ir.Attr)):  # fmt: skip
-        raise BadDataError(
-            f"The operator {_told(node)} has branches of its own, whose costs depend on the data."
-        )
+        raise BadDataError(f"The operator {_named(node)} has subgraphs, whose costs depend on the data.")
     written = sum(_bytes(value, values, node) for value in node.outputs if value.name)
     kind = _kind(node, values)
     if kind == "free":
@@ -91,7 +89,7 @@ def _kind(node: ir.Node, values: Mapping[str, ir.Value]) -> str:
 
 def _multiply_adds(node: ir.Node, values: Mapping[str, ir.Value]) -> int:
     if node.op_type == "Conv":
-        # Each output value sums over its group's channels and the kernel: the weights' shape without the first.
+        # Each output value sums over its group's channels and the kernel: the weights' shape without the first axis.
         terms = math.prod(_shape(node.inputs[1], values, node)[1:])
     elif node.op_type == "Gemm":
         terms = _shape(node.inputs[0], values, node)[0 if node.attributes.get_int("transA", 0) else 1]
@@ -105,7 +103,7 @@ def _multiply_adds(node: ir.Node, values: Mapping[str, ir.Value]) -> int:
 def _bytes(value: ir.Value, values: Mapping[str, ir.Value], node: ir.Node) -> int:
     dtype = values[str(value.name)].dtype
     if dtype is None:
-        raise BadDataError(f"The type of {value.name} at {_told(node)} can not be found.")
+        raise BadDataError(f"The type of {value.name} at {_named(node)} is unknown.")
     return math.ceil(math.prod(_shape(value, values, node)) * dtype.bitwidth / 8)
 
 
@@ -114,11 +112,11 @@ def _shape(value: ir.Value | None, values: Mapping[str, ir.Value], node: ir.Node
     if shape is None or not shape.is_static():
         named = "an input" if value is None else value.name
         raise BadDataError(
-            f"The shape of {named} at {_told(node)} is {shape}; costs need every number of it. If the batch is open, "
-            "say how large it is."
+            f"The shape of {named} at {_named(node)} is {shape}; all dimensions must be known. If the batch is "
+            "symbolic, give its size."
         )
     return tuple(int(str(size)) for size in shape)
 
 
-def _told(node: ir.Node) -> str:
+def _named(node: ir.Node) -> str:
     return f"{node.name or 'without name'} ({node.op_type})"

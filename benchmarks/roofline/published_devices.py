@@ -1,4 +1,4 @@
-"""What vendors document of the cards that recipes publish speeds of."""
+"""Documented peaks of the devices of published speeds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from benchmarks.measuring.report import Table
 from benchmarks.roofline.operator_costs import OpCost
 from vidom.formats.recipe import Recipe
 
-__all__ = ["CARDS", "Card", "on_paper"]
+__all__ = ["DEVICES", "Device", "theoretical_tables"]
 
 
 @dataclass(frozen=True)
-class Card:
-    """A card with one chip: its documented float16 operations and bytes of memory a second, and where they stand."""
+class Device:
+    """A device with one chip: documented float16 operations and memory bytes per second, and their source."""
 
     name: str
     chip: str
@@ -22,51 +22,51 @@ class Card:
     source: str
 
 
-CARDS = (
-    Card(
+DEVICES = (
+    Device(
         "Atlas 300I Pro",
         "Ascend310P3",
         70e12,
         204.8e9,
-        "Huawei, Atlas 300I Pro Inference Card, specification sheet at "
+        "Huawei, Atlas 300I Pro Inference Device, specification sheet at "
         "https://e.huawei.com/cn/products/cloud-computing-dc/atlas/atlas-300i-pro (140 TOPS INT8, 70 TFLOPS FP16, "
         "24 GB of LPDDR4X at 204.8 GB/s)",
     ),
 )
 
 
-def on_paper(recipe: Recipe, costs: tuple[OpCost, ...], *, samples: int) -> tuple[Table, ...]:
-    """Return for each card a table of the speeds that the recipe publishes for its chip, against what it can do.
+def theoretical_tables(recipe: Recipe, costs: tuple[OpCost, ...], *, samples: int) -> tuple[Table, ...]:
+    """Return for each device a table of the recipe's published speeds on its chip, compared with its peaks.
 
-    `costs` are those of a float32 graph as exported that computes `samples` samples.
+    `costs` are those of an exported float32 graph of `samples` samples.
     """
     flops = sum(cost.flops for cost in costs) / samples
     least = sum(cost.moved_bytes for cost in costs if cost.flops) / samples / 2
     most = sum(cost.moved_bytes for cost in costs) / samples / 2
     tables = []
-    for card in CARDS:
+    for device in DEVICES:
         rows = [
             (
                 batch,
                 fps,
                 fps * flops / 1e12,
-                f"{fps * flops / card.flops:.1%}",
-                f"{fps * least / card.bandwidth:.0%} – {fps * most / card.bandwidth:.0%}",
+                f"{fps * flops / device.flops:.1%}",
+                f"{fps * least / device.bandwidth:.0%} – {fps * most / device.bandwidth:.0%}",
             )
             for entry in recipe.published
-            if entry.chip == card.chip
+            if entry.chip == device.chip
             for batch, fps in entry.fps.items()
         ]
         if rows:
-            sources = "; ".join(entry.source for entry in recipe.published if entry.chip == card.chip)
+            sources = "; ".join(entry.source for entry in recipe.published if entry.chip == device.chip)
             tables.append(
                 Table(
-                    f"On paper: {card.chip}, nothing of it measured here",
-                    ["batch", "published fps", "TFLOP/s", "of the fp16 peak", "of the memory's bandwidth"],
+                    f"Theoretical: {device.chip}, not measured here",
+                    ["batch", "published fps", "TFLOP/s", "share of fp16 peak", "share of memory bandwidth"],
                     rows,
-                    f"fps: {sources}. Peaks, of a card with one such chip: {card.source}. A multiply-add is two "
-                    "operations. Bandwidth: in float16, from convolutions and matrix products alone to every operator "
-                    "of the exported graph by itself; the compiler's fusion lies between, and its cache spares more.",
+                    f"fps: {sources}. Peaks of a device with one such chip: {device.source}. A multiply-add is two "
+                    "operations. Bandwidth: in float16, from convolutions and matrix products alone to all unfused "
+                    "operators of the exported graph; the compiler's fusion is in between, and caches reduce it further.",
                 )
             )
     return tuple(tables)

@@ -1,4 +1,4 @@
-"""The roofline of a run as tables: what the machine gives, what the graph asks, and what became of it."""
+"""The roofline of a run as tables: peaks of the machine, costs of the graph, and the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.measuring.report import Cell, Report, Table
 from benchmarks.measuring.settings import machine_state
 from benchmarks.roofline.machine_peaks import Kernel, Peaks, peaks
 from benchmarks.roofline.operator_costs import OpCost
-from benchmarks.roofline.published_devices import on_paper
+from benchmarks.roofline.published_devices import theoretical_tables
 from vidom.files import human_bytes
 from vidom.formats.recipe import Recipe
 
@@ -19,10 +19,10 @@ __all__ = ["MeasuredRun", "roofline_report"]
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """A graph's costs, the seconds of its fastest run, and those of the kernels that took turns with it, by name.
+    """A graph's costs, the seconds of its fastest run, and those of the interleaved kernels, by name.
 
-    `exported` are the costs before surgery, to which what others published is held; `nodes` are the seconds of each
-    kind of operator within a profiled run.
+    `exported` are the costs before surgery, which published speeds refer to; `nodes` are the seconds of each operator
+    type in a profiled run.
     """
 
     recipe: Recipe
@@ -47,17 +47,17 @@ class MeasuredRun:
 
     @property
     def moved_bytes(self) -> int:
-        """Bytes of one run in which every operator reads and writes memory."""
+        """Bytes of one run if every operator reads and writes memory."""
         return sum(cost.moved_bytes for cost in self.costs)
 
     @property
     def heavy_bytes(self) -> int:
-        """Those of them that convolutions and matrix products move, in which a runtime may do the rest."""
+        """Bytes of the convolutions and matrix products, which a runtime may fuse the rest into."""
         return sum(cost.moved_bytes for cost in self.costs if cost.flops)
 
     @property
     def by_kind(self) -> dict[str, list[OpCost]]:
-        """The operators that move something, by kind, those with the most arithmetic first."""
+        """The operators that move bytes, by kind, those with the most arithmetic first."""
         kinds: dict[str, list[OpCost]] = {}
         for cost in self.costs:
             if cost.moved_bytes:
@@ -66,22 +66,22 @@ class MeasuredRun:
 
 
 def roofline_report(measured: MeasuredRun) -> Report:
-    """Return the report; it has no bars, for no share of a peak is promised."""
+    """Return the report; it has no targets, because no share of a peak is required."""
     return Report(
         name="roofline",
         question=(
-            f"How far is {measured.recipe.name}, batch {measured.batch}, in ONNX Runtime from what this machine can "
-            "do, and how far are published speeds from what their card can do?"
+            f"How far is {measured.recipe.name}, batch {measured.batch}, in ONNX Runtime from the peaks of this "
+            "machine, and how far are published speeds from the peaks of their device?"
         ),
         tables=[
             _machine_table(measured),
             _graph_table(measured),
             _run_table(measured),
             _node_table(measured),
-            *on_paper(measured.recipe, measured.exported, samples=measured.batch),
+            *theoretical_tables(measured.recipe, measured.exported, samples=measured.batch),
         ],
-        bars=[],
-        conditions={"rounds": measured.rounds, "weights": "stand-ins", **machine_state()},
+        targets=[],
+        conditions={"rounds": measured.rounds, "weights": "random (seeded)", **machine_state()},
     )
 
 
@@ -97,12 +97,13 @@ def _machine_table(measured: MeasuredRun) -> Table:
     found = measured.peaks
     largest = max(kernel.moved_bytes for kernel in measured.ran)
     return Table(
-        "What this machine gives",
+        "Peaks of this machine",
         ["kernel", "GFLOP/s", "GB/s"],
         rows,
-        f"The best of each column is the peak: {found.flops / 1e9:.4g} GFLOP/s in float32 ({found.gemm}) and "
-        f"{found.bandwidth / 1e9:.4g} GB/s ({found.stream}; {human_bytes(largest)} at most, so that no cache holds "
-        f"it). Below {found.flops / found.bandwidth:.3g} FLOP a byte the memory is the limit, above it arithmetic.",
+        f"The maximum of each column is the peak: {found.flops / 1e9:.4g} GFLOP/s in float32 ({found.gemm}) and "
+        f"{found.bandwidth / 1e9:.4g} GB/s ({found.stream}; {human_bytes(largest)} at most, more than "
+        f"any cache). Below {found.flops / found.bandwidth:.3g} FLOP per byte the memory is the limit, above it "
+        "arithmetic.",
     )
 
 
@@ -116,13 +117,13 @@ def _graph_table(measured: MeasuredRun) -> Table:
              "arithmetic" if arithmetic > memory else "memory", _least(measured, costs))
         )  # fmt: skip
     return Table(
-        "What the graph asks",
-        ["operators", "number", "G multiply-adds", "GB", "FLOP a byte", "bound by", "least s"],
+        "Costs of the graph",
+        ["operators", "number", "G multiply-adds", "GB", "FLOP per byte", "bound by", "lower bound, s"],
         rows,
-        f"In all {measured.flops / 2e9:.4g} G multiply-adds, or {measured.flops / 1e9:.4g} GFLOP. Bytes are those of "
-        "operators one by one; additions and ReLUs that the runtime does within a convolution cost no memory, and a "
-        "large cache spares more. least s: the sum over operators of arithmetic or memory at its peak, whichever is "
-        "longer.",
+        f"In total {measured.flops / 2e9:.4g} G multiply-adds, or {measured.flops / 1e9:.4g} GFLOP. Bytes are those of "
+        "unfused operators; additions and ReLUs that the runtime fuses into a convolution move no bytes, and a large "
+        "cache reduces them further. lower bound: the sum over operators of arithmetic or memory time at the peak, "
+        "whichever is longer.",
     )
 
 
@@ -131,8 +132,8 @@ def _run_table(measured: MeasuredRun) -> Table:
     moved = measured.heavy_bytes
     least = _least(measured, [cost for cost in measured.costs if cost.flops])
     return Table(
-        "What became of it",
-        ["", "found", "share of the peak"],
+        "The run",
+        ["", "measured", "share of the peak"],
         [
             ("fastest run, s", seconds, None),
             (
@@ -146,29 +147,32 @@ def _run_table(measured: MeasuredRun) -> Table:
                 f"{moved / seconds / found.bandwidth:.1%}",
             ),
             (
-                "memory, every operator by itself, GB/s",
+                "memory, all unfused operators, GB/s",
                 measured.moved_bytes / seconds / 1e9,
                 f"{measured.moved_bytes / seconds / found.bandwidth:.1%}",
             ),
-            ("least time of convolutions and matrix products, s", least, f"{least / seconds:.1%} of the run"),
+            (
+                "lower bound of convolutions and matrix products, s",
+                least,
+                f"{least / seconds:.1%} of the run",
+            ),
         ],
-        "Shares above 100 % are possible: of arithmetic, where a convolution's kernel is better than the matrix "
-        "products; of memory, where what an operator needs was still in the cache or never left the registers.",
+        "Shares above 100 % are possible: of arithmetic, if a convolution's kernel is faster than the matrix products; "
+        "of memory, if an operator's input was still in the cache or in registers.",
     )
 
 
 def _node_table(measured: MeasuredRun) -> Table:
     total = sum(measured.nodes.values())
     return Table(
-        "Where ONNX Runtime spends it",
+        "ONNX Runtime's operators",
         ["operator", "s", "share"],
         [
             (name, spent, f"{spent / total:.1%}")
             for name, spent in measured.nodes.items()
             if spent > total / 1000
         ],
-        "Of a profiled run, by the operators that are left after its own rewriting; those below a thousandth are left "
-        "out.",
+        "Of a profiled run, by the operators after its own graph optimization; those below a thousandth are omitted.",
     )
 
 

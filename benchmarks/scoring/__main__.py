@@ -1,6 +1,6 @@
-"""How fast results become an accuracy, against ModelZoo's way: `python -m benchmarks.scoring`.
+"""Speed of scoring results, compared with ModelZoo's scorer: `python -m benchmarks.scoring`.
 
-ModelZoo's way runs under the numpy that is installed here. With `--modelzoo_python` it also runs under that of its own
+ModelZoo's scorer runs under the installed numpy. With `--modelzoo_python` it also runs under that of its own
 environment, Python 3.7 and numpy 1.21, whose `np.loadtxt` was not yet written in C.
 """
 
@@ -13,79 +13,92 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.measuring.interleaved import interleave
 from benchmarks.measuring.memory import peak_rss
-from benchmarks.measuring.report import Bar, Report, Table, check_plotting, write_report
-from benchmarks.measuring.rotation import rotate
+from benchmarks.measuring.report import Report, Table, Target, check_plotting, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.scoring import modelzoo_scorer
-from benchmarks.scoring.result_files import DrawnResults, draw_results
+from benchmarks.scoring.result_files import SyntheticResults, write_results
 from postprocess.score import ScoreOptions, score
-from vidom.command import Parser, run
+from vidom.command import run
 from vidom.errors import CheckFailedError, ExitCode, ExternalToolError, UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS
 from vidom.formats.output_groups import read_outputs
+from vidom.options import option, read_options
 
-__all__ = ["main", "scoring"]
+__all__ = ["ScoringOptions", "main", "scoring"]
 
 _log = logging.getLogger(__name__)
 
-LOADTXT, BARE = "np.loadtxt on each file", "files read, nothing parsed"
-WANTED = 20.0
-KEPT = 4.0
+LOADTXT, BARE = "np.loadtxt on each file", "files read, not parsed"
+SPEEDUP = 20.0
+MEMORY = 4.0
 _AT_ONCE = 256
-Ways = dict[str, Callable[[], object]]
+Variants = dict[str, Callable[[], object]]
 
 _READING_NOTE = (
-    "vidom reads the same numbers from the texts, digit by digit. The last row opens and reads the files and parses "
-    "nothing: no reader of single files can be faster, so its last cell is the largest ratio there can be."
+    "vidom reads exactly the same numbers from the texts. The last row opens and reads the files without parsing: no "
+    "reader of single files can be faster, so its last cell is the upper bound of the speedup."
 )
 _SCORING_NOTE = (
     "From the summary and the list of labels to top-1 and top-5. vidom also matches results and samples by name, "
-    "refuses what is missing, double or not finite, and writes metrics.json with confusion and intervals."
+    "rejects missing, duplicate and non-finite results, and writes metrics.json with confusion and intervals."
 )
 
 
-def scoring(
-    *,
-    output_dir: Path,
-    samples: int = 24_777,
-    classes: int = 174,
-    rounds: int = 3,
-    modelzoo_python: str | None = None,
-) -> Report:
-    """`output_dir` holds `scoring.md`, `.json` and `.png`: time and memory of reading and of scoring drawn results.
+@dataclass(frozen=True, kw_only=True)
+class ScoringOptions:
+    """Measure time and memory of scoring."""
 
-    Raises CheckFailedError when the texts are read as other numbers than `np.loadtxt` reads, ExternalToolError when
-    `modelzoo_python` does not run ModelZoo's way.
+    output_dir: Path = option("folder of the report and figure", default=Path("run/bench"))
+    samples: int = option("results to score; Something-Something V2 has 24,777", default=24_777)
+    classes: int = option("classes of a result", default=174)
+    rounds: int = option("interleaved runs of each variant", default=3)
+    modelzoo_python: str | None = option(
+        "an interpreter with ModelZoo's own numpy, such as Python 3.7 with 1.21", default=None
+    )
+
+    def __post_init__(self) -> None:
+        if self.samples < 10 or self.classes < 5:
+            raise UsageError(
+                f"Scoring needs 10 samples and 5 classes, not {self.samples} and {self.classes}."
+            )
+
+
+def scoring(options: ScoringOptions) -> Report:
+    """Write `scoring.md`, `.json` and `.png`: time and memory of reading and scoring synthetic results.
+
+    Returns the report. Raises CheckFailedError when the numbers read from the texts differ from `np.loadtxt`'s,
+    ExternalToolError when `modelzoo_python` does not run ModelZoo's scorer.
     """
-    if samples < 10 or classes < 5:
-        raise UsageError(f"Scoring needs 10 samples and 5 classes, found {samples} and {classes}.")
+    output_dir, samples, rounds = options.output_dir, options.samples, options.rounds
     check_plotting()
     output_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output_dir) as folder, _old_scorer(modelzoo_python) as old:
-        _log.info(f"drawing {samples} results in three formats …")
-        drawn = draw_results(Path(folder), samples=samples, classes=classes)
-        _check_equal(drawn)
+    with tempfile.TemporaryDirectory(dir=output_dir) as folder, _old_scorer(options.modelzoo_python) as old:
+        _log.info(f"writing {samples} synthetic results in three formats …")
+        results = write_results(Path(folder), samples=samples, classes=options.classes)
+        _check_equal(results)
         _log.info(f"{rounds} rounds …")
-        reading = rotate(_reading_ways(drawn, old), rounds=rounds)
+        reading = interleave(_reading_variants(results, old), rounds=rounds)
         sizes = sorted({*(size for size in (10, 100, 1000, 10_000) if size < samples), samples})
-        times = {size: rotate(_scoring_ways(drawn, size, old), rounds=rounds) for size in sizes}
+        times = {size: interleave(_scoring_variants(results, size, old), rounds=rounds) for size in sizes}
         _log.info("memory …")
-        memory = {size: _peaks(drawn, size) for size in sizes}
-    report = _report(drawn, reading, times, memory, rounds)
+        memory = {size: _peaks(results, size) for size in sizes}
+    report = _report(results, reading, times, memory, rounds)
     write_report(report, output_dir, plot=partial(_plot, times=times, memory=memory))
     return report
 
 
 @contextmanager
 def _old_scorer(python: str | None) -> Iterator[tuple[str, Callable[..., None]] | None]:
-    """Yield what the interpreter is, and a function that has it work on files; its start is no part of the work."""
+    """Yield the interpreter's version and a function that lets it work on files; its start is not timed."""
     if python is None:
         yield None
         return
@@ -111,30 +124,33 @@ def _old_scorer(python: str | None) -> Iterator[tuple[str, Callable[..., None]] 
             process.kill()
 
 
-def _reading_ways(drawn: DrawnResults, old: tuple[str, Callable[..., None]] | None) -> Ways:
-    summary = drawn.summary("TXT", drawn.samples)
-    ways: Ways = {LOADTXT: partial(modelzoo_scorer.read_texts, summary)}
+def _reading_variants(results: SyntheticResults, old: tuple[str, Callable[..., None]] | None) -> Variants:
+    summary = results.summary("TXT", results.samples)
+    variants: Variants = {LOADTXT: partial(modelzoo_scorer.read_texts, summary)}
     if old:
-        ways[f"{LOADTXT}, {old[0]}"] = partial(old[1], summary)
-    ways |= {
-        f"vidom, {outfmt}": partial(_read, drawn.paths(outfmt), drawn.classes) for outfmt in OUTPUT_FORMATS
+        variants[f"{LOADTXT}, {old[0]}"] = partial(old[1], summary)
+    variants |= {
+        f"vidom, {outfmt}": partial(_read, results.paths(outfmt), results.classes)
+        for outfmt in OUTPUT_FORMATS
     }
-    return ways | {BARE: partial(_read_bytes, drawn.paths("TXT"))}
+    return variants | {BARE: partial(_read_bytes, results.paths("TXT"))}
 
 
-def _scoring_ways(drawn: DrawnResults, samples: int, old: tuple[str, Callable[..., None]] | None) -> Ways:
-    info, summary = drawn.info(samples), drawn.summary("TXT", samples)
-    ways: Ways = {"ModelZoo's way, TXT": partial(modelzoo_scorer.score_texts, summary, info)}
+def _scoring_variants(
+    results: SyntheticResults, samples: int, old: tuple[str, Callable[..., None]] | None
+) -> Variants:
+    info, summary = results.info(samples), results.summary("TXT", samples)
+    variants: Variants = {"ModelZoo's scorer, TXT": partial(modelzoo_scorer.score_texts, summary, info)}
     if old:
-        ways[f"ModelZoo's way, TXT, {old[0]}"] = partial(old[1], summary, info)
+        variants[f"ModelZoo's scorer, TXT, {old[0]}"] = partial(old[1], summary, info)
     for outfmt in OUTPUT_FORMATS:
-        ways[f"vidom, {outfmt}"] = partial(
+        variants[f"vidom, {outfmt}"] = partial(
             score,
             ScoreOptions(
-                result_path=drawn.summary(outfmt, samples), info_path=info, num_classes=drawn.classes
+                result_path=results.summary(outfmt, samples), info_path=info, num_classes=results.classes
             ),
         )
-    return ways
+    return variants
 
 
 def _read(paths: Sequence[str], classes: int) -> None:
@@ -149,22 +165,22 @@ def _read_bytes(paths: Sequence[str]) -> None:
         os.close(descriptor)
 
 
-def _check_equal(drawn: DrawnResults) -> None:
-    paths = drawn.paths("TXT")[:1000]
+def _check_equal(results: SyntheticResults) -> None:
+    paths = results.paths("TXT")[:1000]
     if not np.array_equal(np.concatenate(read_outputs(paths)), [np.loadtxt(path) for path in paths]):
-        raise CheckFailedError("vidom reads other numbers from the texts than np.loadtxt does.")
+        raise CheckFailedError("The numbers that vidom reads from the texts differ from np.loadtxt's.")
 
 
-def _peaks(drawn: DrawnResults, samples: int) -> tuple[int, int]:
-    """Return the peak bytes of vidom's scorer and of ModelZoo's way, each in a process of its own."""
-    summary, info = str(drawn.summary("TXT", samples)), str(drawn.info(samples))
+def _peaks(results: SyntheticResults, samples: int) -> tuple[int, int]:
+    """Return the peak bytes of vidom's scorer and of ModelZoo's scorer, each in a separate process."""
+    summary, info = str(results.summary("TXT", samples)), str(results.info(samples))
     ours = [sys.executable, "-m", "postprocess.score", "--result_path", summary, "--info_path", info]
     theirs = f"from benchmarks.scoring.modelzoo_scorer import score_texts as s; s({summary!r}, {info!r})"
     return peak_rss(ours), peak_rss([sys.executable, "-c", theirs])
 
 
 def _report(
-    drawn: DrawnResults,
+    results: SyntheticResults,
     reading: dict[str, float],
     times: dict[int, dict[str, float]],
     memory: dict[int, tuple[int, int]],
@@ -172,68 +188,68 @@ def _report(
 ) -> Report:
     most = max(memory)
     few = max(size for size in memory if size < most and size <= 1000)
-    kept = 4 * drawn.classes
+    kept = 4 * results.classes
     grown = (memory[most][0] - memory[few][0]) / (most - few)
-    bars = [
-        Bar(f"reading {most} TXT, times {way}", seconds / reading["vidom, TXT"], WANTED)
-        for way, seconds in reading.items()
-        if way.startswith(LOADTXT)
+    targets = [
+        Target(f"reading {most} TXT, speedup over {variant}", seconds / reading["vidom, TXT"], SPEEDUP)
+        for variant, seconds in reading.items()
+        if variant.startswith(LOADTXT)
     ]
-    bars.append(
-        Bar("memory for each further result, times its scores in float32", grown / kept, KEPT, at_least=False)
+    targets.append(
+        Target(
+            "memory per additional result, over its scores in float32", grown / kept, MEMORY, at_least=False
+        )
     )
-    growth = [
-        (size, *found.values(), *(peak / 1e6 for peak in memory[size])) for size, found in times.items()
+    scaling = [
+        (size, *spent.values(), *(peak / 1e6 for peak in memory[size])) for size, spent in times.items()
     ]
     return Report(
         name="scoring",
-        question="How fast do an engine's results become an accuracy, and how much memory does that take?",
+        question="How long does it take to compute the accuracy from an engine's results, and how much memory?",
         tables=[
             _speeds("Reading", reading, most, _READING_NOTE),
             _speeds("Reading and scoring", times[most], most, _SCORING_NOTE),
             Table(
-                "Growth",
-                ["results", *(f"{way}, s" for way in times[most]), "vidom, MB", "ModelZoo's way, MB"],
-                growth,
-                f"MB: the peak of a fresh process that scores TXT. The scores of a result are {kept} bytes in float32; "
-                f"memory grows by {grown:.0f} bytes for each, which is those, what the metrics count in passing, and "
-                "the names of its files. Nothing else that was read stays.",
+                "Scaling",
+                [
+                    "results",
+                    *(f"{variant}, s" for variant in times[most]),
+                    "vidom, MB",
+                    "ModelZoo's scorer, MB",
+                ],
+                scaling,
+                f"MB: the peak of a new process that scores TXT. The scores of a result are {kept} bytes in float32; "
+                f"memory grows by {grown:.0f} bytes per result: the scores, temporary arrays of the metrics and the "
+                "names of the files.",
             ),
         ],
-        bars=bars,
-        conditions={"rounds": rounds, "classes": drawn.classes, **machine_state()},
+        targets=targets,
+        conditions={"rounds": rounds, "classes": results.classes, **machine_state()},
     )
 
 
 def _speeds(title: str, seconds: dict[str, float], files: int, note: str) -> Table:
     first = next(iter(seconds.values()))
-    rows = [(way, spent, spent / files * 1e6, first / spent) for way, spent in seconds.items()]
-    return Table(title, ["way", "s", "µs a file", "times the first row"], rows, note)
+    rows = [(variant, spent, spent / files * 1e6, first / spent) for variant, spent in seconds.items()]
+    return Table(title, ["variant", "s", "µs per file", "speedup over the first row"], rows, note)
 
 
 def _plot(figure: Any, *, times: dict[int, dict[str, float]], memory: dict[int, tuple[int, int]]) -> None:
     speed, space = figure.subplots(1, 2)
-    for way in next(iter(times.values())):
-        speed.plot(list(times), [found[way] for found in times.values()], marker="o", label=way)
-    for name, peaks in zip(("vidom", "ModelZoo's way"), zip(*memory.values(), strict=True), strict=True):
+    for variant in next(iter(times.values())):
+        speed.plot(list(times), [spent[variant] for spent in times.values()], marker="o", label=variant)
+    for name, peaks in zip(("vidom", "ModelZoo's scorer"), zip(*memory.values(), strict=True), strict=True):
         space.plot(list(memory), [peak / 1e6 for peak in peaks], marker="o", label=f"{name}, TXT")
     speed.set(xscale="log", yscale="log", xlabel="results", ylabel="seconds", title="reading and scoring")
-    space.set(xlabel="results", ylabel="MB at the peak", title="memory", ylim=(0, None))
+    space.set(xlabel="results", ylabel="peak MB", title="memory", ylim=(0, None))
     for axes in (speed, space):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=6, loc="best")
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
-    """Read the command line, measure, print the report; 1 if a bar is missed."""
-    parser = Parser(prog="python -m benchmarks.scoring", description="Time and memory of scoring.")
-    add = parser.add_argument
-    add("--output_dir", type=Path, default=Path("run/bench"), help="where report and picture go")
-    add("--samples", type=int, default=24_777, help="results to score; Something-Something V2 has 24,777")
-    add("--classes", type=int, default=174, help="scores of a result")
-    add("--rounds", type=int, default=3, help="how often each way takes its turn")
-    add("--modelzoo_python", help="an interpreter with ModelZoo's own numpy, such as Python 3.7 with 1.21")
-    report = scoring(**vars(parser.parse_args(argv)))
+    """Measure and print the report; 1 if a target is missed."""
+    report = scoring(read_options(ScoringOptions, argv, prog="python -m benchmarks.scoring"))
     print(report.text, end="")
     return report.exit_code
 

@@ -1,8 +1,8 @@
-"""Scoring as ModelZoo's TSM sample does it: `np.loadtxt` on each file, then a full sort for each k.
+"""Scoring as in ModelZoo's TSM sample: `np.loadtxt` on each file, then a full sort for each k.
 
-Source: Ascend ModelZoo-PyTorch, ACL_PyTorch, TSM for Something-Something V2, `TSM_postprocess.py`; told anew. It also
-runs by itself under the sample's own versions (Python 3.7, numpy 1.21): for each line of stdin, a summary and perhaps a
-list with a tab between, it reads, or with the list scores, and answers with a line.
+Reimplementation of Ascend ModelZoo-PyTorch, ACL_PyTorch, TSM for Something-Something V2, `TSM_postprocess.py`. It also
+runs standalone under the sample's own versions (Python 3.7, numpy 1.21): each line of stdin is a summary, which is
+read, or a summary and a list separated by a tab, which are scored; the reply is one line.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["read_texts", "score_texts"]
 
 
 def read_texts(summary: Path | str) -> list[Any]:
-    """Return the array of each output that the summary names, in its order."""
+    """Return the array of each output in the order of the summary."""
     entries = json.loads(Path(summary).read_text(encoding="utf-8"))["filesinfo"].values()
     return [np.loadtxt(entry["outfiles"][0]) for entry in entries]
 
 
 def score_texts(summary: Path | str, info: Path | str) -> list[float]:
-    """Return top-1 and top-5 of the outputs, the labels taken by their place in the list."""
+    """Return top-1 and top-5 of the outputs, labels assigned by their position in the list."""
     scores = np.array(read_texts(summary))
     lines = Path(info).read_text(encoding="utf-8").splitlines()
     labels = np.array([int(line.split()[1]) for line in lines])[:, np.newaxis]

@@ -1,4 +1,4 @@
-"""Drawn results of a run in the three formats, as an engine would have left them."""
+"""Synthetic results of a run in the three formats of the engines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from vidom.formats.engine_outputs import OUTPUT_FORMATS, OutputFormat, encode_output
 
-__all__ = ["DrawnResults", "draw_results"]
+__all__ = ["SyntheticResults", "write_results"]
 
 
 @dataclass(frozen=True)
-class DrawnResults:
-    """`folder` holds `samples` outputs of each format, and summaries and lists of the first ones of them."""
+class SyntheticResults:
+    """A folder with `samples` outputs of each format, and summaries and lists of the first of them."""
 
     folder: Path
     samples: int
@@ -27,7 +27,7 @@ class DrawnResults:
         return [f"{self.folder}/{suffix}/{index:06d}_0.{suffix}" for index in range(self.samples)]
 
     def summary(self, outfmt: OutputFormat, samples: int) -> Path:
-        """Return the summary of the first `samples` outputs, which is written now."""
+        """Write and return the summary of the first `samples` outputs."""
         names = self.paths(outfmt)[:samples]
         files = {
             str(index): {"infiles": [f"clips/{index:06d}.bin"], "outfiles": [name]}
@@ -38,21 +38,21 @@ class DrawnResults:
         return path
 
     def info(self, samples: int) -> Path:
-        """Return the list of the first `samples` labels, which is written now."""
+        """Write and return the list of the first `samples` labels."""
         labels = np.random.default_rng(1).integers(self.classes, size=self.samples)
         path = self.folder / f"{samples}.info"
         path.write_text("".join(f"{index} {label}\n" for index, label in enumerate(labels[:samples])))
         return path
 
 
-def draw_results(folder: Path, *, samples: int, classes: int) -> DrawnResults:
-    """Return results that lie in `folder` now: probabilities of seeded normal logits, a row in each file."""
+def write_results(folder: Path, *, samples: int, classes: int) -> SyntheticResults:
+    """Write results to `folder`: probabilities of seeded normal logits, one row per file."""
     logits = 2 * np.random.default_rng(0).standard_normal((samples, classes), np.float32)
     odds = np.exp(logits)
     scores = odds / odds.sum(axis=1, keepdims=True)
-    drawn = DrawnResults(folder, samples, classes)
+    results = SyntheticResults(folder, samples, classes)
     for outfmt in OUTPUT_FORMATS:
         (folder / outfmt.lower()).mkdir(parents=True)
-        for row, path in zip(scores, drawn.paths(outfmt), strict=True):
+        for row, path in zip(scores, results.paths(outfmt), strict=True):
             Path(path).write_bytes(encode_output(row[None], outfmt))
-    return drawn
+    return results

@@ -13,23 +13,24 @@ from pathlib import Path
 
 from benchmarks.measuring.graph_times import measured_times, sample_of
 from benchmarks.measuring.report import Report, write_report
-from benchmarks.surgery.optimizer_table import CONTROL, Graph, surgeons_report
+from benchmarks.surgery.optimizer_report import CONTROL, Graph, optimizer_report
 from export.auto_optimizer.external_optimizer import find_auto_optimizer
 from export.build_record import read_record
 from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.surgery.model_file import load_model
 from export.surgery.operator_counts import count_operators
-from vidom.command import Parser, run
+from vidom.command import run
 from vidom.errors import ExitCode, UsageError
+from vidom.options import option, read_options
 
-__all__ = ["main", "surgeons"]
+__all__ = ["OptimizersOptions", "main", "optimizers"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Surgery:
-    """A row of the table: the passes of vidom, None for all, and whether auto-optimizer operates after them."""
+    """A row of the table: the passes of vidom, None for all, and whether auto-optimizer runs after them."""
 
     name: str
     file: str
@@ -43,39 +44,54 @@ SURGERIES = (
     Surgery("vidom, then auto-optimizer", "both.onnx", None, auto_optimizer=True),
     Surgery(
         "vidom's fold-constants and constant-fold-zeros, then auto-optimizer",
-        "zero_blanks_auto_optimizer.onnx",
+        "constant_folding_auto_optimizer.onnx",
         ("fold-constants", "constant-fold-zeros"),
         auto_optimizer=True,
     ),
 )
 
 
-def surgeons(*, model: Path, output_dir: Path, rounds: int = 20, threads: int = 1) -> Report:
-    """`output_dir` holds `surgeons.md` and `.json`, which compare both surgeons on `model`, and all graphs.
+@dataclass(frozen=True, kw_only=True)
+class OptimizersOptions:
+    """Compare operators, time and parity of one graph after vidom's passes, auto-optimizer, and both."""
 
-    Each keeps a row for each clip, so that outputs can be compared as they are. All graphs run `rounds` times in turn
-    on the same random sample; the fastest run of each counts. Raises UsageError for numbers that are none and what
-    surgery raises, UnavailableError without auto-optimizer among it.
+    model: Path = option("the exported graph")
+    output_dir: Path = option("folder of the graphs and the table")
+    rounds: int = option("interleaved runs of each graph; the fastest counts", default=20)
+    threads: int = option("threads of ONNX Runtime", default=1)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.threads < 1:
+            raise UsageError(
+                f"--rounds and --threads must be at least 1, not {self.rounds} and {self.threads}."
+            )
+
+
+def optimizers(options: OptimizersOptions) -> Report:
+    """Write `optimizers.md` and `.json`, which compare both optimizers, and all graphs; return the report.
+
+    Each graph keeps a row for each clip, so that outputs are comparable. All runs are interleaved and on the same
+    random sample; the fastest run of each counts. Raises what surgery raises, such as UnavailableError without
+    auto-optimizer.
     """
-    if rounds < 1 or threads < 1:
-        raise UsageError(f"--rounds and --threads must be at least 1, found {rounds} and {threads}.")
+    model, output_dir, rounds = options.model, options.output_dir, options.rounds
     find_auto_optimizer()
     operators = count_operators(load_model(model))
-    files, operated = [model, model], [Graph(name, operators) for name in ("as exported", CONTROL)]
+    files, graphs = [model, model], [Graph(name, operators) for name in ("exported", CONTROL)]
     for surgery in SURGERIES:
         _log.info(f"{surgery.name} …")
-        graph, path = _operated(surgery, model, output_dir)
+        graph, path = _optimized(surgery, model, output_dir)
         files.append(path)
-        operated.append(graph)
-    runnable = [path if graph.passed else None for path, graph in zip(files, operated, strict=True)]
-    _log.info(f"{rounds} rounds with and {rounds} without ONNX Runtime's own optimisation …")
-    times = measured_times(runnable, sample_of(model), rounds=rounds, threads=threads)
-    report = surgeons_report(model, operated, times, rounds=rounds, threads=threads)
+        graphs.append(graph)
+    runnable = [path if graph.passed else None for path, graph in zip(files, graphs, strict=True)]
+    _log.info(f"{rounds} rounds with and {rounds} without ONNX Runtime's own graph optimization …")
+    times = measured_times(runnable, sample_of(model), rounds=rounds, threads=options.threads)
+    report = optimizer_report(model, graphs, times, rounds=rounds, threads=options.threads)
     write_report(report, output_dir)
     return report
 
 
-def _operated(surgery: Surgery, model: Path, output_dir: Path) -> tuple[Graph, Path]:
+def _optimized(surgery: Surgery, model: Path, output_dir: Path) -> tuple[Graph, Path]:
     path = output_dir / surgery.file
     done = modify_onnx(
         ModifyOnnxOptions(
@@ -92,20 +108,8 @@ def _operated(surgery: Surgery, model: Path, output_dir: Path) -> tuple[Graph, P
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
-    """Read the command line, compare and print the report; 1 if a graph does not mean the same."""
-    parser = Parser(
-        prog="python -m benchmarks.surgery.optimizers",
-        description="Operators, time and parity of one graph after vidom's passes, auto-optimizer, and both.",
-    )
-    add = parser.add_argument
-    add("--model", type=Path, required=True, help="the graph as exported")
-    add("--output_dir", type=Path, required=True, help="where the graphs and the table go")
-    add("--rounds", type=int, default=20, help="runs of each graph, in turn; the fastest counts")
-    add("--threads", type=int, default=1, help="threads of ONNX Runtime")
-    options = parser.parse_args(argv)
-    report = surgeons(
-        model=options.model, output_dir=options.output_dir, rounds=options.rounds, threads=options.threads
-    )
+    """Compare and print the report; 1 if a graph gives different results."""
+    report = optimizers(read_options(OptimizersOptions, argv, prog="python -m benchmarks.surgery.optimizers"))
     print(report.text, end="")
     return report.exit_code
 

@@ -1,89 +1,107 @@
-"""What each pass of surgery does, one after the other: `python -m benchmarks.surgery.passes`.
+"""The effect of each pass of surgery: `python -m benchmarks.surgery.passes`.
 
-The graph after every pass is compared with the original one on random samples, and all of them are timed in turn in
-ONNX Runtime. What a pass is worth on an NPU this does not tell.
+The graph after every pass is compared with the original one on random samples; the times in ONNX Runtime are
+interleaved. The effect on an NPU may differ.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.inference.naive_graph import naive_graph
 from benchmarks.measuring.graph_times import measured_times, sample_of
-from benchmarks.measuring.report import Bar, Cell, Report, Table, write_report
+from benchmarks.measuring.report import Cell, Report, Table, Target, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
+from export.surgery import pass_types
 from export.surgery.model_file import load_model, model_bytes
 from export.surgery.operator_counts import count_operators
-from export.surgery.pass_types import TARGETS, Target
 from export.surgery.run import PASSES, run_passes
 from export.verification.equivalence import check_equivalence
-from vidom.command import Parser, run
+from vidom.command import run
 from vidom.errors import ExitCode
 from vidom.files import write_bytes
 from vidom.formats.recipe import load_recipe
+from vidom.options import option, read_options
 
-__all__ = ["main", "passes"]
+__all__ = ["PassesOptions", "main", "passes"]
 
 _log = logging.getLogger(__name__)
 
 RECIPES = ("tsm_k400", "i3d_k400", "pptsm_k400_uniform", "stnet_k400")
-_COLUMNS = ("after the pass", "operators", "Slice", "Pad", "max logit difference, of the largest", "time")
+_COLUMNS = ("after the pass", "operators", "Slice", "Pad", "max relative logit difference", "time")
 _NOTE = (
-    "Passes one after the other, those left out that change nothing. The difference is that of the logits from the "
-    "graph as it was, on random samples, over the largest of them; time is ONNX Runtime's, over that of the graph as "
-    "it was."
+    "Passes are applied cumulatively; those without effect are omitted. The difference is that of the logits from the "
+    "original graph's, on random samples, over the largest of them; time is ONNX Runtime's, over that of the original "
+    "graph."
 )
 
 
-def passes(*, recipes: Sequence[str], output_dir: Path, rounds: int = 5, threads: int = 2) -> Report:
-    """`output_dir` holds `passes.md` and `.json`: for each recipe and target a row for every pass that did something.
+@dataclass(frozen=True, kw_only=True)
+class PassesOptions:
+    """Show what each pass of surgery does to a graph."""
 
-    TSM's graph is mmaction2's, the others' is their own export; weights are stand-ins, batch 1, a single view. The bars
-    are the largest difference of a pass over what is allowed.
+    recipes: tuple[str, ...] = option("recipes, with random (seeded) weights", default=RECIPES)
+    output_dir: Path = option("folder of the report", default=Path("run/bench"))
+    rounds: int = option("interleaved runs of each graph", default=5)
+    threads: int = 2
+
+
+def passes(options: PassesOptions) -> Report:
+    """Write `passes.md` and `.json`, for each recipe and target a row for every effective pass, and return the report.
+
+    TSM's graph is mmaction2's, the others' is their own export; random weights, batch 1, a single view. The targets
+    are the largest difference of a pass over the allowed one.
     """
-    tables, bars = [], []
-    for name in recipes:
-        for target in TARGETS:
-            rows, worst = _rows(name, target, output_dir / "passes", rounds, threads)
+    tables, limits = [], []
+    for name in options.recipes:
+        for target in pass_types.TARGETS:
+            rows, worst = _rows(name, target, options)
             tables.append(Table(f"{name}, for {target}", _COLUMNS, rows, _NOTE))
             what = f"{name}, {target}: largest difference after a pass, over the allowed one"
-            bars.append(Bar(what, worst, 1.0, at_least=False))
+            limits.append(Target(what, worst, 1.0, at_least=False))
     report = Report(
         name="passes",
-        question="What does each pass of surgery do to a graph, and does the meaning stay?",
+        question="What does each pass of surgery do to a graph, and are the results unchanged?",
         tables=tables,
-        bars=bars,
-        conditions={"rounds": rounds, "threads": threads, "NPU": "none took part", **machine_state()},
+        targets=limits,
+        conditions={
+            "rounds": options.rounds,
+            "threads": options.threads,
+            "NPU": "not used",
+            **machine_state(),
+        },
     )
-    write_report(report, output_dir)
+    write_report(report, options.output_dir)
     return report
 
 
 def _rows(
-    name: str, target: Target, folder: Path, rounds: int, threads: int
+    name: str, target: pass_types.Target, options: PassesOptions
 ) -> tuple[list[tuple[Cell, ...]], float]:
+    folder = options.output_dir / "passes"
     _log.info(f"{name}, for {target} …")
     recipe = load_recipe(name)
     recipe = recipe.one_view() if recipe.views.clips > 1 else recipe
     original = folder / f"{name}.onnx"
     naive_graph(recipe=recipe, output=original)
-    files, found, worst = [original], [("as it was", load_model(original), 0.0)], 0.0
-    serving = [item.name for item in PASSES if target in item.targets]
-    for count, added in enumerate(serving, 1):
-        surgery = run_passes(original, passes=serving[:count], batch_size=1, target=target)
+    files, graphs, worst = [original], [("original", load_model(original), 0.0)], 0.0
+    applicable = [item.name for item in PASSES if target in item.targets]
+    for count, added in enumerate(applicable, 1):
+        surgery = run_passes(original, passes=applicable[:count], batch_size=1, target=target)
         if not surgery.steps[-1].modified:
             continue
-        parities = check_equivalence(found[0][1], surgery.model)
+        parities = check_equivalence(graphs[0][1], surgery.model)
         worst = max(worst, *(parity.tolerance_used for parity in parities))
-        found.append((added, surgery.model, parities[0].relative_logits or 0.0))
+        graphs.append((added, surgery.model, parities[0].relative_logits or 0.0))
         files.append(folder / f"{name}_{target}_{count}.onnx")
         write_bytes(files[-1], model_bytes(surgery.model))
-    times = measured_times(files, sample_of(original), rounds=rounds, threads=threads)
+    times = measured_times(files, sample_of(original), rounds=options.rounds, threads=options.threads)
     first = times[0][0] or 1.0
     rows: list[tuple[Cell, ...]] = []
-    for (after, model, difference), (seconds, _) in zip(found, times, strict=True):
+    for (after, model, difference), (seconds, _) in zip(graphs, times, strict=True):
         operators = count_operators(model)
         cells = (sum(operators.values()), operators.get("Slice", 0), operators.get("Pad", 0))
         rows.append((after, *cells, difference, (seconds or 0.0) / first))
@@ -91,12 +109,8 @@ def _rows(
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
-    """Read the command line, measure, print the report; 1 if a pass changed what a graph means."""
-    parser = Parser(prog="python -m benchmarks.surgery.passes", description="What each pass of surgery does.")
-    parser.add_argument("--recipes", nargs="+", default=RECIPES, help="recipes, with stand-in weights")
-    parser.add_argument("--output_dir", type=Path, default=Path("run/bench"), help="where the report goes")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each graph, in turn")
-    report = passes(**vars(parser.parse_args(argv)))
+    """Measure and print the report; 1 if a pass changed the results of a graph."""
+    report = passes(read_options(PassesOptions, argv, prog="python -m benchmarks.surgery.passes"))
     print(report.text, end="")
     return report.exit_code
 

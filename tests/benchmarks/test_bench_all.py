@@ -15,7 +15,7 @@ STAND_IN = f"""#!{sys.executable}
 import json, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from benchmarks.measuring.report import Bar, Report, Table, write_report
+from benchmarks.measuring.report import Target, Report, Table, write_report
 words = sys.argv[1:]
 name = words[1].removeprefix("benchmarks.")
 output = Path(words[words.index("--output_dir") + 1])
@@ -25,10 +25,10 @@ print("the report of " + name)
 print("progress of " + name, file=sys.stderr)
 if name == "inference":
     sys.exit("error: no openvino|here")
-bar = Bar(name + " is fast", 2.0, 3.0 if name == "roofline" else 1.0)
-table = Table("Times", ("way", "s"), [("a", 0.5)])
+bar = Target(name + " is fast", 2.0, 3.0 if name == "roofline" else 1.0)
+table = Table("Times", ("variant", "s"), [("a", 0.5)])
 write_report(Report(name, "How fast?", [table], [bar], {{"processor": "a chip"}}), output)
-sys.exit(0 if bar.met else 1)
+sys.exit(0 if target.met else 1)
 """
 
 

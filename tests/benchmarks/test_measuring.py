@@ -14,33 +14,35 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.measuring.interleaved import interleave, interleave_opened
 from benchmarks.measuring.memory import peak_rss, peak_rss_of
-from benchmarks.measuring.report import Bar, Report, Table, markdown_table, write_report
-from benchmarks.measuring.rotation import rotate, rotate_opened
+from benchmarks.measuring.report import Report, Table, Target, markdown_table, write_report
 from benchmarks.measuring.settings import FAIR_SETTINGS, machine_state
 from vidom.errors import ExternalToolError, UnavailableError, UsageError
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_ways_take_turns_and_the_fastest_counted_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variants_take_turns_and_the_fastest_counted_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     now, turns = 0.0, []
     seconds = {"a": iter([1, 5, 4]), "b": iter([9, 2, 3])}
 
-    def way(name: str) -> None:
+    def variant(name: str) -> None:
         nonlocal now
         turns.append(name)
         now += next(seconds[name])
 
     monkeypatch.setattr("time.perf_counter", lambda: now)
     # The first run of `a`, faster than all others, warms up only.
-    assert rotate({"a": lambda: way("a"), "b": lambda: way("b")}, rounds=2) == {"a": 4, "b": 2}
+    assert interleave({"a": lambda: variant("a"), "b": lambda: variant("b")}, rounds=2) == {"a": 4, "b": 2}
     assert turns == ["a", "b"] * 3
     with pytest.raises(UsageError, match="--rounds"):
-        rotate({}, rounds=0)
+        interleave({}, rounds=0)
 
 
-def test_ways_that_are_opened_in_turn_are_never_there_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variants_that_are_opened_in_turn_are_never_there_side_by_side(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now, seen = 0.0, []
     seconds = {"a": iter([1, 5, 4, 0.5, 6, 7]), "b": iter([9, 2, 3, 9, 8, 2.5])}
 
@@ -59,16 +61,16 @@ def test_ways_that_are_opened_in_turn_are_never_there_side_by_side(monkeypatch: 
         seen.append(f"close {name}")
 
     monkeypatch.setattr("time.perf_counter", lambda: now)
-    ways = {name: partial(opened, name) for name in "ab"}
-    assert rotate_opened(ways, rounds=2) == {"a": 4, "b": 2}
+    variants = {name: partial(opened, name) for name in "ab"}
+    assert interleave_opened(variants, rounds=2) == {"a": 4, "b": 2}
     turns = [[f"open {name}", name, name, name, f"close {name}"] for name in "abab"]
     assert seen == [word for turn in turns for word in turn]
     seconds["a"] = iter([0.25] * 99)
     seen.clear()
-    rotate_opened({"a": ways["a"]}, rounds=1)
+    interleave_opened({"a": variants["a"]}, rounds=1)
     assert seen.count("a") == 5  # the first is not counted
     with pytest.raises(UsageError, match="--rounds"):
-        rotate_opened(ways, rounds=0)
+        interleave_opened(variants, rounds=0)
 
 
 @pytest.mark.parametrize(
@@ -82,34 +84,34 @@ def test_ways_that_are_opened_in_turn_are_never_there_side_by_side(monkeypatch: 
     ],
 )
 def test_a_bar_is_met_at_its_number_and_beyond(found: float, at_least: bool, met: bool) -> None:
-    bar = Bar("speed", found, 2.0, at_least=at_least)
-    assert bar.met is met
-    assert bar.line.startswith("PASSED speed" if met else "FAILED speed")
-    assert f"wanted {'≥' if at_least else '≤'} 2" in bar.line
+    bar = Target("speed", found, 2.0, at_least=at_least)
+    assert target.met is met
+    assert target.line.startswith("PASSED speed" if met else "FAILED speed")
+    assert f"wanted {'≥' if at_least else '≤'} 2" in target.line
 
 
-def report_with(*bars: Bar) -> Report:
-    table = Table("Times", ("way", "s", "n"), [("a|b", 1.23456, 10), ("none", None, 123456)], "Seconds.")
+def report_with(*bars: Target) -> Report:
+    table = Table("Times", ("variant", "s", "n"), [("a|b", 1.23456, 10), ("none", None, 123456)], "Seconds.")
     return Report("speed", "How fast?", [table], bars, {"processor": "a chip"})
 
 
 def test_a_report_is_markdown_json_and_a_picture(tmp_path: Path) -> None:
-    report = report_with(Bar("ratio", 2.5, 2.0), Bar("memory", 3.0, 2.0, at_least=False))
+    report = report_with(Target("ratio", 2.5, 2.0), Target("memory", 3.0, 2.0, at_least=False))
     write_report(report, tmp_path, plot=lambda figure: figure.subplots().plot([1, 2]))
     text = (tmp_path / "speed.md").read_text()
     assert "| a/b | 1.235 | 10 |" in text and "| none | – | 123456 |" in text
     assert text.index("PASSED ratio") < text.index("FAILED memory") < text.index("processor a chip")
     document = json.loads((tmp_path / "speed.json").read_text())
     assert document["tables"][0]["rows"] == [["a|b", 1.23456, 10], ["none", None, 123456]]
-    assert [bar["met"] for bar in document["bars"]] == [True, False]
+    assert [target["met"] for target in document["targets"]] == [True, False]
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
-    assert report.exit_code == 1 and report_with(Bar("ratio", 2.5, 2.0)).exit_code == 0
+    assert report.exit_code == 1 and report_with(Target("ratio", 2.5, 2.0)).exit_code == 0
 
 
 def test_what_is_no_number_is_null_in_json_and_fails(tmp_path: Path) -> None:
-    write_report(report_with(Bar("ratio", math.nan, 2.0)), tmp_path)
-    (bar,) = json.loads((tmp_path / "speed.json").read_text())["bars"]
-    assert bar["found"] is None and bar["met"] is False
+    write_report(report_with(Target("ratio", math.nan, 2.0)), tmp_path)
+    (bar,) = json.loads((tmp_path / "speed.json").read_text())["targets"]
+    assert target["measured"] is None and target["met"] is False
     assert "FAILED ratio: found nan" in (tmp_path / "speed.md").read_text()
 
 

@@ -66,7 +66,7 @@ def test_shares_and_floors() -> None:
     _, asked, became, nodes, _ = roofline_report(run).tables
     conv, elementwise = asked.rows
     assert conv[:3] == ("Conv 3×3", 2, 4.0) and conv[3] == pytest.approx(2.0, rel=1e-5)
-    # Together 0.5 s either way, but the first waits for memory while the second computes: no overlap between them.
+    # Together 0.5 s either variant, but the first waits for memory while the second computes: no overlap between them.
     assert conv[6] == pytest.approx(0.5 + 0.125)
     assert (elementwise[5], elementwise[6]) == ("memory", 0.5)
     shares = [row[2] for row in became.rows]

@@ -29,6 +29,7 @@ class Some:
     loop: int = option("repeats, 100 % of them", default=3)
     limit: int | None = option("at most so many", default=None)
     names: tuple[str, ...] = option("some names", default=())
+    rounds: tuple[int, ...] = option("some numbers", default=(1, 2))
     batches: tuple[int, ...] = option(
         "comma-separated", default=(), parse=lambda text: tuple(map(int, text.split(",")))
     )
@@ -56,6 +57,13 @@ class Outer:
 
 def read(*words: str) -> Some:
     return read_options(Some, words)
+
+
+def test_no_values_replace_a_default_that_is_not_empty():
+    assert read("--model", "a.onnx", "--left", "1").rounds == (1, 2)
+    assert read("--model", "a.onnx", "--left", "1", "--rounds").rounds == ()
+    with pytest.raises(SystemExit):
+        read("--model", "a.onnx", "--left", "1", "--names")
 
 
 def test_an_extended_option_keeps_all_values_of_all_its_occurrences():

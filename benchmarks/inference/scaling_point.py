@@ -1,4 +1,4 @@
-"""One point of the growth, for a process of its own: it imports the engine that it measures and no other."""
+"""One point of the scaling table, for a separate process that imports only the measured engine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _COUNTED = 2
 
 
 def run_point(engine: str, model: str, precision: str, shape: str, result: str) -> None:
-    """The JSON file `result` holds the seconds of the faster of two runs, after one that is not counted.
+    """Write the seconds of the faster of two runs, after an uncounted one, to the JSON file `result`.
 
-    `model` is a recipe's YAML for the engine torch and else an ONNX file; `shape` is that of a batch, `4,8,3,64,64`.
+    `model` is a recipe's YAML for the engine torch, otherwise an ONNX file; `shape` is that of a batch, `4,8,3,64,64`.
     """
     sizes = tuple(map(int, shape.split(",")))
     sample = np.random.default_rng(0).standard_normal(sizes, dtype=np.float32)

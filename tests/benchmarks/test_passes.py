@@ -27,7 +27,7 @@ def test_each_pass_that_changed_something_has_a_row_and_its_proof(tmp_path: Path
             rows.append(scores(path))
         for row in rows[1:]:
             np.testing.assert_allclose(row, rows[0], rtol=0, atol=1e-5)
-    assert all(bar.met for bar in report.bars) and len(report.bars) == 2
+    assert all(target.met for target in report.targets) and len(report.targets) == 2
 
 
 def scores(path: Path) -> np.ndarray:

@@ -55,8 +55,8 @@ def test_both_surgeons_on_a_small_tsm(
         assert row[head.index("time as written")] == pytest.approx(ratio)
     assert len(rows) == 6
     assert rows[0][head.index("time")] == 1
-    assert {bar["what"].split(":")[0] for bar in document["bars"]} == {row[0] for row in rows[2:]}
-    assert all(bar["met"] for bar in document["bars"])
+    assert {target["what"].split(":")[0] for target in document["targets"]} == {row[0] for row in rows[2:]}
+    assert all(target["met"] for target in document["targets"])
 
 
 def test_a_graph_that_means_something_else_is_not_timed(

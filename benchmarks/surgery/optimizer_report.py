@@ -1,4 +1,4 @@
-"""The comparison of surgeons as a report: operators, times and parity of each graph."""
+"""The comparison of graph optimizers as a report: operators, times and parity of each graph."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.measuring.report import Bar, Cell, Report, Table
+from benchmarks.measuring.report import Cell, Report, Table, Target
 from benchmarks.measuring.settings import machine_state
 from export.surgery.operator_counts import OperatorCounts
 from vidom.files import sha256_file
 from vidom.parity import Parity
 
-__all__ = ["CONTROL", "Graph", "surgeons_report"]
+__all__ = ["CONTROL", "Graph", "optimizer_report"]
 
-CONTROL = "as exported, once more"
+CONTROL = "exported, repeated"
 Times = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph of the comparison: its operators, who changed it, and how far it is from the exported one.
+    """A graph of the comparison: its operators, what changed it, and its parity with the exported one.
 
-    The exported graph has no `parities`. `versions` are those of auto-optimizer's parts where it operated.
+    The exported graph has no `parities`. `versions` are those of auto-optimizer's packages if it was run.
     """
 
     name: str
@@ -33,26 +33,26 @@ class Graph:
 
     @property
     def passed(self) -> bool:
-        """Whether all that was compared is within its tolerance."""
+        """Whether all differences are within tolerance."""
         return all(parity.passed for parity in self.parities)
 
 
-def surgeons_report(
+def optimizer_report(
     model: Path, graphs: Sequence[Graph], times: Sequence[Times], *, rounds: int, threads: int
 ) -> Report:
-    """Return the comparison of `graphs`, the exported one first, with the seconds of each as `measured_times` has them.
+    """Return the comparison of `graphs`, the exported one first, with their seconds as `measured_times` returns them.
 
-    The bars are that each graph means the same as the exported one.
+    The targets are that each graph gives the same results as the exported one.
     """
     operators = _changed(graphs)
     rows = [_row(graph, operators, pair, times[0]) for graph, pair in zip(graphs, times, strict=True)]
     columns = ["graph", "ops", *operators, "ms", "time", "ms as written", "time as written"]
     return Report(
-        name="surgeons",
-        question=f"What do vidom's passes and auto-optimizer make of {model.name}?",
+        name="optimizers",
+        question=f"What do vidom's passes and auto-optimizer do to {model.name}?",
         tables=[Table("Graphs", columns, rows, " ".join(_notes(graphs)))],
-        bars=[
-            Bar(
+        targets=[
+            Target(
                 f"{graph.name}: {item.stage}, largest difference over the tolerance",
                 item.tolerance_used,
                 1.0,
@@ -65,14 +65,14 @@ def surgeons_report(
             "rounds": rounds,
             "threads": threads,
             "model": f"{model.name} ({sha256_file(model)})",
-            "NPU": "none took part",
+            "NPU": "not used",
             **machine_state(),
         },
     )
 
 
 def _changed(graphs: Sequence[Graph]) -> list[str]:
-    """Return the operators whose number is not the same in all graphs, the most frequent in the first one first."""
+    """Return the operators whose number differs between graphs, the most frequent in the first one first."""
     names = {name for graph in graphs for name in graph.operators}
     changed = [name for name in names if len({graph.operators.get(name, 0) for graph in graphs}) > 1]
     return sorted(changed, key=lambda name: (-graphs[0].operators.get(name, 0), name))
@@ -90,9 +90,9 @@ def _notes(graphs: Sequence[Graph]) -> list[str]:
     versions = next((graph.versions for graph in graphs if graph.versions), {})
     tools = ", ".join(f"{name} {number}" for name, number in versions.items())
     return [
-        f"time: of one execution, over that of the graph as exported; {CONTROL}: the same file again, so how far it is "
-        "from 1 is how far numbers are from one another by chance. As written: without ONNX Runtime's own rewriting of "
-        "graphs. A graph that does not mean the same is not run.",
-        f"auto-optimizer: the knowledges that it applies unasked ({tools or 'none fitted'}).",
+        f"time: of one execution, over that of the exported graph; {CONTROL}: the same file again, so its distance "
+        "from 1 is noise. As written: without ONNX Runtime's own graph optimization. A graph that gives different "
+        "results is not run.",
+        f"auto-optimizer: its enabled rewrite rules ({tools or 'none matched'}).",
         *(f"{graph.name}: changed by {', '.join(graph.changed_by) or 'nothing'}." for graph in graphs[2:]),
     ]

@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.inference.__main__ import inference, main
 from benchmarks.inference.rows import Measured, Row, centred_logits, measured
-from benchmarks.inference.tables import bars_of, table_of
-from benchmarks.inference.variants import Subject, Way, openvino_precisions, subject_of, ways_of
+from benchmarks.inference.tables import table_of, targets_of
+from benchmarks.inference.variants import Subject, Variant, openvino_precisions, subject_of, variants_of
 from vidom.errors import UsageError
 from vidom.formats.recipe import load_recipe
 
@@ -24,7 +24,7 @@ def subject(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Subj
     return subject_of(str(tiny_recipe), 2, tmp_path_factory.mktemp("models"))
 
 
-def test_every_way_has_a_row_and_bars_follow_from_the_recorded_seconds(tiny_recipe: Path, tmp_path: Path):
+def test_every_variant_has_a_row_and_bars_follow_from_the_recorded_seconds(tiny_recipe: Path, tmp_path: Path):
     recipe = load_recipe(str(tiny_recipe))
     report = inference(
         recipes=[str(tiny_recipe)],
@@ -59,7 +59,7 @@ def test_every_way_has_a_row_and_bars_follow_from_the_recorded_seconds(tiny_reci
         assert (share is None) == (engine != "ONNX Runtime") and (share is None or 0 < share < 100)
         assert (flips is None) == (form == "f32") and (flips is None or flips.endswith(" of 4"))
         assert difference is None if graph == "no shift" else difference < (1e-4 if form == "f32" else 0.2)
-    found = {bar["what"].split(": ", 1)[1]: bar for bar in document["bars"]}
+    found = {target["what"].split(": ", 1)[1]: bar for target in document["targets"]}
     seconds = {key: row[5] for key, row in rows.items()}
     ours = seconds["ONNX Runtime", "modified", "f32"]
     expected = {
@@ -70,7 +70,7 @@ def test_every_way_has_a_row_and_bars_follow_from_the_recorded_seconds(tiny_reci
     }
     for what, number in expected.items():
         (bar,) = (bar for name, bar in found.items() if name.startswith(what))
-        assert bar["found"] == pytest.approx(number)
+        assert target["measured"] == pytest.approx(number)
     assert len(found) == 4 + len(precisions)
     assert len(growth["rows"]) == 3 + len(precisions) and {row[1] for row in growth["rows"]} == {2}
     assert all(row[2] > 0 and 0.03 < row[4] < 4 for row in growth["rows"])
@@ -79,7 +79,7 @@ def test_every_way_has_a_row_and_bars_follow_from_the_recorded_seconds(tiny_reci
 
 def case_with(subject: Subject, seconds: dict[tuple[str, str, str], float], share: float = 0.05) -> Measured:
     rows = (
-        Row(Way(*key), value, 9, 1, share if key[0] == "ONNX Runtime" else None, 0.0, None)
+        Row(Variant(*key), value, 9, 1, share if key[0] == "ONNX Runtime" else None, 0.0, None)
         for key, value in seconds.items()
     )
     return Measured(subject, tuple(rows))
@@ -98,7 +98,7 @@ def test_bars_are_those_of_the_seconds(subject: Subject):
             ("OpenVINO", "modified", "bf16"): 0.4,
         },
     )
-    found = [(round(bar.found, 9), bar.wanted, bar.met) for bar in bars_of(case)]
+    found = [(round(target.measured, 9), target.required, target.met) for target in targets_of(case)]
     assert found == [
         (1.2, 1.15, True),
         (round(1 / 0.9, 9), 1.06, False),
@@ -110,7 +110,7 @@ def test_bars_are_those_of_the_seconds(subject: Subject):
     without = case_with(
         subject, {("ONNX Runtime", "naive", "f32"): 1.2, ("ONNX Runtime", "modified", "f32"): 1.0}
     )
-    assert [bar.wanted for bar in bars_of(without)] == [1.15, 0.07]
+    assert [target.required for target in targets_of(without)] == [1.15, 0.07]
 
 
 def test_other_networks_are_held_to_their_own_export(tmp_path: Path):
@@ -119,13 +119,13 @@ def test_other_networks_are_held_to_their_own_export(tmp_path: Path):
     case = case_with(
         subject, {("ONNX Runtime", "exported", "f32"): 1.1, ("ONNX Runtime", "modified", "f32"): 1.0}
     )
-    (bar,) = bars_of(case)
-    assert bar.found == pytest.approx(1.1) and bar.met and "unmodified export" in bar.what
+    (bar,) = targets_of(case)
+    assert target.measured == pytest.approx(1.1) and target.met and "unmodified export" in target.what
     assert [row[7] for row in table_of(case).rows[:2]] == [1.0, pytest.approx(1.1)]
 
 
 def test_flips_and_differences_are_those_of_the_rows(subject: Subject, monkeypatch: pytest.MonkeyPatch):
-    """Ways with answers made up here, so that what must be told of them is known."""
+    """Variants with answers made up here, so that what must be told of them is known."""
     generator = np.random.default_rng(0)
     table = generator.dirichlet(np.ones(7), size=6).astype(np.float32)
     rough = table.copy()
@@ -133,8 +133,8 @@ def test_flips_and_differences_are_those_of_the_rows(subject: Subject, monkeypat
     scaled = table**2 / (table**2).sum(axis=1, keepdims=True)  # logits doubled
 
     @contextmanager
-    def opened(way: Way, subject: Subject) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
-        answers = rough if way.precision == "bf16" else scaled if way.graph == "naive" else table
+    def opened(variant: Variant, subject: Subject) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+        answers = rough if variant.precision == "bf16" else scaled if variant.graph == "naive" else table
 
         def rows(batch: np.ndarray) -> np.ndarray:
             (seed,) = (seed for seed in range(3) if np.array_equal(batch, subject.sample(seed)))
@@ -142,14 +142,14 @@ def test_flips_and_differences_are_those_of_the_rows(subject: Subject, monkeypat
 
         yield rows
 
-    ways = (
-        Way("torch eager", "network"),
-        Way("ONNX Runtime", "naive"),
-        Way("OpenVINO", "modified"),
-        Way("OpenVINO", "modified", "bf16"),
+    variants = (
+        Variant("torch eager", "network"),
+        Variant("ONNX Runtime", "naive"),
+        Variant("OpenVINO", "modified"),
+        Variant("OpenVINO", "modified", "bf16"),
     )
     monkeypatch.setattr("benchmarks.inference.rows.opened", opened)
-    monkeypatch.setattr("benchmarks.inference.rows.ways_of", lambda _subject: ways)
+    monkeypatch.setattr("benchmarks.inference.rows.variants_of", lambda _subject: variants)
     case = measured(subject, rounds=1, samples=5)
     exact, doubled, same, flipped = case.rows
     assert [row.flips for row in case.rows] == [None, None, None, (2, 6)]
@@ -168,10 +168,10 @@ def test_logits_are_recovered_from_probabilities():
 
 
 def test_a_gpu_is_measured_where_there_is_one(subject: Subject, monkeypatch: pytest.MonkeyPatch):
-    assert all(not way.gpu for way in ways_of(subject)) or torch.cuda.is_available()
+    assert all(not variant.gpu for variant in variants_of(subject)) or torch.cuda.is_available()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    gpu = [(way.engine, way.graph) for way in ways_of(subject) if way.gpu]
+    gpu = [(variant.engine, variant.graph) for variant in variants_of(subject) if variant.gpu]
     assert gpu == [("torch eager", "network"), ("ONNX Runtime", "naive"), ("ONNX Runtime", "modified")]
 
 

@@ -1,4 +1,4 @@
-"""Scoring against ModelZoo's way: what is measured is the same work with the same outcome."""
+"""Scoring against ModelZoo's scorer: what is measured is the same work with the same outcome."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 from benchmarks.scoring.__main__ import main, scoring
 from benchmarks.scoring.modelzoo_scorer import read_texts, score_texts
-from benchmarks.scoring.result_files import draw_results
+from benchmarks.scoring.result_files import write_results
 from postprocess.score import ScoreOptions, score
 from vidom.errors import ExternalToolError, UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS
 
 
-def test_all_ways_come_to_the_same_accuracy(tmp_path: Path) -> None:
-    drawn = draw_results(tmp_path / "drawn", samples=300, classes=7)
+def test_all_variants_come_to_the_same_accuracy(tmp_path: Path) -> None:
+    drawn = write_results(tmp_path / "drawn", samples=300, classes=7)
     info = drawn.info(250)
     assert len(info.read_text().splitlines()) == 250
     truth = score_texts(drawn.summary("TXT", 250), info)
@@ -37,18 +37,18 @@ def test_all_ways_come_to_the_same_accuracy(tmp_path: Path) -> None:
     np.testing.assert_allclose(sums, 1, atol=1e-5)
 
 
-def test_the_report_has_a_row_for_each_way_and_size(
+def test_the_report_has_a_row_for_each_variant_and_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--output_dir", str(tmp_path), "--samples", "120", "--classes", "6", "--rounds", "1"]
     code = main([*words, "--modelzoo_python", sys.executable])
     assert capsys.readouterr().out == (tmp_path / "scoring.md").read_text()
     document = json.loads((tmp_path / "scoring.json").read_text())
-    assert code == (0 if all(bar["met"] for bar in document["bars"]) else 1)
+    assert code == (0 if all(target["met"] for target in document["targets"]) else 1)
     reading, whole, growth = (table["rows"] for table in document["tables"])
     version = f"Python {sys.version.split()[0]}, numpy {np.__version__}"
     assert [row[0] for row in whole] == [
-        "ModelZoo's way, TXT", f"ModelZoo's way, TXT, {version}", "vidom, BIN", "vidom, NPY", "vidom, TXT",
+        "ModelZoo's scorer, TXT", f"ModelZoo's scorer, TXT, {version}", "vidom, BIN", "vidom, NPY", "vidom, TXT",
     ]  # fmt: skip
     assert [row[0] for row in growth] == [10, 100, 120]
     assert [row[1] for row in whole] == growth[-1][1:6]
@@ -56,7 +56,7 @@ def test_the_report_has_a_row_for_each_way_and_size(
         for row in rows:
             assert row[3] == pytest.approx(rows[0][1] / row[1])
     times = {row[0]: row[1] for row in reading}
-    bars = [bar["found"] for bar in document["bars"]]
+    bars = [target["measured"] for target in document["targets"]]
     assert bars[0] == pytest.approx(times["np.loadtxt on each file"] / times["vidom, TXT"])
     assert len(bars) == 3
     # Only the report is left, not the drawn results.

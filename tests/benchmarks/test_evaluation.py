@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.evaluation.__main__ import evaluation
-from benchmarks.evaluation.stages import Case, Sides, command, repeated
+from benchmarks.evaluation.stages import Case, StageTimes, command, repeated
 from preprocess.datasets.annotations import read_annotations
 from vidom.errors import UsageError
 from vidom.formats.recipe import load_recipe
@@ -15,7 +15,7 @@ SYNTH = Path(__file__).resolve().parents[1] / "fixtures" / "synth"
 
 
 def test_the_ratios_of_the_sides():
-    sides = Sides("x", workers=1, threads=1, decode=4.0, engine=1.0, together=4.2)
+    sides = StageTimes("x", workers=1, threads=1, decode=4.0, engine=1.0, together=4.2)
     assert (sides.to_slower, sides.to_sum) == (pytest.approx(1.05), pytest.approx(0.84))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.packing import variants as packing_ways
+from benchmarks.packing import variants as packing_variants
 from benchmarks.packing.__main__ import packing
 from benchmarks.packing.variants import frame_folders, plain_by_crop, plain_sample
 from preprocess.sources.frames import RawFrames
@@ -22,20 +22,20 @@ def run(output_dir: Path, **options: object):
     return packing(frames=FOLDERS, output_dir=output_dir, **{**small, **options})  # type: ignore[arg-type]
 
 
-def test_the_report_tells_every_way_stage_and_size(tmp_path: Path):
+def test_the_report_tells_every_variant_stage_and_size(tmp_path: Path):
     report = run(tmp_path)
     document = json.loads((tmp_path / "packing.json").read_text())
     made, stages, workers, growth = document["tables"]
     times = {row[0]: row[1] for row in made["rows"]}
-    assert [bar["what"] for bar in document["bars"]] == [
+    assert [target["what"] for target in document["targets"]] == [
         "float32 against plain",
         "uint8 against plain",
         "two workers against one, float32",
         "two workers against one, uint8",
     ]
     plain = times["plain: stacked, normalised, transposed"]
-    assert report.bars[0].found == pytest.approx(plain / times["vidom, float32"])
-    assert report.bars[1].found == pytest.approx(plain / times["vidom, uint8"])
+    assert report.targets[0].found == pytest.approx(plain / times["vidom, float32"])
+    assert report.targets[1].found == pytest.approx(plain / times["vidom, uint8"])
     # The stages of float32 add up to it.
     parts = [row[1] for row in stages["rows"] if "uint8" not in row[0] and "checksum" not in row[0]]
     assert sum(parts) == pytest.approx(times["vidom, float32"])
@@ -45,19 +45,19 @@ def test_the_report_tells_every_way_stage_and_size(tmp_path: Path):
     assert (tmp_path / "packing.md").read_text() == report.text
 
 
-def test_a_plain_way_of_other_bytes_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(packing_ways, "_normalise", lambda image, plan: None)
+def test_a_plain_variant_of_other_bytes_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(packing_variants, "_normalise", lambda image, plan: None)
     with pytest.raises(CheckFailedError, match="makes other bytes of"):
         run(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_plain_ways_are_numpy_arithmetic():
+def test_the_plain_variants_are_numpy_arithmetic():
     plan = load_recipe("tsm_sthv2", ["views.short_side=64", "views.crop_size=64"]).views
     (source,) = frame_folders([SYNTH / "port_240x427"], "img_{:05}.jpg")
     assert source == RawFrames(source.folder, len(list(source.folder.iterdir())))
     mean, std = (np.array(numbers, np.float32)[:, None, None] for numbers in (plan.mean, plan.std))
-    crops = np.stack(packing_ways._crops(source, plan))[..., ::-1].transpose(0, 3, 1, 2)
+    crops = np.stack(packing_variants._crops(source, plan))[..., ::-1].transpose(0, 3, 1, 2)
     wanted = (crops.astype(np.float32) - mean) / std
     np.testing.assert_array_equal(plain_sample(source, plan), wanted)
     np.testing.assert_array_equal(plain_by_crop(source, plan), wanted)
