@@ -134,7 +134,7 @@ def _section(name: str, output_dir: Path, unmeasured: str | None) -> str:
 
 def _targets(output_dir: Path) -> list[tuple[str, str, float, str, str]]:
     """Return command, target, measured and required number and status of all reports that exist."""
-    rows = []
+    rows: list[tuple[str, str, float, str, str]] = []
     for name in NAMES:
         path = output_dir / f"{name}.json"
         report = read_json(path, what="report") if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""The batch table's speeds as a picture."""
+"""A figure of the batch table's speeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.batch_table.row import Order, Row
+from benchmarks.batch_table.row import Row, Settings
 from benchmarks.measuring.report import write_plot
 
 __all__ = ["plot"]
@@ -16,25 +16,27 @@ __all__ = ["plot"]
 _MEASURED, _END_TO_END, _PUBLISHED = "#0b6e99", "#c05a1a", "#6b6b6b"
 
 
-def plot(path: Path, order: Order, rows: Sequence[Row]) -> None:
-    """`path` is a PNG of samples a second by batch size; published speeds have an axis of their own."""
-    write_plot(path, partial(_draw, order=order, rows=rows))
+def plot(path: Path, settings: Settings, rows: Sequence[Row]) -> None:
+    """Write a PNG of samples/s by batch size; published speeds have separate axes."""
+    write_plot(path, partial(_plot, settings=settings, rows=rows))
 
 
-def _draw(figure: Any, order: Order, rows: Sequence[Row]) -> None:
-    published = [entry for entry in order.recipe.published if entry.fps]
+def _plot(figure: Any, settings: Settings, rows: Sequence[Row]) -> None:
+    published = [entry for entry in settings.recipe.published if entry.fps]
     figure.set_size_inches(7.5 + 4.5 * bool(published), 4.8)
     axes = figure.subplots(
         1, 2 if published else 1, squeeze=False, width_ratios=[5, 3][: 1 + bool(published)]
     )[0]
     figure.suptitle(
         "\n".join(
-            textwrap.wrap(f"{order.recipe.name}, {rows[0].engine}, {rows[0].chip}", 70 + 40 * bool(published))
+            textwrap.wrap(
+                f"{settings.recipe.name}, {rows[0].engine}, {rows[0].chip}", 70 + 40 * bool(published)
+            )
         ),
         fontsize=11,
     )
     batches = [row.batch_size for row in rows]
-    _line(axes[0], batches, [row.fps for row in rows], _MEASURED, "fps: compute alone")
+    _line(axes[0], batches, [row.fps for row in rows], _MEASURED, "fps: compute only")
     ends = {row.batch_size: row.samples_per_second for row in rows if row.samples_per_second is not None}
     if ends:
         _line(axes[0], list(ends), list(ends.values()), _END_TO_END, "end to end, with reading and copies")
@@ -45,7 +47,7 @@ def _draw(figure: Any, order: Order, rows: Sequence[Row]) -> None:
             list(entry.fps),
             list(entry.fps.values()),
             _PUBLISHED,
-            f"{entry.chip or 'chip not told'}, fps",
+            f"{entry.chip or 'chip unknown'}, fps",
         )
         _finish(axes[1], "published, not measured here", list(entry.fps))
 
@@ -72,6 +74,6 @@ def _finish(axes: Any, title: str, batches: Sequence[int]) -> None:
     axes.margins(x=0.12)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
     axes.set_xlabel("batch size")
-    axes.set_ylabel("samples a second")
+    axes.set_ylabel("samples/s")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)

@@ -1,4 +1,4 @@
-"""One line of the batch table: a model built for one batch size, its accuracy on the store and its speed."""
+"""One row of the batch table: a model built for one batch size, its accuracy on the store and its speed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vidom.parity import render
 from vidom.system.machine import look_at_machine
 from vidom.system.requirements import installed_version
 
-__all__ = ["Order", "Row", "measured_row"]
+__all__ = ["Row", "Settings", "measured_row"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ ROWS = "rows.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """What all rows of a table have in common; `store` is the clip store's folder, None for speed alone."""
+class Settings:
+    """The settings of all rows of a table; `store` is the clip store's folder, None for speed only."""
 
     recipe: Recipe
     checkpoint: str
@@ -52,7 +52,7 @@ class Order:
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of one sample's tensor, which must be read for each."""
+        """Bytes of one sample's tensor."""
         return int(np.prod(self.recipe.views.sample_shape)) * (4 if self.input_dtype == "float32" else 1)
 
     @property
@@ -63,12 +63,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured for one batch size.
+    """The measurements for one batch size.
 
-    `top1` and `top5` are (accuracy, low, high) with the 95 % Wilson interval of `n` samples. `fps` is samples a second
-    of execution alone, `samples_per_second` that from the first byte read to the last output written. What needs a
-    clip store is None without one. `flips` are the top-1 flips of a run in bf16 and how many rows were computed in
-    float32 too to find them: rows of the store or, without one, of random bytes.
+    `top1` and `top5` are (accuracy, low, high) with the 95 % Wilson interval of `n` samples. `fps` is the samples/s
+    of execution alone, `samples_per_second` that from the first byte read to the last output written. Fields that
+    need a clip store are None without one. `flips` are the top-1 changes of a run in bf16 and the number of rows
+    compared with float32: rows of the store or, without one, of random bytes.
     """
 
     batch_size: int
@@ -84,42 +84,42 @@ class Row:
     flips: tuple[int, ...] | None = None
 
 
-def measured_row(order: Order, batch_size: int) -> Row:
-    """Return the row, which is on disk in `rows.json` now; one that an earlier run measured of the same is taken again.
+def measured_row(settings: Settings, batch_size: int) -> Row:
+    """Measure the row, add it to `rows.json` and return it; a row of an earlier run with equal settings is reused.
 
-    The same are the exported model, engine, device, store, loop and code. Raises CheckFailedError when surgery changes
-    what the model computes, and what the stages raise.
+    Equal settings: exported model, engine, device, store, loop and code. Raises CheckFailedError when surgery changes
+    the results of the model, and what the stages raise.
     """
-    folder = order.output_dir / f"bs{batch_size}"
+    folder = settings.output_dir / f"bs{batch_size}"
     naive = to_onnx(
         ToOnnxOptions(
-            recipe=order.recipe,
-            checkpoint=order.checkpoint,
-            output=folder / f"{order.recipe.name}_bs{batch_size}.onnx",
+            recipe=settings.recipe,
+            checkpoint=settings.checkpoint,
+            output=folder / f"{settings.recipe.name}_bs{batch_size}.onnx",
             batch_size=batch_size,
-            input_dtype=order.input_dtype,
+            input_dtype=settings.input_dtype,
         )
     )
-    key = _key(order, naive)
-    rows = _read_rows(order.output_dir)
+    key = _key(settings, naive)
+    rows = _read_rows(settings.output_dir)
     if key in rows:
-        _log.info(f"batch {batch_size}: measured before, taken from {order.output_dir / ROWS}")
+        _log.info(f"batch {batch_size}: measured before, read from {settings.output_dir / ROWS}")
         return rows[key]
-    row = _measure(order, batch_size, _built(order, naive, batch_size))
-    write_json(order.output_dir / ROWS, {name: asdict(one) for name, one in {**rows, key: row}.items()})
+    row = _measure(settings, batch_size, _built(settings, naive, batch_size))
+    write_json(settings.output_dir / ROWS, {name: asdict(one) for name, one in {**rows, key: row}.items()})
     return row
 
 
-def _key(order: Order, naive: Path) -> str:
+def _key(settings: Settings, naive: Path) -> str:
     facts: Mapping[str, Any] = {
         "model": sha256_file(naive),
         "code": code_digest(),
-        "engine": [order.engine.name, repr(order.engine), order.soc_version],
+        "engine": [settings.engine.name, repr(settings.engine), settings.soc_version],
         "onnxruntime": onnxruntime.__version__,
         "openvino": installed_version("openvino"),
-        "threads": look_at_machine(order.output_dir).cores_usable,
-        "store": sha256_file(order.store / "manifest.json") if order.store else None,
-        "loop": order.loop,
+        "threads": look_at_machine(settings.output_dir).cores_usable,
+        "store": sha256_file(settings.store / "manifest.json") if settings.store else None,
+        "loop": settings.loop,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -132,29 +132,29 @@ def _read_rows(folder: Path) -> dict[str, Row]:
         return {key: _row(**entry) for key, entry in read_json(path, what="table's rows").items()}
     except (TypeError, AttributeError) as error:
         raise BadDataError(
-            f"{path} does not hold rows of a batch table ({error}). Delete it; all is measured anew."
+            f"{path} does not contain rows of a batch table ({error}). Delete it to measure all rows again."
         ) from None
 
 
 def _row(**entry: Any) -> Row:
-    """Return the row that JSON gave back, its lists as tuples."""
+    """Return the row of a JSON entry, its lists as tuples."""
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
     }
     return Row(**values)
 
 
-def _built(order: Order, naive: Path, batch_size: int) -> Path:
-    final = naive.with_name(f"{order.recipe.name}_new_bs{batch_size}.onnx")
-    target: Target = "ascend310p" if order.engine.name == "ascend" else "cpu"
+def _built(settings: Settings, naive: Path, batch_size: int) -> Path:
+    final = naive.with_name(f"{settings.recipe.name}_new_bs{batch_size}.onnx")
+    target: Target = "ascend310p" if settings.engine.name == "ascend" else "cpu"
     done = modify_onnx(ModifyOnnxOptions(model=naive, output=final, batch_size=batch_size, target=target))
     if not done.passed:
         raise CheckFailedError(
-            f"Surgery changed what {naive} computes, so nothing was measured:\n{render(done.parities)}"
+            f"Surgery changed the results of {naive}, so nothing was measured:\n{render(done.parities)}"
         )
-    if order.engine.name != "ascend":
+    if settings.engine.name != "ascend":
         return final
-    # Only where ATC compiles is this part of export needed.
+    # Needed only if ATC compiles.
     from export.to_om import ToOmOptions, to_om
 
     return to_om(
@@ -162,33 +162,36 @@ def _built(order: Order, naive: Path, batch_size: int) -> Path:
             model=final,
             output=final.with_suffix(".om"),
             batch_size=batch_size,
-            soc_version=order.soc_version,
+            soc_version=settings.soc_version,
         )
     )
 
 
-def _measure(order: Order, batch_size: int, model: Path) -> Row:
+def _measure(settings: Settings, batch_size: int, model: Path) -> Row:
     n, top1, top5, on_store = None, None, None, None
-    if order.store is not None:
+    if settings.store is not None:
         on_store = _infer(
-            order,
+            settings,
             model,
-            input=str(order.store / "clips"),
+            input=str(settings.store / "clips"),
             output=str(model.parent / "result"),
-            output_dirname=order.engine.name,
+            output_dirname=settings.engine.name,
             outfmt="NPY",
         )
-        metrics = score(ScoreOptions(result_path=model.parent / "result" / order.engine.name)).metrics
+        metrics = score(ScoreOptions(result_path=model.parent / "result" / settings.engine.name)).metrics
         n, top1, top5 = metrics.n, _shares(metrics.top1), _shares(metrics.top5)
     pure = _infer(
-        order, model, loop=order.loop, pure_data_type="random" if order.precision == "bf16" else "zero"
+        settings,
+        model,
+        loop=settings.loop,
+        pure_data_type="random" if settings.precision == "bf16" else "zero",
     )
     check = (on_store or pure).precision_check
     return Row(
         batch_size=batch_size,
         chip=_chip(pure),
-        engine=" ".join(filter(None, (pure.engine, pure.engine_version, order.precision))),
-        dataset=order.recipe.dataset.name,
+        engine=" ".join(filter(None, (pure.engine, pure.engine_version, settings.precision))),
+        dataset=settings.recipe.dataset.name,
         n=n,
         top1=top1,
         top5=top5,
@@ -199,8 +202,8 @@ def _measure(order: Order, batch_size: int, model: Path) -> Row:
     )
 
 
-def _infer(order: Order, model: Path, **options: Any) -> InferenceResult:
-    return infer(InferOptions(model=model, engine=order.engine, **options), say=_log.info)
+def _infer(settings: Settings, model: Path, **options: Any) -> InferenceResult:
+    return infer(InferOptions(model=model, engine=settings.engine, **options), say=_log.info)
 
 
 def _shares(proportion: Proportion) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The batch table as Markdown and JSON: what was measured, what that means, and apart from it what was published."""
+"""The batch table as Markdown and JSON: measurements, their definitions, and separately published numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.batch_table.row import Order, Row
+from benchmarks.batch_table.row import Row, Settings
 from benchmarks.measuring.report import markdown_table
 from vidom.formats.recipe import Published
 
@@ -19,71 +19,71 @@ _HEAD = (
 )
 
 
-def markdown(order: Order, rows: Sequence[Row]) -> str:
-    """Return the table in ModelZoo's form, every cell filled, and below it what its numbers are."""
+def markdown(settings: Settings, rows: Sequence[Row]) -> str:
+    """Return the table in ModelZoo's form, every cell filled, and the definitions of its numbers."""
     lines = [
-        f"# {order.recipe.name}: {len(rows)} batch sizes on {rows[0].chip}",
+        f"# {settings.recipe.name}: {len(rows)} batch sizes on {rows[0].chip}",
         "",
-        markdown_table(_HEAD, [_cells(order, row) for row in rows]),
+        markdown_table(_HEAD, [_cells(settings, row) for row in rows]),
         "",
-        *(f"- {text}" for text in definitions(order)),
+        *(f"- {text}" for text in definitions(settings)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def document(order: Order, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the table for programs: measured rows and published numbers in lists of their own."""
+def document(settings: Settings, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the table for programs: separate lists of measured rows and published numbers."""
     return {
         "schema": 1,
-        "recipe": order.recipe.name,
-        "recipe_sha256": order.recipe.digest,
-        "average_clips": order.recipe.head.average_clips,
-        "checkpoint": order.checkpoint,
-        "engine": order.engine.name,
-        "npu_used": order.engine.name == "ascend",
-        "loop": order.loop,
-        "sample_bytes": order.sample_bytes,
-        "definitions": definitions(order),
+        "recipe": settings.recipe.name,
+        "recipe_sha256": settings.recipe.digest,
+        "average_clips": settings.recipe.head.average_clips,
+        "checkpoint": settings.checkpoint,
+        "engine": settings.engine.name,
+        "npu_used": settings.engine.name == "ascend",
+        "loop": settings.loop,
+        "sample_bytes": settings.sample_bytes,
+        "definitions": definitions(settings),
         "measured": [asdict(row) for row in rows],
-        "published": [entry.model_dump() for entry in order.recipe.published],
+        "published": [entry.model_dump() for entry in settings.recipe.published],
     }
 
 
-def definitions(order: Order) -> list[str]:
-    """Return a sentence on each number of the table and on where it came from."""
+def definitions(settings: Settings) -> list[str]:
+    """Return a definition of each number of the table and its source."""
     used = (
-        "All measured numbers are of ais_bench on the NPU named."
-        if order.engine.name == "ascend"
-        else "All measured numbers are of the engine and the device named; no NPU took part."
+        "All measured numbers are from ais_bench on the named NPU."
+        if settings.engine.name == "ascend"
+        else "All measured numbers are from the named engine and device; no NPU was used."
     )
     texts = [
         used,
-        f"fps: samples a second of pure compute, 1000 × batch / mean milliseconds of one execution over {order.loop} "
+        f"fps: samples/s of pure compute, 1000 × batch / mean milliseconds of one execution over {settings.loop} "
         "executions; nothing is read, copied or written.",
-        "end to end: real samples of the clip store a second of wall time, from the first byte read to the last "
-        "output written, with reading, copies to the device (H2D) and back (D2H) and files; loading is left out.",
-        f"reads for fps: {order.sample_bytes / 1e6:.2f} MB a sample times fps, what the disk must deliver for that fps "
-        "to be reached.",
+        "end to end: samples/s of the clip store in wall time, from the first byte read to the last output written, "
+        "with reading, copies to the device (H2D) and back (D2H) and files, without loading the model.",
+        f"reads for fps: {settings.sample_bytes / 1e6:.2f} MB per sample times fps, the input rate that this fps "
+        "requires.",
     ]
-    if order.precision == "bf16":
+    if settings.precision == "bf16":
         texts.append(
-            "flips: of rows computed in float32 too, those whose best class is another in bfloat16; rows of the store, "
-            "or of random bytes without one."
+            "flips: rows whose top-1 differs between bfloat16 and float32; rows of the store, or of random bytes "
+            "without one."
         )
-    if order.recipe.published:
-        told = "; ".join(
+    if settings.recipe.published:
+        sources = "; ".join(
             f"{entry.source} (average_clips {entry.average_clips}"
             + (f", {entry.chip})" if entry.chip else ")")
-            for entry in order.recipe.published
+            for entry in settings.recipe.published
         )
         texts.append(
-            f"published: by others, none of it measured here: {told}. The measured rows have average_clips "
-            f"{order.recipe.head.average_clips}."
+            f"published: by others, not measured here: {sources}. The measured rows have average_clips "
+            f"{settings.recipe.head.average_clips}."
         )
     return texts
 
 
-def _cells(order: Order, row: Row) -> list[str]:
+def _cells(settings: Settings, row: Row) -> list[str]:
     end_to_end = NO_STORE if row.samples_per_second is None else f"{row.samples_per_second:.2f}"
     return [
         row.chip,
@@ -95,11 +95,11 @@ def _cells(order: Order, row: Row) -> list[str]:
         _accuracy(row.top5),
         f"{row.fps:.2f}",
         end_to_end,
-        f"{row.fps * order.sample_bytes / 1e6:.1f}",
-        "; ".join(map(_published_accuracy, order.recipe.published)) or "none",
+        f"{row.fps * settings.sample_bytes / 1e6:.1f}",
+        "; ".join(map(_published_accuracy, settings.recipe.published)) or "none",
         "; ".join(
-            f"{entry.fps[row.batch_size]:.2f} ({entry.chip or 'chip not told'})"
-            for entry in order.recipe.published
+            f"{entry.fps[row.batch_size]:.2f} ({entry.chip or 'chip unknown'})"
+            for entry in settings.recipe.published
             if row.batch_size in entry.fps
         )
         or "none",

@@ -34,7 +34,7 @@ class Row:
     `seconds` are those of the fastest run of a batch; `operators` and `slices` count the nodes of its graph and the
     Slices among them; `non_convolution_share` is the share (0 to 1) of ONNX Runtime's node time outside convolutions;
     `logits` is the largest difference from torch's logits without each row's mean, None for a different network;
-    `flips` are, for bfloat16, the samples whose top-1 differs from float32 in the same engine and graph, and their total.
+    `flips` are, for bfloat16, the samples whose top-1 differs from float32, same engine and graph, and the total.
     """
 
     variant: Variant

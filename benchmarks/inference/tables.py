@@ -22,8 +22,8 @@ _COLUMNS = (
 )
 _NOTE = (
     "seconds: fastest run of a batch, variants interleaved, one in memory at a time. speedup: over ONNX Runtime on the "
-    "{peer} graph. non-convolution share: of ONNX Runtime's node time. Inputs are seeded normal numbers, weights random "
-    "(seeded); flips are counted against float32 of the same engine and graph."
+    "{peer} graph. non-convolution share: of ONNX Runtime's node time. Inputs are seeded normal numbers, weights are "
+    "random (seeded); flips are counted against float32 of the same engine and graph."
 )
 _NO_GPU = "Without a CUDA device for torch or ONNX Runtime; all numbers are from the CPU."
 _NOISE = 0.98

@@ -29,7 +29,7 @@ def store_sizes() -> str:
             continue
         kinds = [sample_bytes(recipe, "float32"), sample_bytes(recipe, "uint8"), _whole_frames(recipe)]
         rows.append((name, f"{samples:,}", *(_cell(size, samples) for size in kinds)))
-    return markdown_table(("recipe", "samples", "float32", "uint8", "uint8, whole frames"), rows)
+    return markdown_table(("recipe", "samples", "float32", "uint8", "uint8, uncropped frames"), rows)
 
 
 def sample_bytes(recipe: Recipe, dtype: str) -> int:

@@ -66,7 +66,7 @@ def theoretical_tables(recipe: Recipe, costs: tuple[OpCost, ...], *, samples: in
                     rows,
                     f"fps: {sources}. Peaks of a device with one such chip: {device.source}. A multiply-add is two "
                     "operations. Bandwidth: in float16, from convolutions and matrix products alone to all unfused "
-                    "operators of the exported graph; the compiler's fusion is in between, and caches reduce it further.",
+                    "operators of the exported graph; fusion by the compiler is in between, caches reduce it further.",
                 )
             )
     return tuple(tables)

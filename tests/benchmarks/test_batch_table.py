@@ -12,13 +12,13 @@ import pytest
 import torch
 from ascend_bench import Bench
 
-from benchmarks.batch_table.__main__ import batch_table, main
+from benchmarks.batch_table.__main__ import BatchTableOptions, batch_table, main
 from benchmarks.batch_table.plot import plot
-from benchmarks.batch_table.row import Order, Row
+from benchmarks.batch_table.row import Row, Settings
 from benchmarks.batch_table.table import document, markdown
 from export.deployable import build_deployable
 from export.to_om import ToOmOptions
-from infer.engines.options import AscendOptions, OpenVinoOptions
+from infer.engines.options import AscendOptions, OnnxRuntimeOptions, OpenVinoOptions
 from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
@@ -29,7 +29,7 @@ SAMPLES, RIGHT = 7, 4
 
 
 def store_with(folder: Path, recipe_path: Path, *, right: int) -> Path:
-    """A store of random tensors labelled so that the network, run by torch, is right about the first `right`."""
+    """Write a store of random tensors, labelled so that the network in torch is right on the first `right`."""
     recipe = load_recipe(str(recipe_path))
     shape = recipe.views.sample_shape
     clips = np.random.default_rng(5).normal(size=(SAMPLES, *shape)).astype(np.float32)
@@ -68,7 +68,7 @@ def killed_after_the_first_row(words: list[str], rows: Path) -> None:
     assert process.returncode == -signal.SIGKILL, errors.decode()
 
 
-def test_a_killed_table_goes_on_with_the_next_row_and_every_cell_is_filled(
+def test_a_killed_table_resumes_with_the_next_row_and_every_cell_is_filled(
     tiny_recipe: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "out"
@@ -97,7 +97,7 @@ def test_a_killed_table_goes_on_with_the_next_row_and_every_cell_is_filled(
     sample_mb = 24 * 3 * 32 * 32 * 4 / 1e6
     for row, measured in zip(cells[2:], table["measured"], strict=True):
         assert float(row[9]) == pytest.approx(measured["fps"] * sample_mb, abs=0.05)
-    assert "no NPU took part" in printed.out and "pure compute" in printed.out
+    assert "no NPU was used" in printed.out and "pure compute" in printed.out
     assert (out / "batch_table.png").read_bytes().startswith(b"\x89PNG")
 
     main(words)
@@ -108,19 +108,27 @@ def test_another_store_is_measured_anew_and_none_leaves_the_accuracy_out(
     tiny_recipe: Path, store: Path, tmp_path: Path
 ):
     recipe = load_recipe(str(tiny_recipe))
-    options = {"recipe": recipe, "batches": [2], "checkpoint": "seeded:0", "engine": "onnxruntime", "loop": 2}
-    first = batch_table(**options, store=store, output_dir=tmp_path / "out").rows[0]
+    options = {
+        "recipe": recipe,
+        "batches": (2,),
+        "checkpoint": "seeded:0",
+        "engine": OnnxRuntimeOptions(),
+        "loop": 2,
+    }
+    first = batch_table(BatchTableOptions(**options, store=store, output_dir=tmp_path / "out")).rows[0]
     other = store_with(tmp_path / "other", tiny_recipe, right=2)
-    second = batch_table(**options, store=other, output_dir=tmp_path / "out").rows[0]
+    second = batch_table(BatchTableOptions(**options, store=other, output_dir=tmp_path / "out")).rows[0]
     assert first.top1 and second.top1 and (first.top1[0], second.top1[0]) == (RIGHT / SAMPLES, 2 / SAMPLES)
-    assert batch_table(**options, store=store, output_dir=tmp_path / "out").rows[0] == first
-    without = batch_table(**options, output_dir=tmp_path / "out")
+    assert (
+        batch_table(BatchTableOptions(**options, store=store, output_dir=tmp_path / "out")).rows[0] == first
+    )
+    without = batch_table(BatchTableOptions(**options, output_dir=tmp_path / "out"))
     assert (without.rows[0].top1, without.rows[0].n, without.rows[0].samples_per_second) == (None, None, None)
     row = next(line for line in without.text.splitlines() if "| tiny |" in line)
     assert row.count("no store given") == 4 and f"{without.rows[0].fps:.2f}" in row
     (tmp_path / "out" / "rows.json").write_text('{"a": {"fps": 1}}')
-    with pytest.raises(BadDataError, match="does not hold rows"):
-        batch_table(**options, output_dir=tmp_path / "out")
+    with pytest.raises(BadDataError, match="does not contain rows"):
+        batch_table(BatchTableOptions(**options, output_dir=tmp_path / "out"))
 
 
 def test_openvino_in_bf16_shows_its_flips(tiny_recipe: Path, store: Path, tmp_path: Path):
@@ -128,13 +136,15 @@ def test_openvino_in_bf16_shows_its_flips(tiny_recipe: Path, store: Path, tmp_pa
     able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     precision = "bf16" if able else "f32"
     table = batch_table(
-        recipe=load_recipe(str(tiny_recipe)),
-        batches=[2],
-        checkpoint="seeded:0",
-        store=store,
-        engine=OpenVinoOptions(precision=precision),
-        loop=2,
-        output_dir=tmp_path,
+        BatchTableOptions(
+            recipe=load_recipe(str(tiny_recipe)),
+            batches=(2,),
+            checkpoint="seeded:0",
+            store=store,
+            engine=OpenVinoOptions(precision=precision),
+            loop=2,
+            output_dir=tmp_path,
+        )
     )
     (row,) = table.rows
     assert row.engine == f"openvino {openvino.__version__.split('-')[0]} {precision}"
@@ -142,14 +152,14 @@ def test_openvino_in_bf16_shows_its_flips(tiny_recipe: Path, store: Path, tmp_pa
     if able:
         assert row.flips is not None and row.flips[1] == SAMPLES
         assert f"bf16, flips {row.flips[0]} of {SAMPLES} |" in table.text
-    assert batch_table(
-        recipe=load_recipe(str(tiny_recipe)), batches=[2], checkpoint="seeded:0", store=store,
+    assert batch_table(BatchTableOptions(
+        recipe=load_recipe(str(tiny_recipe)), batches=(2,), checkpoint="seeded:0", store=store,
         engine=OpenVinoOptions(precision=precision), loop=2, output_dir=tmp_path,
-    ).rows == (row,)  # fmt: skip
+    )).rows == (row,)  # fmt: skip
 
 
-def order_of(name: str) -> Order:
-    return Order(
+def settings_of(name: str) -> Settings:
+    return Settings(
         recipe=load_recipe(name),
         checkpoint="seeded:0",
         input_dtype="float32",
@@ -168,7 +178,7 @@ ROWS = tuple(
 
 
 def test_published_numbers_stand_apart_with_their_averaging_and_chip():
-    order = order_of("tsm_sthv2")
+    order = settings_of("tsm_sthv2")
     first, second = (
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in markdown(order, ROWS).splitlines()
@@ -186,7 +196,7 @@ def test_published_numbers_stand_apart_with_their_averaging_and_chip():
     assert all("published" not in row for row in told["measured"])
 
 
-def test_the_picture_names_engine_and_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_figure_names_engine_and_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from matplotlib.figure import Figure
 
     figures: list[Figure] = []
@@ -196,29 +206,31 @@ def test_the_picture_names_engine_and_axes(tmp_path: Path, monkeypatch: pytest.M
         "savefig",
         lambda self, *words, **options: (figures.append(self), save(self, *words, **options)),
     )
-    plot(tmp_path / "table.png", order_of("tsm_sthv2"), ROWS)
+    plot(tmp_path / "table.png", settings_of("tsm_sthv2"), ROWS)
     (figure,) = figures
     assert "ascend stand-in" in figure.get_suptitle() and "Ascend310P3" in figure.get_suptitle()
     measured, published = figure.axes
     assert [axes.get_xlabel() for axes in figure.axes] == ["batch size"] * 2
-    assert [axes.get_ylabel() for axes in figure.axes] == ["samples a second"] * 2
+    assert [axes.get_ylabel() for axes in figure.axes] == ["samples/s"] * 2
     assert measured.get_title() == "measured" and "not measured here" in published.get_title()
     assert [list(line.get_ydata()) for line in measured.lines] == [[20.77, 20.77], [9.0, 9.0]]
     assert list(published.lines[0].get_ydata()) == [20.77, 18.41, 17.67, 17.12, 17.36]
 
 
 @pytest.mark.parametrize("batches", [[], [0], [2, 2], [-1]])
-def test_batches_that_are_none_are_refused(batches: list[int], tmp_path: Path):
+def test_wrong_batches_are_rejected(batches: list[int], tmp_path: Path):
     with pytest.raises(UsageError, match="--batches"):
-        batch_table(recipe=load_recipe("tsm_demo"), batches=batches, output_dir=tmp_path)
+        batch_table(BatchTableOptions(recipe=load_recipe("tsm_demo"), batches=batches, output_dir=tmp_path))
     with pytest.raises(UsageError, match="--loop"):
-        batch_table(recipe=load_recipe("tsm_demo"), batches=[1], loop=0, output_dir=tmp_path)
+        batch_table(
+            BatchTableOptions(recipe=load_recipe("tsm_demo"), batches=(1,), loop=0, output_dir=tmp_path)
+        )
 
 
 def test_with_an_npu_the_model_is_compiled_and_run_by_ais_bench(
     tiny_recipe: Path, store: Path, bench: Bench, fixtures: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Stand-ins for npu-smi, ATC and ais_bench: what is passed on is shown here, no number is a measurement."""
+    """Stubs of npu-smi, ATC and ais_bench: checks what is passed on; no number is a measurement."""
     bench.npu_smi(fixtures / "ascend" / "npu_smi" / "real_310P3_modelzoo_22.x.txt")
     clips = np.stack([np.fromfile(path, np.float32) for path in sorted((store / "clips").iterdir())])
     weights = np.random.default_rng(1).integers(-1, 2, size=(clips.shape[1], 7))
@@ -231,16 +243,18 @@ def test_with_an_npu_the_model_is_compiled_and_run_by_ais_bench(
 
     monkeypatch.setattr("export.to_om.to_om", stub)
     (row,) = batch_table(
-        recipe=load_recipe(str(tiny_recipe)),
-        batches=[2],
-        checkpoint="seeded:0",
-        store=store,
-        engine=AscendOptions(),
-        soc_version="310P3",
-        output_dir=bench.folder / "table",
+        BatchTableOptions(
+            recipe=load_recipe(str(tiny_recipe)),
+            batches=(2,),
+            checkpoint="seeded:0",
+            store=store,
+            engine=AscendOptions(),
+            soc_version="310P3",
+            output_dir=bench.folder / "table",
+        )
     ).rows
     labels = [int(line.split()[1]) for line in (store / "tiny.info").read_text().splitlines()]
     assert row.top1 and row.top1[0] == np.mean((clips @ weights).argmax(axis=1) == labels)
     assert (row.chip, row.n, row.padded_rows) == ("NPU 0 (Ascend310P3)", SAMPLES, 1)
     assert row.engine.startswith("ascend ais_bench 0.0.2, aclruntime 0.0.2")
-    assert row.fps == pytest.approx(1000.0)  # the stand-in's invented 2 ms for a batch of 2
+    assert row.fps == pytest.approx(1000.0)  # the stub's 2 ms for a batch of 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.evaluation.__main__ import evaluation
+from benchmarks.evaluation.__main__ import EvaluationOptions
 from benchmarks.evaluation.stages import Case, StageTimes, command, repeated
 from preprocess.datasets.annotations import read_annotations
 from vidom.errors import UsageError
@@ -14,12 +14,12 @@ from vidom.formats.recipe import load_recipe
 SYNTH = Path(__file__).resolve().parents[1] / "fixtures" / "synth"
 
 
-def test_the_ratios_of_the_sides():
-    sides = StageTimes("x", workers=1, threads=1, decode=4.0, engine=1.0, together=4.2)
-    assert (sides.to_slower, sides.to_sum) == (pytest.approx(1.05), pytest.approx(0.84))
+def test_the_ratios_of_the_stages():
+    times = StageTimes("x", workers=1, threads=1, decode=4.0, engine=1.0, combined=4.2)
+    assert (times.over_slower, times.over_sum) == (pytest.approx(1.05), pytest.approx(0.84))
 
 
-def test_a_list_repeats_the_samples_under_names_of_their_own(tmp_path: Path):
+def test_a_list_repeats_the_samples_under_unique_names(tmp_path: Path):
     listed = tmp_path / "list.txt"
     listed.write_text("square_256x256 8 3\nland_427x240 8 5\n")
     case = Case(load_recipe("tsm_demo"), tmp_path / "m.onnx", SYNTH, listed)
@@ -35,6 +35,6 @@ def test_a_list_repeats_the_samples_under_names_of_their_own(tmp_path: Path):
     assert words[words.index("--ann_file") + 1] == str(many.ann_file)
 
 
-def test_too_few_samples_are_refused(tmp_path: Path):
+def test_too_few_samples_are_rejected():
     with pytest.raises(UsageError, match="--largest at least 100"):
-        evaluation(output_dir=tmp_path, largest=10)
+        EvaluationOptions(largest=10)

@@ -1,4 +1,4 @@
-"""The table of extraction speeds: what is counted, and that it ends as its verdict says."""
+"""The table of extraction speeds and its exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.extraction.__main__ import extraction, main
+from benchmarks.extraction.__main__ import ExtractionOptions, extraction, main
 from vidom.errors import UsageError
 
 
@@ -19,13 +19,13 @@ def write_video(path: Path, frames: int) -> None:
         stream = container.add_stream("mpeg4", rate=12)
         stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
         for number in range(frames):
-            picture = np.full((24, 32, 3), number, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.full((24, 32, 3), number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers need two cores")
-def test_every_variant_takes_its_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_a_row_for_each_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos, work = tmp_path / "videos", tmp_path / "work"
     for folder in (videos, work):
         folder.mkdir()
@@ -59,8 +59,8 @@ def test_every_variant_takes_its_turn(tmp_path: Path, capsys: pytest.CaptureFixt
     assert list(work.iterdir()) == []
 
 
-def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no"):
-        extraction(output_dir=tmp_path, videos=tmp_path)
+def test_wrong_options_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="contains no"):
+        extraction(ExtractionOptions(output_dir=tmp_path, videos=tmp_path))
     with pytest.raises(UsageError, match="--rounds"):
-        extraction(output_dir=tmp_path, rounds=0)
+        ExtractionOptions(rounds=0)

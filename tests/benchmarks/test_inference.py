@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from benchmarks.inference.__main__ import inference, main
+from benchmarks.inference.__main__ import InferenceOptions, inference, main
 from benchmarks.inference.rows import Measured, Row, centred_logits, measured
 from benchmarks.inference.tables import table_of, targets_of
 from benchmarks.inference.variants import Subject, Variant, openvino_precisions, subject_of, variants_of
@@ -24,19 +24,21 @@ def subject(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Subj
     return subject_of(str(tiny_recipe), 2, tmp_path_factory.mktemp("models"))
 
 
-def test_every_variant_has_a_row_and_bars_follow_from_the_recorded_seconds(tiny_recipe: Path, tmp_path: Path):
+def test_every_variant_has_a_row_and_targets_follow_from_the_seconds(tiny_recipe: Path, tmp_path: Path):
     recipe = load_recipe(str(tiny_recipe))
     report = inference(
-        recipes=[str(tiny_recipe)],
-        batches=[2],
-        growth=[2],
-        growth_recipe=recipe,
-        output_dir=tmp_path,
-        rounds=1,
-        samples=3,
+        InferenceOptions(
+            recipes=(str(tiny_recipe),),
+            batches=(2,),
+            growth=(2,),
+            scaling_recipe=recipe,
+            output_dir=tmp_path,
+            rounds=1,
+            samples=3,
+        )
     )
     document = json.loads((tmp_path / "inference.json").read_text())
-    case, growth = document["tables"]
+    case, scaling = document["tables"]
     assert case["title"] == "tiny, batch 2" and (tmp_path / "inference.md").read_text() == report.text
     rows = {tuple(row[:3]): row for row in case["rows"]}
     precisions = openvino_precisions()
@@ -44,7 +46,7 @@ def test_every_variant_has_a_row_and_bars_follow_from_the_recorded_seconds(tiny_
         ("torch eager", "network", "f32"),
         *(("ONNX Runtime", graph, "f32") for graph in ("naive", "exported", "modified", "no shift")),
         *(("OpenVINO", graph, form) for graph in ("naive", "modified") for form in precisions),
-        *([] if torch.cuda.is_available() else [("GPU", "not measured: none at hand", None)]),
+        *([] if torch.cuda.is_available() else [("GPU", "not measured (no GPU)", None)]),
     }
     graph_suffix = {"naive": "_naive", "exported": ""}
     for (engine, graph, form), row in rows.items():
@@ -59,21 +61,21 @@ def test_every_variant_has_a_row_and_bars_follow_from_the_recorded_seconds(tiny_
         assert (share is None) == (engine != "ONNX Runtime") and (share is None or 0 < share < 100)
         assert (flips is None) == (form == "f32") and (flips is None or flips.endswith(" of 4"))
         assert difference is None if graph == "no shift" else difference < (1e-4 if form == "f32" else 0.2)
-    found = {target["what"].split(": ", 1)[1]: bar for target in document["targets"]}
+    found = {target["what"].split(": ", 1)[1]: target for target in document["targets"]}
     seconds = {key: row[5] for key, row in rows.items()}
     ours = seconds["ONNX Runtime", "modified", "f32"]
     expected = {
-        "modified against mmaction2's naive graph": seconds["ONNX Runtime", "naive", "f32"] / ours,
-        "modified against torch eager": seconds["torch eager", "network", "f32"] / ours,
+        "modified, speedup over mmaction2's naive graph": seconds["ONNX Runtime", "naive", "f32"] / ours,
+        "modified, speedup over torch eager": seconds["torch eager", "network", "f32"] / ours,
         "modified, seconds over those": ours / seconds["ONNX Runtime", "no shift", "f32"],
-        "modified, share of node time": rows["ONNX Runtime", "modified", "f32"][8] / 100,
+        "modified, share of non-convolution node time": rows["ONNX Runtime", "modified", "f32"][8] / 100,
     }
     for what, number in expected.items():
-        (bar,) = (bar for name, bar in found.items() if name.startswith(what))
+        (target,) = (target for name, target in found.items() if name.startswith(what))
         assert target["measured"] == pytest.approx(number)
     assert len(found) == 4 + len(precisions)
-    assert len(growth["rows"]) == 3 + len(precisions) and {row[1] for row in growth["rows"]} == {2}
-    assert all(row[2] > 0 and 0.03 < row[4] < 4 for row in growth["rows"])
+    assert len(scaling["rows"]) == 3 + len(precisions) and {row[1] for row in scaling["rows"]} == {2}
+    assert all(row[2] > 0 and 0.03 < row[4] < 4 for row in scaling["rows"])
     assert (tmp_path / "inference.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -85,7 +87,7 @@ def case_with(subject: Subject, seconds: dict[tuple[str, str, str], float], shar
     return Measured(subject, tuple(rows))
 
 
-def test_bars_are_those_of_the_seconds(subject: Subject):
+def test_targets_follow_from_the_seconds(subject: Subject):
     case = case_with(
         subject,
         {
@@ -113,32 +115,32 @@ def test_bars_are_those_of_the_seconds(subject: Subject):
     assert [target.required for target in targets_of(without)] == [1.15, 0.07]
 
 
-def test_other_networks_are_held_to_their_own_export(tmp_path: Path):
+def test_other_networks_are_compared_with_their_own_export(tmp_path: Path):
     recipe = load_recipe("i3d_k400").one_view()
     subject = Subject(recipe, 1, None, {"exported": tmp_path, "modified": tmp_path})  # type: ignore[arg-type]
     case = case_with(
         subject, {("ONNX Runtime", "exported", "f32"): 1.1, ("ONNX Runtime", "modified", "f32"): 1.0}
     )
-    (bar,) = targets_of(case)
+    (target,) = targets_of(case)
     assert target.measured == pytest.approx(1.1) and target.met and "unmodified export" in target.what
     assert [row[7] for row in table_of(case).rows[:2]] == [1.0, pytest.approx(1.1)]
 
 
 def test_flips_and_differences_are_those_of_the_rows(subject: Subject, monkeypatch: pytest.MonkeyPatch):
-    """Variants with answers made up here, so that what must be told of them is known."""
+    """Variants with given outputs, so that the differences are known."""
     generator = np.random.default_rng(0)
     table = generator.dirichlet(np.ones(7), size=6).astype(np.float32)
     rough = table.copy()
-    rough[[1, 4]] = np.roll(table[[1, 4]], 1, axis=1)  # the best class of two samples is another now
+    rough[[1, 4]] = np.roll(table[[1, 4]], 1, axis=1)  # the best class of two samples differs
     scaled = table**2 / (table**2).sum(axis=1, keepdims=True)  # logits doubled
 
     @contextmanager
     def opened(variant: Variant, subject: Subject) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
-        answers = rough if variant.precision == "bf16" else scaled if variant.graph == "naive" else table
+        outputs = rough if variant.precision == "bf16" else scaled if variant.graph == "naive" else table
 
         def rows(batch: np.ndarray) -> np.ndarray:
             (seed,) = (seed for seed in range(3) if np.array_equal(batch, subject.sample(seed)))
-            return answers[2 * seed : 2 * seed + 2]
+            return outputs[2 * seed : 2 * seed + 2]
 
         yield rows
 
@@ -162,12 +164,12 @@ def test_flips_and_differences_are_those_of_the_rows(subject: Subject, monkeypat
 def test_logits_are_recovered_from_probabilities():
     logits = np.random.default_rng(1).normal(size=(3, 5))
     rows = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    wanted = logits - logits.mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(centred_logits(rows, softmax=True), wanted, atol=1e-12)
-    np.testing.assert_allclose(centred_logits(logits + 7, softmax=False), wanted, atol=1e-12)
+    expected = logits - logits.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(centred_logits(rows, softmax=True), expected, atol=1e-12)
+    np.testing.assert_allclose(centred_logits(logits + 7, softmax=False), expected, atol=1e-12)
 
 
-def test_a_gpu_is_measured_where_there_is_one(subject: Subject, monkeypatch: pytest.MonkeyPatch):
+def test_a_gpu_is_measured_if_there_is_one(subject: Subject, monkeypatch: pytest.MonkeyPatch):
     assert all(not variant.gpu for variant in variants_of(subject)) or torch.cuda.is_available()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
@@ -178,7 +180,7 @@ def test_a_gpu_is_measured_where_there_is_one(subject: Subject, monkeypatch: pyt
 @pytest.mark.parametrize(
     "words", [["--batches", "0"], ["--growth", "0"], ["--rounds", "0"], ["--samples", "-1"]]
 )
-def test_numbers_that_are_none_are_refused_before_anything_is_built(words: list[str], tmp_path: Path):
+def test_wrong_numbers_are_rejected_before_anything_is_built(words: list[str], tmp_path: Path):
     with pytest.raises(UsageError, match=words[0]):
         main([*words, "--output_dir", str(tmp_path / "out")])
     with pytest.raises(UsageError, match="no recipe named"):

@@ -1,4 +1,4 @@
-"""The measuring itself: turns, settings, memory and the report that tells of them."""
+"""The measuring tools: interleaving, settings, memory and the report."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ from vidom.errors import ExternalToolError, UnavailableError, UsageError
 ROOT = Path(__file__).parents[2]
 
 
-def test_variants_take_turns_and_the_fastest_counted_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, turns = 0.0, []
+def test_variants_are_interleaved_and_the_fastest_counted_run_is_returned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, order = 0.0, []
     seconds = {"a": iter([1, 5, 4]), "b": iter([9, 2, 3])}
 
     def variant(name: str) -> None:
         nonlocal now
-        turns.append(name)
+        order.append(name)
         now += next(seconds[name])
 
     monkeypatch.setattr("time.perf_counter", lambda: now)
-    # The first run of `a`, faster than all others, warms up only.
+    # The first run of `a`, faster than all others, is a warm-up.
     assert interleave({"a": lambda: variant("a"), "b": lambda: variant("b")}, rounds=2) == {"a": 4, "b": 2}
-    assert turns == ["a", "b"] * 3
+    assert order == ["a", "b"] * 3
     with pytest.raises(UsageError, match="--rounds"):
         interleave({}, rounds=0)
 
 
-def test_variants_that_are_opened_in_turn_are_never_there_side_by_side(
+def test_opened_variants_are_never_open_at_the_same_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, seen = 0.0, []
@@ -63,8 +65,8 @@ def test_variants_that_are_opened_in_turn_are_never_there_side_by_side(
     monkeypatch.setattr("time.perf_counter", lambda: now)
     variants = {name: partial(opened, name) for name in "ab"}
     assert interleave_opened(variants, rounds=2) == {"a": 4, "b": 2}
-    turns = [[f"open {name}", name, name, name, f"close {name}"] for name in "abab"]
-    assert seen == [word for turn in turns for word in turn]
+    rounds = [[f"open {name}", name, name, name, f"close {name}"] for name in "abab"]
+    assert seen == [word for part in rounds for word in part]
     seconds["a"] = iter([0.25] * 99)
     seen.clear()
     interleave_opened({"a": variants["a"]}, rounds=1)
@@ -74,7 +76,7 @@ def test_variants_that_are_opened_in_turn_are_never_there_side_by_side(
 
 
 @pytest.mark.parametrize(
-    ("found", "at_least", "met"),
+    ("measured", "at_least", "met"),
     [
         (2.0, True, True),
         (1.99, True, False),
@@ -83,19 +85,19 @@ def test_variants_that_are_opened_in_turn_are_never_there_side_by_side(
         (math.nan, True, False),
     ],
 )
-def test_a_bar_is_met_at_its_number_and_beyond(found: float, at_least: bool, met: bool) -> None:
-    bar = Target("speed", found, 2.0, at_least=at_least)
+def test_a_target_is_met_at_its_number_and_beyond(measured: float, at_least: bool, met: bool) -> None:
+    target = Target("speed", measured, 2.0, at_least=at_least)
     assert target.met is met
     assert target.line.startswith("PASSED speed" if met else "FAILED speed")
-    assert f"wanted {'≥' if at_least else '≤'} 2" in target.line
+    assert f"required {'≥' if at_least else '≤'} 2" in target.line
 
 
-def report_with(*bars: Target) -> Report:
+def report_with(*targets: Target) -> Report:
     table = Table("Times", ("variant", "s", "n"), [("a|b", 1.23456, 10), ("none", None, 123456)], "Seconds.")
-    return Report("speed", "How fast?", [table], bars, {"processor": "a chip"})
+    return Report("speed", "How fast?", [table], targets, {"processor": "a chip"})
 
 
-def test_a_report_is_markdown_json_and_a_picture(tmp_path: Path) -> None:
+def test_a_report_is_markdown_json_and_a_figure(tmp_path: Path) -> None:
     report = report_with(Target("ratio", 2.5, 2.0), Target("memory", 3.0, 2.0, at_least=False))
     write_report(report, tmp_path, plot=lambda figure: figure.subplots().plot([1, 2]))
     text = (tmp_path / "speed.md").read_text()
@@ -108,26 +110,26 @@ def test_a_report_is_markdown_json_and_a_picture(tmp_path: Path) -> None:
     assert report.exit_code == 1 and report_with(Target("ratio", 2.5, 2.0)).exit_code == 0
 
 
-def test_what_is_no_number_is_null_in_json_and_fails(tmp_path: Path) -> None:
+def test_nan_is_null_in_json_and_fails(tmp_path: Path) -> None:
     write_report(report_with(Target("ratio", math.nan, 2.0)), tmp_path)
-    (bar,) = json.loads((tmp_path / "speed.json").read_text())["targets"]
+    (target,) = json.loads((tmp_path / "speed.json").read_text())["targets"]
     assert target["measured"] is None and target["met"] is False
-    assert "FAILED ratio: found nan" in (tmp_path / "speed.md").read_text()
+    assert "FAILED ratio: measured nan" in (tmp_path / "speed.md").read_text()
 
 
-def test_without_matplotlib_the_table_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_table_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.measuring.report.find_spec", lambda name: None)
     with pytest.raises(UnavailableError, match="pip install matplotlib"):
         write_report(report_with(), tmp_path, plot=lambda figure: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["speed.json", "speed.md"]
 
 
-def test_a_row_with_a_cell_too_few_is_a_fault() -> None:
+def test_a_row_with_a_missing_cell_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         markdown_table(("a", "b"), [(1,)])
 
 
-def test_a_command_starts_anew_under_the_settings_and_keeps_those_that_are_set(tmp_path: Path) -> None:
+def test_a_command_restarts_under_the_settings_and_keeps_those_that_are_set(tmp_path: Path) -> None:
     script = tmp_path / "command.py"
     script.write_text(
         "import json, os, sys\n"
@@ -147,7 +149,7 @@ def test_a_command_starts_anew_under_the_settings_and_keeps_those_that_are_set(t
     assert {name: settings[name] for name in FAIR_SETTINGS} == {**FAIR_SETTINGS, "OMP_WAIT_POLICY": "ACTIVE"}
 
 
-def test_the_machine_is_told_without_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_state_has_no_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     monkeypatch.delenv("MALLOC_TOP_PAD_", raising=False)
     state = machine_state()
@@ -156,13 +158,13 @@ def test_the_machine_is_told_without_a_date(monkeypatch: pytest.MonkeyPatch) -> 
     assert state["numpy"] and state["torch"] and state["onnxruntime"]
 
 
-def take(megabytes: int, fate: str) -> None:
-    if fate == "fails":
-        raise ValueError("no luck")
+def take(megabytes: int, mode: str) -> None:
+    if mode == "fails":
+        raise ValueError("failed on purpose")
     bytearray(megabytes << 20)  # zeroed, so touched
 
 
-def test_memory_is_that_of_the_work_and_not_of_the_one_who_asks() -> None:
+def test_memory_is_that_of_the_work_and_not_of_the_caller() -> None:
     ballast = b"x" * (300 << 20)
     command = [sys.executable, "-c", "bytes([1]) * (100 << 20)"]
     assert 100 << 20 < peak_rss(command) < 180 << 20
@@ -171,9 +173,9 @@ def test_memory_is_that_of_the_work_and_not_of_the_one_who_asks() -> None:
         peak_rss([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
-def test_a_function_is_called_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_is_called_in_a_separate_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(ROOT)]))
-    small, large = (peak_rss_of(take, size, "lives") for size in (1, 101))
+    small, large = (peak_rss_of(take, size, "works") for size in (1, 101))
     assert large - small == pytest.approx(100 << 20, rel=0.15)
-    with pytest.raises(ExternalToolError, match="no luck"):
+    with pytest.raises(ExternalToolError, match="failed on purpose"):
         peak_rss_of(take, 1, "fails")

@@ -1,4 +1,4 @@
-"""The naive graph has mmaction2's operators and our rows; node times add up to shares."""
+"""The naive graph has mmaction2's operators and the rows of our export; shares of node times."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_operators_are_those_that_mmaction2_exported(fixtures: Path, tmp_path: P
     assert {name: ours[name] for name in MOVES} == {name: theirs[name] for name in MOVES}
 
 
-def test_the_share_is_that_of_all_operators_but_convolutions(tiny_recipe: Path, tmp_path: Path) -> None:
+def test_the_share_is_that_of_all_operators_except_convolutions(tiny_recipe: Path, tmp_path: Path) -> None:
     recipe = load_recipe(str(tiny_recipe))
     model = naive_graph(recipe=recipe, output=tmp_path / "naive.onnx")
     sample = {"clips": np.zeros(recipe.input_shape(1), dtype=np.float32)}
@@ -56,7 +56,7 @@ def test_the_share_is_that_of_all_operators_but_convolutions(tiny_recipe: Path, 
     assert 0 < non_convolution_share(model, sample, 1) < 1
 
 
-def test_a_graph_without_convolutions_spends_nothing_in_them(tmp_path: Path) -> None:
+def test_a_graph_without_convolutions_has_a_share_of_one(tmp_path: Path) -> None:
     path = tmp_path / "relu.onnx"
     text = (
         """<ir_version: 6, opset_import: ["" : 11]> g (float[64,64] x) => (float[64,64] y) { y = Relu(x) }"""

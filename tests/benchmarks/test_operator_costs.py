@@ -78,15 +78,15 @@ def test_matrices_and_what_moves() -> None:
     ]
 
 
-def test_an_open_batch_is_what_one_says() -> None:
+def test_a_symbolic_batch_is_replaced() -> None:
     text = "(float[N,4] x) => (float[N,4] y) { y = Relu(x) }"
     assert costs_of(text, batch=3)[0].moved_bytes == 2 * 4 * 12
-    with pytest.raises(BadDataError, match="say how large"):
+    with pytest.raises(BadDataError, match="give its size"):
         costs_of(text)
 
 
-def test_branches_are_refused() -> None:
-    with pytest.raises(BadDataError, match="branches"):
+def test_subgraphs_are_rejected() -> None:
+    with pytest.raises(BadDataError, match="subgraphs"):
         costs_of("""(bool c, float[2] x) => (float[2] y) {
             y = If(c) <then_branch = a () => (float[2] p) { p = Relu(x) },
                        else_branch = b () => (float[2] q) { q = Neg(x) }>

@@ -1,9 +1,8 @@
-"""The comparison of surgeons: with auto-optimizer itself on a small graph, with a stand-in where it must fail."""
+"""The comparison of optimizers: with auto-optimizer on a small graph, with a stub where it must fail."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 from auto_optimizer_venv import auto_optimizer_python
-
-# Graphs and the stand-in for auto-optimizer belong to the tests of the room that operates.
-sys.path.append(str(Path(__file__).parents[1] / "export"))
 from stub_auto_optimizer import StubAutoOptimizer
 from surgery_graphs import shift_graph
 
 from benchmarks.measuring import graph_times
-from benchmarks.surgery.optimizers import main, surgeons
+from benchmarks.surgery.optimizers import OptimizersOptions, main, optimizers
 from vidom.errors import UnavailableError, UsageError
 
 
@@ -30,18 +26,18 @@ def exported(tmp_path: Path) -> Path:
     return path
 
 
-def test_both_surgeons_on_a_small_tsm(
+def test_both_optimizers_on_a_small_tsm(
     exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     auto_optimizer_python()
     monkeypatch.delenv("AUTO_OPTIMIZER_PYTHON", raising=False)
     folder = exported.with_name("out")
     assert main(["--model", str(exported), "--output_dir", str(folder), "--rounds", "3"]) == 0
-    text = (folder / "surgeons.md").read_text()
+    text = (folder / "optimizers.md").read_text()
     assert capsys.readouterr().out == text
-    assert "NPU none took part" in text
+    assert "NPU not used" in text
     assert "ait-surgeon 0.1.1" in text
-    document = json.loads((folder / "surgeons.json").read_text())
+    document = json.loads((folder / "optimizers.json").read_text())
     (table,) = document["tables"]
     head, rows = table["columns"], table["rows"]
     assert [head.count(name) for name in ("ops", "Slice", "Concat", "Sub", "Pad", "MatMul")] == [1] * 5 + [0]
@@ -59,10 +55,10 @@ def test_both_surgeons_on_a_small_tsm(
     assert all(target["met"] for target in document["targets"])
 
 
-def test_a_graph_that_means_something_else_is_not_timed(
+def test_a_graph_with_different_outputs_is_not_timed(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "stand_in"
+    folder = tmp_path / "stub"
     folder.mkdir()
     monkeypatch.setenv("AUTO_OPTIMIZER_PYTHON", str(folder / "python"))
     StubAutoOptimizer(folder).behaves("other outputs")
@@ -77,36 +73,34 @@ def test_a_graph_that_means_something_else_is_not_timed(
 
 
 class Clock:
-    """A session whose runs take the seconds it is given, on a clock that only it moves."""
+    """A session whose runs take the given seconds on a fake clock."""
 
     now = 0.0
 
-    def __init__(self, name: str, seconds: list[float], turns: list[str]) -> None:
-        self.name, self.seconds, self.turns = name, iter(seconds), turns
+    def __init__(self, name: str, seconds: list[float], order: list[str]) -> None:
+        self.name, self.seconds, self.order = name, iter(seconds), order
 
     def run(self, sample: dict[str, Any]) -> None:
-        self.turns.append(self.name)
+        self.order.append(self.name)
         Clock.now += next(self.seconds)
 
 
-def test_graphs_run_in_turn_and_the_fastest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns: list[str] = []
+def test_graphs_are_interleaved_and_the_fastest_run_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
     seconds = {"a": [0.5, 4, 3, 0.5, 8, 7], "b": [9, 2, 6, 9, 5, 1]}
-    sessions = {name: Clock(name, given, turns) for name, given in seconds.items()}
+    sessions = {name: Clock(name, given, order) for name, given in seconds.items()}
     monkeypatch.setattr(graph_times, "Session", lambda path, **options: sessions[path.name])
     monkeypatch.setattr("time.perf_counter", lambda: Clock.now)
     found = graph_times.measured_times([Path("a"), None, Path("b")], {}, rounds=2, threads=1)
-    assert turns == ["a", "b"] * 6
-    # The first run of each, fast or slow, is left out.
+    assert order == ["a", "b"] * 6
+    # The first run of each, fast or slow, is not counted.
     assert found == [(3, 7), (None, None), (2, 1)]
 
 
-def test_orders_that_cannot_be_followed(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_options_are_rejected(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--rounds"):
-        surgeons(model=exported, output_dir=tmp_path, rounds=0)
+        OptimizersOptions(model=exported, output_dir=tmp_path, rounds=0)
     monkeypatch.setenv("AUTO_OPTIMIZER_PYTHON", str(tmp_path / "nowhere"))
     with pytest.raises(UnavailableError, match="make auto-optimizer"):
-        surgeons(model=exported, output_dir=tmp_path)
+        optimizers(OptimizersOptions(model=exported, output_dir=tmp_path))
     assert not (tmp_path / "vidom.onnx").exists()

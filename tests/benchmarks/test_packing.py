@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.packing import variants as packing_variants
-from benchmarks.packing.__main__ import packing
+from benchmarks.packing.__main__ import PackingOptions, packing
 from benchmarks.packing.variants import frame_folders, plain_by_crop, plain_sample
 from preprocess.sources.frames import RawFrames
 from vidom.errors import CheckFailedError, UsageError
@@ -19,35 +19,35 @@ FOLDERS = [SYNTH / "i3d_340x256", SYNTH / "land_427x240"]
 
 def run(output_dir: Path, **options: object):
     small = {"rounds": 1, "samples": 10, "parallel_samples": 20}
-    return packing(frames=FOLDERS, output_dir=output_dir, **{**small, **options})  # type: ignore[arg-type]
+    return packing(PackingOptions(frames=tuple(FOLDERS), output_dir=output_dir, **{**small, **options}))  # type: ignore[arg-type]
 
 
-def test_the_report_tells_every_variant_stage_and_size(tmp_path: Path):
+def test_the_report_has_every_variant_stage_and_size(tmp_path: Path):
     report = run(tmp_path)
     document = json.loads((tmp_path / "packing.json").read_text())
-    made, stages, workers, growth = document["tables"]
+    made, stages, workers, scaling = document["tables"]
     times = {row[0]: row[1] for row in made["rows"]}
     assert [target["what"] for target in document["targets"]] == [
-        "float32 against plain",
-        "uint8 against plain",
-        "two workers against one, float32",
-        "two workers against one, uint8",
+        "float32, speedup over plain",
+        "uint8, speedup over plain",
+        "two workers, speedup over one, float32",
+        "two workers, speedup over one, uint8",
     ]
     plain = times["plain: stacked, normalised, transposed"]
-    assert report.targets[0].found == pytest.approx(plain / times["vidom, float32"])
-    assert report.targets[1].found == pytest.approx(plain / times["vidom, uint8"])
+    assert report.targets[0].measured == pytest.approx(plain / times["vidom, float32"])
+    assert report.targets[1].measured == pytest.approx(plain / times["vidom, uint8"])
     # The stages of float32 add up to it.
     parts = [row[1] for row in stages["rows"] if "uint8" not in row[0] and "checksum" not in row[0]]
     assert sum(parts) == pytest.approx(times["vidom, float32"])
     assert [row[0] for row in workers["rows"]] == ["float32", "uint8"]
-    assert [row[0] for row in growth["rows"]] == [10]
+    assert [row[0] for row in scaling["rows"]] == [10]
     assert (tmp_path / "packing.png").stat().st_size > 10_000
     assert (tmp_path / "packing.md").read_text() == report.text
 
 
-def test_a_plain_variant_of_other_bytes_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_plain_variant_with_different_bytes_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(packing_variants, "_normalise", lambda image, plan: None)
-    with pytest.raises(CheckFailedError, match="makes other bytes of"):
+    with pytest.raises(CheckFailedError, match="differ from vidom's for"):
         run(tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -58,12 +58,12 @@ def test_the_plain_variants_are_numpy_arithmetic():
     assert source == RawFrames(source.folder, len(list(source.folder.iterdir())))
     mean, std = (np.array(numbers, np.float32)[:, None, None] for numbers in (plan.mean, plan.std))
     crops = np.stack(packing_variants._crops(source, plan))[..., ::-1].transpose(0, 3, 1, 2)
-    wanted = (crops.astype(np.float32) - mean) / std
-    np.testing.assert_array_equal(plain_sample(source, plan), wanted)
-    np.testing.assert_array_equal(plain_by_crop(source, plan), wanted)
+    expected = (crops.astype(np.float32) - mean) / std
+    np.testing.assert_array_equal(plain_sample(source, plan), expected)
+    np.testing.assert_array_equal(plain_by_crop(source, plan), expected)
 
 
-def test_a_folder_without_frames_is_refused(tmp_path: Path):
+def test_a_folder_without_frames_is_rejected(tmp_path: Path):
     with pytest.raises(UsageError, match=r"no img_00001\.jpg in"):
         frame_folders([tmp_path], "img_{:05}.jpg")
     with pytest.raises(UsageError, match="--samples must be at least 10"):

@@ -1,4 +1,4 @@
-"""Scoring against ModelZoo's scorer: what is measured is the same work with the same outcome."""
+"""The benchmark of scoring: all variants do the same work with the same result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.scoring.__main__ import main, scoring
+from benchmarks.scoring.__main__ import ScoringOptions, main, scoring
 from benchmarks.scoring.modelzoo_scorer import read_texts, score_texts
 from benchmarks.scoring.result_files import write_results
 from postprocess.score import ScoreOptions, score
@@ -17,23 +17,23 @@ from vidom.errors import ExternalToolError, UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS
 
 
-def test_all_variants_come_to_the_same_accuracy(tmp_path: Path) -> None:
-    drawn = write_results(tmp_path / "drawn", samples=300, classes=7)
-    info = drawn.info(250)
+def test_all_variants_give_the_same_accuracy(tmp_path: Path) -> None:
+    results = write_results(tmp_path / "synthetic", samples=300, classes=7)
+    info = results.info(250)
     assert len(info.read_text().splitlines()) == 250
-    truth = score_texts(drawn.summary("TXT", 250), info)
+    truth = score_texts(results.summary("TXT", 250), info)
     assert 0 < truth[0] < truth[1] < 1
     for outfmt in OUTPUT_FORMATS:
         metrics = score(
             ScoreOptions(
-                result_path=drawn.summary(outfmt, 250),
+                result_path=results.summary(outfmt, 250),
                 info_path=info,
                 num_classes=7,
                 output=tmp_path / "m.json",
             )
         ).metrics
         assert [metrics.top1.value, metrics.top5.value] == truth
-    sums = [row.sum() for row in read_texts(drawn.summary("TXT", 300))]
+    sums = [row.sum() for row in read_texts(results.summary("TXT", 300))]
     np.testing.assert_allclose(sums, 1, atol=1e-5)
 
 
@@ -45,26 +45,26 @@ def test_the_report_has_a_row_for_each_variant_and_size(
     assert capsys.readouterr().out == (tmp_path / "scoring.md").read_text()
     document = json.loads((tmp_path / "scoring.json").read_text())
     assert code == (0 if all(target["met"] for target in document["targets"]) else 1)
-    reading, whole, growth = (table["rows"] for table in document["tables"])
+    reading, complete, scaling = (table["rows"] for table in document["tables"])
     version = f"Python {sys.version.split()[0]}, numpy {np.__version__}"
-    assert [row[0] for row in whole] == [
+    assert [row[0] for row in complete] == [
         "ModelZoo's scorer, TXT", f"ModelZoo's scorer, TXT, {version}", "vidom, BIN", "vidom, NPY", "vidom, TXT",
     ]  # fmt: skip
-    assert [row[0] for row in growth] == [10, 100, 120]
-    assert [row[1] for row in whole] == growth[-1][1:6]
-    for rows in (reading, whole):
+    assert [row[0] for row in scaling] == [10, 100, 120]
+    assert [row[1] for row in complete] == scaling[-1][1:6]
+    for rows in (reading, complete):
         for row in rows:
             assert row[3] == pytest.approx(rows[0][1] / row[1])
     times = {row[0]: row[1] for row in reading}
-    bars = [target["measured"] for target in document["targets"]]
-    assert bars[0] == pytest.approx(times["np.loadtxt on each file"] / times["vidom, TXT"])
-    assert len(bars) == 3
-    # Only the report is left, not the drawn results.
+    targets = [target["measured"] for target in document["targets"]]
+    assert targets[0] == pytest.approx(times["np.loadtxt on each file"] / times["vidom, TXT"])
+    assert len(targets) == 3
+    # Only the report is left, not the synthetic results.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scoring.json", "scoring.md", "scoring.png"]
 
 
-def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
+def test_wrong_options_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="10 samples"):
-        scoring(output_dir=tmp_path, samples=9)
+        ScoringOptions(samples=9)
     with pytest.raises(ExternalToolError, match="numpy"):
-        scoring(output_dir=tmp_path, samples=10, modelzoo_python="/bin/true")
+        scoring(ScoringOptions(output_dir=tmp_path, samples=10, modelzoo_python="/bin/true"))

@@ -12,7 +12,7 @@ README = Path(__file__).parents[2] / "README.md"
 BEGINNING, END = "<!-- python -m benchmarks.packing.store_sizes -->\n", "\n<!-- end of store sizes -->"
 
 
-def test_the_readme_shows_the_table_as_it_is_printed():
+def test_the_readme_has_the_printed_table():
     text = README.read_text()
     assert text.count(BEGINNING) == text.count(END) == 1, (
         f"README.md needs {BEGINNING!r} and {END!r} once each"
@@ -25,7 +25,7 @@ def test_sizes_worked_out_by_hand():
     lines = {line.split("|")[1].strip(): line for line in store_sizes().splitlines()}
     # 48 frames of 3 x 256 x 256 in four bytes or one, 16 of 3 x 256 x 455; of 24,777 samples.
     assert "| 37.7 MB, 935.3 GB | 9.4 MB, 233.8 GB | 5.6 MB, 138.5 GB |" in lines["tsm_sthv2"]
-    # 8 frames of 3 x 224 x 224; of one crop nothing is stored twice.
+    # 8 frames of 3 x 224 x 224; with one crop no pixel is stored twice.
     assert "| 4.8 MB, 95.4 GB | 1.2 MB, 23.8 GB | – |" in lines["tsm_k400"]
     # 30 views of 32 frames of 3 x 256 x 256.
     assert lines["i3d_dense_k400"].startswith("| i3d_dense_k400 | 19,796 | 755.0 MB, 14.9 TB |")
