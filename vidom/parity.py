@@ -241,8 +241,7 @@ def render(parities: Sequence[Parity]) -> str:
             + ("" if parity.passed else "  FAILED")
         )
         lines += [
-            f"  row {flip.row}: top-1 was {flip.reference}, margin {flip.margin:.2e}"
-            for flip in parity.flips
+            f"  row {flip.row}: top-1 was {flip.reference}, margin {flip.margin:.2e}" for flip in parity.flips
         ]
     return "\n".join(lines)
 

@@ -62,7 +62,7 @@ def all_variants(
         PLAIN_BY_CROP: each(plain_by_crop),
         "vidom, float32": each(make_sample),
         "vidom, uint8": each(partial(make_sample, dtype="uint8")),
-        "vidom, uint8, whole frames": lambda: _exhaust(
+        "vidom, uint8, uncropped frames": lambda: _exhaust(
             make_sample(source, own, dtype="uint8") for source, own in zip(sources, whole, strict=True)
         ),
         **{name: each(stage) for name, stage in zip(STAGES, stages, strict=True)},

@@ -43,7 +43,7 @@ def store_with(folder: Path, recipe_path: Path, *, right: int) -> Path:
         path.write_bytes(clip.tobytes())
         label = int(order[number, 0 if number < right else 6])
         clip_file = ClipFile(path.name, path.stat().st_size, crc32_file(path), (number,), 0)
-        writer.add([clip_file], [Sample(number, f"clip{number}", label, "drawn", (1,))], [])
+        writer.add([clip_file], [Sample(number, f"clip{number}", label, "synthetic", (1,))], [])
     writer.finish([f"class {number}" for number in range(7)], "tiny.info")
     return folder
 
@@ -104,7 +104,7 @@ def test_a_killed_table_resumes_with_the_next_row_and_every_cell_is_filled(
     assert capsys.readouterr().out == printed.out
 
 
-def test_another_store_is_measured_anew_and_none_leaves_the_accuracy_out(
+def test_a_different_store_is_measured_again_and_without_one_there_is_no_accuracy(
     tiny_recipe: Path, store: Path, tmp_path: Path
 ):
     recipe = load_recipe(str(tiny_recipe))
@@ -172,7 +172,7 @@ def settings_of(name: str) -> Settings:
 
 
 ROWS = tuple(
-    Row(batch, "NPU 0 (Ascend310P3)", "ascend stand-in", "sthv2", 100, (0.5, 0.4, 0.6), (0.9, 0.8, 0.95), 20.77, 9.0, 0)
+    Row(batch, "NPU 0 (Ascend310P3)", "ascend stub", "sthv2", 100, (0.5, 0.4, 0.6), (0.9, 0.8, 0.95), 20.77, 9.0, 0)
     for batch in (1, 2)
 )  # fmt: skip
 
@@ -185,15 +185,15 @@ def test_published_numbers_stand_apart_with_their_averaging_and_chip():
         if "| sthv2 |" in line
     )
     assert first[:8] == [
-        "NPU 0 (Ascend310P3)", "ascend stand-in", "1", "sthv2", "100",
+        "NPU 0 (Ascend310P3)", "ascend stub", "1", "sthv2", "100",
         "0.5000 (0.4000 – 0.6000)", "0.9000 (0.8000 – 0.9500)", "20.77",
     ]  # fmt: skip
     assert first[9] == "784.0"  # 20.77 samples of 48 × 3 × 256 × 256 float32 a second
     assert first[10] == "0.6187 / 0.8721 (score, Ascend310P3); 0.6182 / 0.8680 (prob)"
     assert first[11] == "20.77 (Ascend310P3)" and second[11] == "none"
-    told = document(order, ROWS)
-    assert told["npu_used"] is True and [entry["top1"] for entry in told["published"]] == [0.6187, 0.6182]
-    assert all("published" not in row for row in told["measured"])
+    table = document(order, ROWS)
+    assert table["npu_used"] is True and [entry["top1"] for entry in table["published"]] == [0.6187, 0.6182]
+    assert all("published" not in row for row in table["measured"])
 
 
 def test_the_figure_names_engine_and_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -208,7 +208,7 @@ def test_the_figure_names_engine_and_axes(tmp_path: Path, monkeypatch: pytest.Mo
     )
     plot(tmp_path / "table.png", settings_of("tsm_sthv2"), ROWS)
     (figure,) = figures
-    assert "ascend stand-in" in figure.get_suptitle() and "Ascend310P3" in figure.get_suptitle()
+    assert "ascend stub" in figure.get_suptitle() and "Ascend310P3" in figure.get_suptitle()
     measured, published = figure.axes
     assert [axes.get_xlabel() for axes in figure.axes] == ["batch size"] * 2
     assert [axes.get_ylabel() for axes in figure.axes] == ["samples/s"] * 2

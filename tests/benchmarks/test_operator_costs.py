@@ -29,7 +29,7 @@ def costs_of(text: str, *, batch: int | None = None) -> tuple[OpCost, ...]:
     [
         # 5 output lengths, 6 channels, each the sum of 4 channels by 3 taps.
         (("2,4,5", "6,4,3", "2,6,5"), "pads=[1,1]", "Conv 3", 2 * 6 * 5 * 4 * 3, 4 * (40 + 72), 4 * 60),
-        # Stride 2 halves the picture; two groups halve what each output sums over.
+        # Stride 2 halves the image; two groups halve the terms of each output.
         (
             ("1,4,8,8", "6,2,3,3", "1,6,4,4"),
             "pads=[1,1,1,1], strides=[2,2], group=2",
