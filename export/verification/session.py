@@ -16,7 +16,7 @@ __all__ = ["Session"]
 
 Array = npt.NDArray[Any]
 
-_REFUSALS = (
+_REJECTIONS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
@@ -48,7 +48,7 @@ class Session:
         try:
             content = str(model) if isinstance(model, Path) else model
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except _REFUSALS as error:
+        except _REJECTIONS as error:
             raise BadDataError(f"ONNX Runtime rejects the graph: {' '.join(str(error).split())}") from None
 
     @property
@@ -60,5 +60,5 @@ class Session:
         """Return the outputs, by default all, for these inputs. Raises BadDataError when the graph cannot be run."""
         try:
             return list(self._session.run(outputs, dict(feeds)))
-        except _REFUSALS as error:
+        except _REJECTIONS as error:
             raise BadDataError(f"ONNX Runtime cannot run the graph: {' '.join(str(error).split())}") from None

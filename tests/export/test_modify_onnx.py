@@ -34,7 +34,7 @@ def exported(tmp_path: Path) -> Path:
     return path
 
 
-def refusal(error: type[UserError], model: Path, output: Path, *options: str) -> str:
+def rejection(error: type[UserError], model: Path, output: Path, *options: str) -> str:
     with pytest.raises(error) as raised:
         main(["-m1", str(model), "-m2", str(output), *options])
     assert not output.exists()
@@ -194,22 +194,22 @@ def test_uint8_input_is_compared_on_pixels(tmp_path: Path) -> None:
 def test_files_that_are_not_models_are_rejected(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
-    assert "is not an ONNX model" in refusal(BadDataError, path, tmp_path / "out.onnx")
+    assert "is not an ONNX model" in rejection(BadDataError, path, tmp_path / "out.onnx")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
 def test_a_truncated_model(share: float, exported: Path, tmp_path: Path) -> None:
     content = exported.read_bytes()
     exported.write_bytes(content[: int(len(content) * share)])
-    assert "tsm_bs2.onnx is not" in refusal(BadDataError, exported, tmp_path / "out.onnx")
+    assert "tsm_bs2.onnx is not" in rejection(BadDataError, exported, tmp_path / "out.onnx")
 
 
 def test_a_missing_model(tmp_path: Path) -> None:
-    assert "There is no ONNX model" in refusal(UsageError, tmp_path / "none.onnx", tmp_path / "out.onnx")
+    assert "There is no ONNX model" in rejection(UsageError, tmp_path / "none.onnx", tmp_path / "out.onnx")
 
 
 def test_a_misspelt_pass(exported: Path, tmp_path: Path) -> None:
-    found = refusal(UsageError, exported, tmp_path / "out.onnx", "--passes", "zero_blank")
+    found = rejection(UsageError, exported, tmp_path / "out.onnx", "--passes", "zero_blank")
     assert "Did you mean constant-fold-zeros?" in found
 
 
@@ -225,7 +225,7 @@ def test_a_hard_coded_batch_size(tmp_path: Path) -> None:
     g (float[2,3] x) => (float[2,3] y) <float[2,3] w = {1,2,3,4,5,6}> { y = Add(x, w) }"""
     path = tmp_path / "baked.onnx"
     onnx.save(onnx.parser.parse_model(text), path)
-    found = refusal(BadDataError, path, tmp_path / "out.onnx", "-bs", "8")
+    found = rejection(BadDataError, path, tmp_path / "out.onnx", "-bs", "8")
     assert found.startswith("Batch size 8 cannot be set")
     assert "y (Add)" in found
 
@@ -255,7 +255,7 @@ def test_weights_outside_the_models_folder(location: str, tmp_path: Path) -> Non
     folder = tmp_path / "models"
     folder.mkdir()
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
-    assert "outside its own folder" in refusal(
+    assert "outside its own folder" in rejection(
         BadDataError, external(folder, location), tmp_path / "out.onnx"
     )
 
@@ -273,5 +273,5 @@ def test_weights_next_to_the_model_are_included(tmp_path: Path) -> None:
 def test_weights_next_to_the_model_that_are_missing_or_truncated(size: int | None, tmp_path: Path) -> None:
     if size is not None:
         (tmp_path / "weights.bin").write_bytes(bytes(size))
-    found = refusal(BadDataError, external(tmp_path, "weights.bin"), tmp_path / "out.onnx")
+    found = rejection(BadDataError, external(tmp_path, "weights.bin"), tmp_path / "out.onnx")
     assert "model.onnx" in found

@@ -163,7 +163,7 @@ def test_planes_whose_channels_hold_several_colours_are_folded_only_with_one_sca
     assert_close(run(after, x)[0], run(model, x)[0])
 
 
-REFUSED = {
+NOT_FOLDED = {
     "a further user": "a = Sub(numbers, mean) b = Div(a, std) c = Conv(b, w) d = ReduceMean(b) y = Add(c, d)",
     "no scale": "a = Sub(numbers, mean) y = Conv(a, w)",
     "a scale for each row": "a = Sub(numbers, mean) b = Div(a, rows) y = Conv(b, w)",
@@ -176,12 +176,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("reason", REFUSED)
+@pytest.mark.parametrize("reason", NOT_FOLDED)
 def test_what_is_not_a_scale_of_input_channels_alone_is_left(reason: str) -> None:
     model = graph(
         f"""g (uint8[2,3,8,8] x) => (float[a,b,c,d] y) {{
           numbers = Cast<to = 1>(x)
-          {REFUSED[reason]} }}""",
+          {NOT_FOLDED[reason]} }}""",
         mean=MEAN.reshape(3, 1, 1) + np.float32(0.5),
         std=STD.reshape(3, 1, 1),
         zero=np.zeros((3, 1, 1), np.float32),
