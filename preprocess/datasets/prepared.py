@@ -140,7 +140,7 @@ def flip_pairs(labels: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Return the pairs (lower id, higher id) of classes that swap when a video is mirrored.
 
     These are classes whose names differ by left and right exchanged. For Something-Something V2 they are (86, 87),
-    (93, 94) and (166, 167), the `flip_label_map` of mmaction2's training configuration. Only whole words count:
+    (93, 94) and (166, 167), the `flip_label_map` of mmaction2's training configuration. Only complete words count:
     "upright" has no partner.
     """
     ids = {label: number for number, label in enumerate(labels)}

@@ -42,14 +42,14 @@ def test_files_are_the_views_of_the_sample_in_order(
     arch: str, dtype: str, recipes: dict[str, Path], annotations: Path, tmp_path: Path
 ):
     recipe = load_recipe(str(recipes[arch]))
-    whole = packed(recipe, annotations, tmp_path / "whole", dtype=dtype)
+    complete = packed(recipe, annotations, tmp_path / "complete", dtype=dtype)
     parts = packed(recipe, annotations, tmp_path / "parts", dtype=dtype, per_view=True)
     shape = {"tsm": (4, 3, 32, 32), "i3d": (1, 3, 8, 32, 32)}[arch]
     assert parts.header.shape == recipe.one_view().views.sample_shape == shape
     assert (parts.header.views_per_sample, parts.header.average_clips) == (VIEWS, recipe.head.average_clips)
-    assert parts.header.sample_bytes == whole.header.sample_bytes == VIEWS * parts.header.file_bytes
-    assert parts.samples == whole.samples
-    info = [(store.folder / "tiny.info").read_text() for store in (whole, parts)]
+    assert parts.header.sample_bytes == complete.header.sample_bytes == VIEWS * parts.header.file_bytes
+    assert parts.samples == complete.samples
+    info = [(store.folder / "tiny.info").read_text() for store in (complete, parts)]
     assert info[0] == info[1]
 
     # Sorted as ais_bench sorts, the files are sample after sample, view after view.
@@ -59,18 +59,18 @@ def test_files_are_the_views_of_the_sample_in_order(
         ((index,), view) for index in range(len(NAMES)) for view in range(VIEWS)
     ]
     assert names[:2] == ["000000v00.bin", "000000v01.bin"]
-    for sample, clip_file in enumerate(whole.files):
+    for sample, clip_file in enumerate(complete.files):
         views = np.concatenate([parts.read(part) for part in parts.files if part.samples == (sample,)])
-        np.testing.assert_array_equal(views.reshape(whole.header.shape), whole.read(clip_file)[0])
+        np.testing.assert_array_equal(views.reshape(complete.header.shape), complete.read(clip_file)[0])
 
 
 def test_thirty_clips_of_pptsm_are_those_of_the_sample(annotations: Path, tmp_path: Path):
     recipe = load_recipe("pptsm_k400_dense", ["views.short_side=40", "views.crop_size=32"])
-    whole = packed(recipe, annotations, tmp_path / "whole", limit=2)
+    complete = packed(recipe, annotations, tmp_path / "complete", limit=2)
     parts = packed(recipe, annotations, tmp_path / "parts", limit=2, per_view=True)
     assert (parts.header.views_per_sample, parts.header.shape) == (30, (8, 3, 32, 32))
     views = np.concatenate([parts.read(clip_file) for clip_file in parts.files])
-    samples = np.concatenate([whole.read(clip_file) for clip_file in whole.files])
+    samples = np.concatenate([complete.read(clip_file) for clip_file in complete.files])
     np.testing.assert_array_equal(views.reshape(samples.shape), samples)
 
 
@@ -118,7 +118,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(recipes: dict[str, Path], t
         (links / f"v{number}").symlink_to(FRAMES / "i3d_340x256")
     ann.write_text("".join(f"v{number} 70 {number % 7}\n" for number in range(40)))
     recipe = load_recipe(str(recipes["i3d"]))
-    packed_by_one(recipe=recipe, data_root=links, ann_file=ann, output_dir=tmp_path / "whole", per_view=True)
+    packed_by_one(recipe=recipe, data_root=links, ann_file=ann, output_dir=tmp_path / "complete", per_view=True)
     command = pack_words(recipes["i3d"], links, ann, tmp_path / "killed")
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     clips = tmp_path / "killed" / "clips"
@@ -131,7 +131,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(recipes: dict[str, Path], t
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f" {40 * VIEWS} files to write" not in done.stderr
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "complete")
 
 
 def test_only_a_missing_view_is_written_again(
