@@ -118,7 +118,9 @@ def test_an_interrupted_run_ends_with_the_same_bytes(recipes: dict[str, Path], t
         (links / f"v{number}").symlink_to(FRAMES / "i3d_340x256")
     ann.write_text("".join(f"v{number} 70 {number % 7}\n" for number in range(40)))
     recipe = load_recipe(str(recipes["i3d"]))
-    packed_by_one(recipe=recipe, data_root=links, ann_file=ann, output_dir=tmp_path / "complete", per_view=True)
+    packed_by_one(
+        recipe=recipe, data_root=links, ann_file=ann, output_dir=tmp_path / "complete", per_view=True
+    )
     command = pack_words(recipes["i3d"], links, ann, tmp_path / "killed")
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     clips = tmp_path / "killed" / "clips"
