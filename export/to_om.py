@@ -19,7 +19,7 @@ from vidom.errors import CheckFailedError, ExternalToolError, UnavailableError, 
 from vidom.files import write_text
 from vidom.options import nested, option, read_options
 from vidom.system.cann import find_cann, require_atc
-from vidom.system.npu import common_soc_version, list_cards, normalise_soc_version
+from vidom.system.npu import common_soc_version, list_npus, normalise_soc_version
 
 __all__ = ["ToOmOptions", "main", "to_om"]
 
@@ -102,7 +102,7 @@ def to_om(options: ToOmOptions) -> Path:
 
 def _detected_chip() -> str:
     try:
-        return common_soc_version(list_cards())
+        return common_soc_version(list_npus())
     except (UnavailableError, ExternalToolError) as error:
         raise type(error)(
             "--soc_version is required, since the target chip cannot be detected without an NPU. Set it, for instance "

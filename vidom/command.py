@@ -123,7 +123,7 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         code = _report("Interrupted; what was finished is kept.", ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`); nobody is left to read it.
+        # The reader of stdout exited (`| head`), so that no report is possible.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.DONE
     except OSError as error:
@@ -157,7 +157,7 @@ def _report(message: str, code: ExitCode) -> ExitCode:
         else textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
         for line in f"error: {message}".split("\n")
     )
-    first = _coloured("error:", logging.ERROR) + first.removeprefix("error:")
+    first = _coloured("error:", logging.ERROR) + first[len("error:") :]
     print("\n".join((first, *rest)), file=sys.stderr, flush=True)
     return code
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, their fingerprints, and the room left for them."""
+"""Files that are either complete or absent, their checksums, and free disk space."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([kMGT]?B)")
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success it is renamed to `path`, on failure removed.
+    """Yield a temporary name next to `path`; rename it to `path` on success, remove it on failure.
 
-    The temporary name depends on the process only, so that a leftover of a killed run is found and
+    The temporary name depends on the process only, so that a leftover of a killed run is
     overwritten or ignored, never mistaken for the file itself. Parent folders are created.
     """
     final = Path(path)
@@ -56,18 +56,18 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def write_bytes(path: Path | str, content: bytes | memoryview) -> None:
-    """`path` holds exactly `content`; no reader ever sees a part of it."""
+    """Write `content` to `path` so that no reader ever sees a part of it."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """`path` holds exactly `text` as UTF-8 with `\\n` line ends."""
+    """Write `text` to `path` as UTF-8 with `\\n` line ends."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path | str, document: Any, *, indent: int | None = 2) -> None:
-    """`path` holds `document` as JSON in the key order given, NaN and infinity refused."""
+    """Write `document` to `path` as JSON in the given key order; NaN and infinity raise ValueError."""
     write_text(path, json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -94,7 +94,7 @@ def read_json(path: Path | str, *, what: str = "file", max_bytes: int = 1 << 30)
 
 
 def read_lines(path: Path | str, *, what: str = "file", max_bytes: int = 1 << 28) -> tuple[str, ...]:
-    """Return the lines of a UTF-8 text file without their ends, blank ones at the end left out.
+    """Return the lines of a UTF-8 text file without line ends; empty lines at the end are dropped.
 
     Raises BadDataError, naming `what` the file should have been, when it is absent, too large or not text.
     """
@@ -110,13 +110,13 @@ def read_lines(path: Path | str, *, what: str = "file", max_bytes: int = 1 << 28
 
 
 def append_line(stream: IO[str], document: Any) -> None:
-    """`document` is on disk as one JSON line of `stream` before this returns."""
+    """Append `document` to `stream` as one JSON line and flush it."""
     stream.write(json.dumps(document, ensure_ascii=False) + "\n")
     stream.flush()
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """Return the whole lines of a journal; a last line torn by a killed writer is left out."""
+    """Return the complete lines of a journal; a last line truncated by a killed writer is dropped."""
     if not path.exists():
         return []
     documents = []
@@ -171,5 +171,5 @@ def parse_bytes(text: str) -> int:
     """Return the bytes that `2GB`, `1.5 TB` or `800kB` names, in decimal units; UsageError for any other text."""
     found = _SIZE.fullmatch(text)
     if found is None:
-        raise UsageError(f"{text!r} is no size; expected a number with {', '.join(_UNITS)}, such as 2GB.")
+        raise UsageError(f"invalid size {text!r}; expected a number with {', '.join(_UNITS)}, such as 2GB.")
     return int(float(found[1]) * 1000.0 ** _UNITS.index(found[2]))

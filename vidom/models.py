@@ -1,4 +1,4 @@
-"""The recipes that come with vidom, their published numbers and where their weights are: `python -m vidom.models`."""
+"""List the recipes of vidom, their published numbers and where to download their weights: `python -m vidom.models`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Model", "as_text", "main", "models"]
 
 @dataclass(frozen=True)
 class Model:
-    """A recipe, and the path of its checkpoint where one of that name lies here."""
+    """A recipe, and the path of its checkpoint if a file of that name exists here."""
 
     recipe: Recipe
     checkpoint: Path | None
@@ -36,7 +36,7 @@ def models(*, names: Iterable[str] = (), folders: Iterable[Path] | None = None) 
 
 
 def as_text(model: Model) -> str:
-    """Return what a person wants to know of a model, several lines, the first of them its name and summary."""
+    """Return a description of the model in several lines, the first of them its name and summary."""
     recipe = model.recipe
     size = " x ".join(map(str, recipe.input_shape(1)[1:]))
     lines = [
@@ -56,12 +56,12 @@ def _network(recipe: Recipe) -> str:
     """Return the network and the settings in which it is not its section's default, and its depth."""
     section = recipe.network
     fields = type(section).model_fields
-    told = [
+    settings = [
         f"{name} {value}"
         for name, value in section.model_dump(exclude={"arch"}).items()
         if name == "depth" or value != fields[name].default
     ]
-    return ", ".join((section.arch, *told))
+    return ", ".join((section.arch, *settings))
 
 
 def _scores(recipe: Recipe) -> str:
@@ -88,8 +88,8 @@ def _published(entries: Sequence[Published]) -> Iterator[tuple[str, str]]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the recipes."""
     parser = Parser(
-        description="List the recipes, their published numbers and where their weights are. top-1 and top-5 are in "
-        "percent and were published by others; averaging prob or score tells how a sample's clips became one row."
+        description="List the recipes, their published numbers and where to download their weights. top-1 and top-5 "
+        "are in percent and were published by others; averaging prob or score is how the clips of a sample are averaged."
     )
     parser.add_argument("--recipe", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     options = parser.parse_args(argv)

@@ -89,7 +89,7 @@ def group(options: OptionGroup, *, default: Any = dataclasses.MISSING) -> Any:
 
 
 class _Nested:
-    """The options of a dataclass as a group of another one."""
+    """The options of a dataclass as a group of a second one."""
 
     def __init__(self, cls: type[Any]) -> None:
         self.cls = cls
@@ -117,7 +117,7 @@ def read_options(cls: type[T], argv: Sequence[str] | None, *, prog: str | None =
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type[Any], *, leave_out: Sequence[str] = ()) -> None:
-    """Add the options of the dataclass `cls` to the parser; fields that are no options are passed over."""
+    """Add the options of the dataclass `cls` to the parser; fields that are not options are skipped."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         spec = field.metadata.get(_KEY)

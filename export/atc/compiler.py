@@ -46,7 +46,7 @@ def run_atc(
     """
     (ended,) = run_streamed(
         [Job(command, log_file, folder)],
-        tell=lambda _job, _stream, text: on_line(text.rstrip()),
+        on_output=lambda _job, _stream, text: on_line(text.rstrip()),
         time_limit=time_limit,
     )
     return AtcRun(ended.code, ended.seconds, ended.timed_out, ended.output)

@@ -86,7 +86,7 @@ def run_auto_optimizer(
         words = [str(interpreter), str(_BRIDGE), str(given), str(written), str(report), *rules]
         # Some rules leave files in the working folder.
         job = Job(words, log_file=log_file, folder=folder)
-        (ended,) = run_streamed([job], tell=_ignore, time_limit=time_limit, environ=_environment())
+        (ended,) = run_streamed([job], on_output=_ignore, time_limit=time_limit, environ=_environment())
         _check_end(ended, interpreter, log_file)
         applied, versions = _read_report(report, rules, log_file)
         if not applied:

@@ -9,7 +9,7 @@ from infer.engines.options import AscendOptions, AutoOptions, EngineOptions, Eng
 from vidom.errors import UnavailableError, UsageError, UserError
 from vidom.files import read_json, sha256_file
 from vidom.system.ais_bench_probe import probe_ais_bench
-from vidom.system.npu import list_cards
+from vidom.system.npu import list_npus
 
 __all__ = ["Choice", "choose_engine", "lacking_for_npu"]
 
@@ -86,7 +86,7 @@ def _built_from(om: Path, model: Path) -> bool:
 def lacking_for_npu() -> str:
     """Return what this machine lacks to run an .om on an NPU, a phrase, or nothing."""
     try:
-        if not list_cards():
+        if not list_npus():
             return "npu-smi shows no NPU here"
         problems = probe_ais_bench().problems
     except UserError as error:

@@ -36,13 +36,13 @@ def toolkit(root: Path, files: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     home.mkdir(parents=True, exist_ok=True)
-    (home.parent / "set_env.sh").write_text("# stand-in\n")
+    (home.parent / "set_env.sh").write_text("# stub\n")
     return home
 
 
 def program(path: Path, body: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n# stand-in\n{body}\n")
+    path.write_text(f"#!/bin/sh\n# stub\n{body}\n")
     path.chmod(0o755)
     return path
 
@@ -163,7 +163,7 @@ def test_nothing_in_the_current_folder_is_run(tmp_path: Path, monkeypatch: pytes
 
 
 def answering(path: Path, **changes: object) -> str:
-    """A stand-in interpreter that answers as a Python with a working ais_bench would, but for `changes`."""
+    """A stub interpreter that answers as a Python with a working ais_bench would, but for `changes`."""
     answer = {
         "python": "3.10.13",
         "pkg_resources": True,
@@ -205,7 +205,7 @@ def test_each_trap_of_ais_bench_has_its_line(
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "output"),
     [
         ("echo 'no such version' >&2; exit 127", "code 127: no such version"),
         ("echo hello", "instead of versions"),
@@ -216,11 +216,11 @@ def test_each_trap_of_ais_bench_has_its_line(
         ("sleep 600", "had not ended after 1 s"),
     ],
 )
-def test_an_interpreter_that_does_not_answer_has_failed(tmp_path: Path, body: str, told: str) -> None:
+def test_an_interpreter_that_does_not_answer_has_failed(tmp_path: Path, body: str, output: str) -> None:
     interpreter = program(tmp_path / "python", body)
     with pytest.raises(ExternalToolError) as failure:
         probe_ais_bench(environ={"AIS_PYTHON": str(interpreter), "PATH": os.environ["PATH"]}, seconds=1)
-    assert told in str(failure.value)
+    assert output in str(failure.value)
 
 
 def test_an_interpreter_that_is_not_there_is_lacking(tmp_path: Path) -> None:

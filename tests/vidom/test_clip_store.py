@@ -135,14 +135,14 @@ def test_what_was_skipped_or_damaged_is_tried_again_and_nothing_else(tmp_path: P
     assert repaired.files[2] == store.files[2] and repaired.files[1].padding == 0
 
 
-def test_other_settings_are_refused_and_told_apart(tmp_path: Path):
+def test_other_settings_are_refused_and_listed(tmp_path: Path):
     before = contents(finished(tmp_path / "done").folder)
-    with pytest.raises(UsageError, match=r"dtype 'uint8' there, 'float32' asked for") as caught:
+    with pytest.raises(UsageError, match=r"dtype 'uint8' there, 'float32' requested") as caught:
         ClipStoreWriter(tmp_path / "done", replace(HEADER, dtype="float32"))
     assert "recipe" not in str(caught.value)
     assert contents(tmp_path / "done") == before
     write(tmp_path / "begun", starts=(0,))
-    with pytest.raises(UsageError, match=r"shape \[2, 3\] there, \[3, 2\] asked for"):
+    with pytest.raises(UsageError, match=r"shape \[2, 3\] there, \[3, 2\] requested"):
         ClipStoreWriter(tmp_path / "begun", replace(HEADER, shape=(3, 2)))
 
 
@@ -253,10 +253,10 @@ def test_labels_are_read_by_index_not_by_position(tmp_path: Path):
     ("text", "words"),
     [
         ("0 1\n1\n", "Line 2 of"),
-        ("0 1 2\n", "two whole numbers"),
-        ("0 -1\n", "two whole numbers"),
-        ("0 cat\n", "two whole numbers"),
-        ("0 ²\n", "two whole numbers"),
+        ("0 1 2\n", "two integers"),
+        ("0 -1\n", "two integers"),
+        ("0 cat\n", "two integers"),
+        ("0 ²\n", "two integers"),
         ("0 1\n0 1\n", "Line 2 of .* gives sample 0 a second time"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError
-from vidom.system.npu import common_soc_version, list_cards, parse_npu_smi
+from vidom.system.npu import common_soc_version, list_npus, parse_npu_smi
 
 # Read off the tables by eye: id, chip, device, name, health, memory, HBM, W, °C, soc_version.
 TABLES = {
@@ -50,38 +50,38 @@ def tables(fixtures: Path) -> Path:
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """A stand-in npu-smi first on PATH: a shell script with the body that the test gives."""
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """A stub npu-smi first on PATH: a shell script with the body that the test gives."""
 
     def write(body: str) -> None:
         program = tmp_path / "npu-smi"
-        program.write_text(f"#!/bin/sh\n# stand-in for npu-smi\n{body}\n")
+        program.write_text(f"#!/bin/sh\n# stub for npu-smi\n{body}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
     return write
 
 
-def test_every_table_of_the_fixtures_has_its_expected_cards(tables: Path) -> None:
+def test_every_table_of_the_fixtures_has_its_expected_npus(tables: Path) -> None:
     assert {path.name for path in tables.glob("*.txt")} == set(TABLES)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_cards_of_each_layout(tables: Path, name: str) -> None:
+def test_npus_of_each_layout(tables: Path, name: str) -> None:
     found = [
         (
-            *(card.id, card.chip, card.device, card.name, card.health),
-            (card.memory_used_mb, card.memory_total_mb),
-            (card.hbm_used_mb, card.hbm_total_mb),
-            *(card.power_w, card.temperature_c, card.soc_version),
+            *(npu.id, npu.chip, npu.device, npu.name, npu.health),
+            (npu.memory_used_mb, npu.memory_total_mb),
+            (npu.hbm_used_mb, npu.hbm_total_mb),
+            *(npu.power_w, npu.temperature_c, npu.soc_version),
         )
-        for card in parse_npu_smi((tables / name).read_text())
+        for npu in parse_npu_smi((tables / name).read_text())
     ]
     assert found == TABLES[name]
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_cut_anywhere_gives_a_prefix_of_its_cards_or_is_refused(tables: Path, name: str) -> None:
+def test_a_table_cut_anywhere_gives_a_prefix_of_its_npus_or_is_refused(tables: Path, name: str) -> None:
     text = (tables / name).read_text()
     whole = parse_npu_smi(text)
     for end in range(0, len(text), 7):
@@ -92,7 +92,7 @@ def test_a_table_cut_anywhere_gives_a_prefix_of_its_cards_or_is_refused(tables: 
         assert part == whole[: len(part)]
 
 
-def test_processes_are_not_cards_even_where_their_rows_look_alike(tables: Path) -> None:
+def test_processes_are_not_npus_even_where_their_rows_look_alike(tables: Path) -> None:
     text = (tables / "real_310P3_modelzoo_22.x.txt").read_text()
     processes = (
         "| NPU     Chip              | Process id      | Process name             | Process memory(MB)        |\n"
@@ -104,24 +104,24 @@ def test_processes_are_not_cards_even_where_their_rows_look_alike(tables: Path) 
     assert len(parse_npu_smi(text + processes)) == 2
 
 
-def test_an_unhealthy_card_keeps_what_its_row_says() -> None:
-    (card,) = parse_npu_smi(
+def test_an_unhealthy_npu_keeps_what_its_row_says() -> None:
+    (npu,) = parse_npu_smi(
         "| NPU     Name      | Health  | Power(W)  Temp(C)  Hugepages-Usage(page) |\n"
         "| Chip    Device    | Bus-Id  | AICore(%)  Memory-Usage(MB) |\n"
         "| 3       310P3     | Alarm   | NA        NA       0 / 0 |\n"
         "| 0       2         | NA      | NA        NA / NA |\n"
     )
-    assert (card.id, card.device, card.health, card.power_w, card.memory_total_mb) == (
+    assert (npu.id, npu.device, npu.health, npu.power_w, npu.memory_total_mb) == (
         3,
         2,
         "Alarm",
         None,
         None,
     )
-    assert card.soc_version == "Ascend310P3"
+    assert npu.soc_version == "Ascend310P3"
 
 
-def test_a_machine_without_cards_has_none() -> None:
+def test_a_machine_without_npus_has_none() -> None:
     assert parse_npu_smi("| NPU  Name | Health | Power(W) |\n| Chip Device | Bus-Id | AICore(%) |\n") == ()
 
 
@@ -148,13 +148,13 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 def test_the_a3_says_what_to_ask_instead_of_guessing(tables: Path) -> None:
-    cards = parse_npu_smi((tables / "real_A3_Ascend910_24.1.rc3.7.txt").read_text())
-    assert "npu-smi info -t board -i 0 -c 1" in cards[1].remark
+    npus = parse_npu_smi((tables / "real_A3_Ascend910_24.1.rc3.7.txt").read_text())
+    assert "npu-smi info -t board -i 0 -c 1" in npus[1].remark
     with pytest.raises(UsageError, match="Chip Name"):
-        common_soc_version(cards)
+        common_soc_version(npus)
 
 
-def test_cards_of_one_kind_share_a_soc_version_and_mixed_ones_do_not(tables: Path) -> None:
+def test_npus_of_one_kind_share_a_soc_version_and_mixed_ones_do_not(tables: Path) -> None:
     duo = parse_npu_smi((tables / "real_310P3_duo_25.0.rc1.1.txt").read_text())
     assert common_soc_version(duo) == "Ascend310P3"
     with pytest.raises(UsageError, match="Ascend310B1, Ascend310P3"):
@@ -163,10 +163,10 @@ def test_cards_of_one_kind_share_a_soc_version_and_mixed_ones_do_not(tables: Pat
         common_soc_version(())
 
 
-def test_cards_come_from_the_npu_smi_on_path(tables: Path, stand_in: Write) -> None:
+def test_npus_come_from_the_npu_smi_on_path(tables: Path, stub: Write) -> None:
     table = tables / "real_310P3_duo_25.0.rc1.1.txt"
-    stand_in(f'[ "$*" = info ] || exit 9\ncat {table}')
-    assert list_cards() == parse_npu_smi(table.read_text())
+    stub(f'[ "$*" = info ] || exit 9\ncat {table}')
+    assert list_npus() == parse_npu_smi(table.read_text())
 
 
 def test_no_npu_smi_is_lacking_and_says_what_to_install(
@@ -174,34 +174,34 @@ def test_no_npu_smi_is_lacking_and_says_what_to_install(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match="driver"):
-        list_cards()
+        list_npus()
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "output"),
     [
         (
             "echo 'dcmi module initialize failed. ret is -8005' >&2; exit 1",
             "code 1: dcmi module initialize failed",
         ),
-        ("echo hello", "holds no whole table"),
-        ("printf '\\377\\376 not text'", "holds no whole table"),
-        ("exit 0", "holds no whole table"),
+        ("echo hello", "has no complete table"),
+        ("printf '\\377\\376 not text'", "has no complete table"),
+        ("exit 0", "has no complete table"),
         ("while :; do echo 0123456789012345678901234567890123456789; done", "more than 1048576 bytes"),
         ("kill -9 $$", "code -9: it printed nothing"),
     ],
 )
-def test_an_npu_smi_that_does_not_answer_properly_has_failed(stand_in: Write, body: str, told: str) -> None:
-    stand_in(body)
+def test_an_npu_smi_that_does_not_answer_properly_has_failed(stub: Write, body: str, output: str) -> None:
+    stub(body)
     with pytest.raises(ExternalToolError) as failure:
-        list_cards(seconds=10)
-    assert told in str(failure.value)
+        list_npus(seconds=10)
+    assert output in str(failure.value)
 
 
-def test_a_hanging_npu_smi_is_killed_with_its_children(stand_in: Write, tmp_path: Path) -> None:
-    stand_in(f"sleep 600 &\necho $! > {tmp_path}/child\nwait")
+def test_a_hanging_npu_smi_is_killed_with_its_children(stub: Write, tmp_path: Path) -> None:
+    stub(f"sleep 600 &\necho $! > {tmp_path}/child\nwait")
     with pytest.raises(ExternalToolError, match="had not ended after 0.5 s and was killed"):
-        list_cards(seconds=0.5)
+        list_npus(seconds=0.5)
     child = int((tmp_path / "child").read_text())
     for _ in range(100):
         if _ended(child):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vidom.doctor.__main__ import doctor
-from vidom.doctor.stages import STAGES, Findings, Stage, judge
+from vidom.doctor.stages import Findings, Stage, judge, stages
 from vidom.system.requirements import parse_requirement
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -29,13 +29,13 @@ IMPORTED_AS = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "onnx-ir": "on
 
 @pytest.fixture(scope="module")
 def findings() -> Findings:
-    """What the doctor finds here, with all that Ascend adds left out."""
+    """The findings of the doctor on this machine, without all that Ascend adds."""
     found = doctor(environ={"PATH": ""})
-    return replace(found.findings, cards=(), npu_problem="npu-smi is not on PATH.", cann=None, atc=None)
+    return replace(found.findings, npus=(), npu_problem="npu-smi is not on PATH.", cann=None, atc=None)
 
 
 def stage(name: str) -> Stage:
-    return next(stage for stage in STAGES if stage.name == name)
+    return next(stage for stage in stages() if stage.name == name)
 
 
 def test_a_package_too_old_or_absent_is_one_line_for_pip(findings: Findings) -> None:
@@ -47,13 +47,13 @@ def test_a_package_too_old_or_absent_is_one_line_for_pip(findings: Findings) -> 
 
 def test_before_setup_every_stage_but_setup_needs_make_setup(findings: Findings) -> None:
     bare = replace(findings, requirements=None)
-    first = {found.name: judge(found, bare).remedies[:1] for found in STAGES}
-    assert first == {found.name: () if found.name == "setup" else ("make setup",) for found in STAGES}
+    first = {found.name: judge(found, bare).remedies[:1] for found in stages()}
+    assert first == {found.name: () if found.name == "setup" else ("make setup",) for found in stages()}
 
 
 def test_an_old_python_stops_every_stage(findings: Findings) -> None:
     old = replace(findings, python_fits=False)
-    assert all("PYTHON=" in judge(found, old).remedies[0] for found in STAGES)
+    assert all("PYTHON=" in judge(found, old).remedies[0] for found in stages())
 
 
 def test_a_python_without_venv_cannot_set_up(findings: Findings) -> None:
@@ -66,7 +66,8 @@ def test_the_stages_together_need_exactly_what_the_project_declares() -> None:
     assert block is not None
     declared = {parse_requirement(line).name for line in re.findall(r'"([^"]+)"', block.group(1))}
     optional = {"pytest", "pytest-timeout", "hypothesis", "setuptools", "ruff", "mypy", "openvino"}
-    assert {name for found in STAGES for name in found.packages} - optional == declared
+    # argcomplete serves shells only.
+    assert {name for found in stages() for name in found.packages} - optional == declared - {"argcomplete"}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_the_stages_together_need_exactly_what_the_project_declares() -> None:
     ],
 )
 def test_a_stage_starts_with_its_packages_alone(name: str, module: str) -> None:
-    every = {package for found in STAGES for package in found.packages}
+    every = {package for found in stages() for package in found.packages}
     refused = [IMPORTED_AS.get(package, package) for package in every - set(stage(name).packages)]
     subprocess.run(
         [sys.executable, "-c", IMPORT_WITH, module, *refused], cwd=REPOSITORY, check=True, timeout=60

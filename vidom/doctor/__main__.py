@@ -1,8 +1,8 @@
-"""`make doctor`: which stages this machine can run, and the exact line that mends each of the others.
+"""`make doctor`: which stages this machine can run, and the exact command that enables each of the others.
 
-Needs nothing that may be absent: the standard library and vidom's own modules, no package. Programs that are
-not ours (`npu-smi`, the interpreter of ais_bench) are asked under a time limit. Nothing is run on an NPU.
-Its modules run on Python 3.8 already, so that an old system Python is told what it lacks.
+Needs nothing that may be absent: the standard library and vidom's own modules, no package. External
+programs (`npu-smi`, the interpreter of ais_bench) are asked under a time limit. Nothing is run on an NPU.
+Its modules run on Python 3.8 already, so that an old system Python can report what it lacks.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from pathlib import Path
 from typing import Any
 
 from vidom.command import Parser, run
-from vidom.doctor.stages import STAGES, Findings, Outlook, judge
+from vidom.doctor.stages import Findings, Outlook, judge, stages
 from vidom.doctor.table import Row, rows_of, table
 from vidom.errors import UnavailableError, UserError
 from vidom.system.ais_bench_probe import AisBench, probe_ais_bench
 from vidom.system.cann import find_atc, find_cann
 from vidom.system.machine import look_at_machine
-from vidom.system.npu import Card, list_cards
+from vidom.system.npu import Chip, list_npus
 from vidom.system.requirements import declared_requirements, installed_version, satisfies
 
 __all__ = ["NOTE", "Report", "doctor", "main"]
 
 NOTE = (
-    "Looked at: this Python and its packages, the machine, `npu-smi info`, the environment and default folders "
+    "Checked: this Python and its packages, the machine, `npu-smi info`, the environment and default folders "
     "of CANN, PATH, and the Python of ais_bench (AIS_PYTHON, else this one). No model was run and nothing here "
-    "was measured on an NPU; what stands beside a card is what npu-smi printed."
+    "was measured on an NPU; values of an NPU are those that npu-smi printed."
 )
 _FALLBACK_PYTHON = ">=3.10"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, row by row, and what it means for every stage."""
+    """The findings, row by row, and the outlook of every stage."""
 
     findings: Findings
     rows: tuple[Row, ...]
@@ -52,7 +52,7 @@ class Report:
             "note": NOTE,
             "checks": [asdict(row) for row in self.rows],
             "machine": asdict(findings.machine),
-            "cards": [{**asdict(card), "soc_version": card.soc_version} for card in findings.cards],
+            "cards": [{**asdict(npu), "soc_version": npu.soc_version} for npu in findings.npus],
             "cann": None
             if findings.cann is None
             else {
@@ -78,14 +78,14 @@ class Report:
 
 
 def doctor(*, environ: Mapping[str, str] | None = None, seconds: float = 20.0) -> Report:
-    """Return what was found here and the outlook of every stage; nothing was changed.
+    """Return what was detected on this machine and the outlook of every stage; nothing is changed.
 
-    `seconds` bounds each outside program; `environ`, the process's own by default, is where CANN and
+    `seconds` bounds each external program; `environ`, the process's own by default, is where CANN and
     AIS_PYTHON are looked up.
     """
     declared = declared_requirements()
     requirements, requires_python = declared or (None, _FALLBACK_PYTHON)
-    cards, npu_problem = _cards(seconds)
+    npus, npu_problem = _npus(seconds)
     ais_bench, ais_problem = _ais_bench(environ, seconds)
     atc = find_atc(environ=environ)
     findings = Findings(
@@ -95,22 +95,22 @@ def doctor(*, environ: Mapping[str, str] | None = None, seconds: float = 20.0) -
         python_fits=satisfies(platform.python_version(), requires_python),
         can_make_venv=find_spec("venv") is not None and find_spec("ensurepip") is not None,
         requirements=requirements,
-        packages={name: installed_version(name) for stage in STAGES for name in stage.packages},
+        packages={name: installed_version(name) for stage in stages() for name in stage.packages},
         machine=look_at_machine(Path.cwd()),
-        cards=cards,
+        npus=npus,
         npu_problem=npu_problem,
         cann=find_cann(environ=environ),
         atc=None if atc is None else str(atc),
         ais_bench=ais_bench,
         ais_problem=ais_problem,
     )
-    outlooks = tuple(judge(stage, findings) for stage in STAGES)
+    outlooks = tuple(judge(stage, findings) for stage in stages())
     return Report(findings, rows_of(findings), outlooks)
 
 
-def _cards(seconds: float) -> tuple[tuple[Card, ...], str]:
+def _npus(seconds: float) -> tuple[tuple[Chip, ...], str]:
     try:
-        return list_cards(seconds=seconds), ""
+        return list_npus(seconds=seconds), ""
     except UserError as error:
         return (), str(error)
 
@@ -135,8 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         default=[],
         metavar="STAGE",
         type=lambda text: text.replace("_", "-"),
-        choices=[stage.name for stage in STAGES],
-        help="exit 3 unless these are possible: " + ", ".join(stage.name for stage in STAGES),
+        choices=[stage.name for stage in stages()],
+        help="exit 3 unless these are possible: " + ", ".join(stage.name for stage in stages()),
     )
     options = parser.parse_args(argv)
     report = doctor()

@@ -1,20 +1,22 @@
-"""What each stage needs of a machine, and whether what was found is enough: no files, no processes."""
+"""What each stage needs of a machine, and whether the findings suffice: no files, no processes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
 from typing import Literal
 
 from vidom.system.ais_bench_probe import AisBench
 from vidom.system.cann import Cann, atc_remedy
 from vidom.system.machine import Machine
-from vidom.system.npu import Card
+from vidom.system.npu import Chip
 from vidom.system.requirements import Requirement
 
-__all__ = ["STAGES", "Findings", "Outlook", "Stage", "judge"]
+__all__ = ["Findings", "Outlook", "Stage", "judge", "stages"]
 
-Need = Literal["venv", "atc", "card", "cann", "ais_bench", "umask"]
+Need = Literal["venv", "atc", "npu", "cann", "ais_bench", "umask"]
 
 
 @dataclass(frozen=True)
@@ -27,36 +29,21 @@ class Stage:
     needs: tuple[Need, ...] = ()
 
 
-_NUMBERS = ("numpy", "tqdm")
-_BASE = (*_NUMBERS, "pydantic", "pyyaml")
-_VIDEO = ("av", "opencv-python-headless", "pillow")
-_GRAPHS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime")
-STAGES: tuple[Stage, ...] = (
-    Stage("setup", "make setup", (), ("venv",)),
-    Stage("demo", "make demo", _BASE + _VIDEO + _GRAPHS),
-    Stage(
-        "test",
-        "make test",
-        _BASE + _VIDEO + _GRAPHS + ("pytest", "pytest-timeout", "hypothesis", "setuptools"),
-    ),
-    Stage("lint", "make lint", ("ruff", "mypy")),
-    Stage("preprocess", "make preprocess", _BASE + _VIDEO),
-    Stage("export", "make export", _BASE + _GRAPHS),
-    Stage("om", "make om", (*_BASE, "onnx", "onnx-ir", "onnxscript"), ("atc",)),
-    Stage("infer-onnxruntime", "make infer ENGINE=onnxruntime", (*_NUMBERS, "onnxruntime")),
-    Stage("infer-openvino", "make infer ENGINE=openvino", (*_NUMBERS, "openvino")),
-    Stage("infer-ascend", "make infer ENGINE=ascend", _NUMBERS, ("card", "cann", "ais_bench", "umask")),
-    Stage("score", "make score", _NUMBERS),
-    Stage("predict", "make predict", (*_BASE, *_VIDEO, "onnxruntime")),
-)
+_DECLARED_BY = ("vidom.doctor", "demo", "preprocess", "export", "infer", "postprocess")
+
+
+@lru_cache(maxsize=None)  # noqa: UP033 - the doctor runs on Python 3.8
+def stages() -> tuple[Stage, ...]:
+    """Return the stages that the packages declare in their module `needs`, which import the standard library only."""
+    return tuple(stage for package in _DECLARED_BY for stage in import_module(f"{package}.needs").STAGES)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found; where a program could not be asked, the reason stands in its `…_problem`.
+    """What was detected; where a program could not be asked, its `…_problem` is the reason.
 
     `requirements` is None where vidom is not installed in this interpreter. `packages` maps every package of
-    STAGES to its installed version or None.
+    the stages to its installed version or None.
     """
 
     python: str
@@ -67,7 +54,7 @@ class Findings:
     requirements: Mapping[str, Requirement] | None
     packages: Mapping[str, str | None]
     machine: Machine
-    cards: tuple[Card, ...]
+    npus: tuple[Chip, ...]
     npu_problem: str
     cann: Cann | None
     atc: str | None
@@ -94,7 +81,7 @@ class Outlook:
 
 
 def judge(stage: Stage, findings: Findings) -> Outlook:
-    """Return the outlook of one stage on what was found."""
+    """Return the outlook of one stage, given the findings."""
     remedies = [*_python_and_packages(stage, findings)]
     for need in stage.needs:
         remedies += _NEEDS[need](findings)
@@ -130,11 +117,11 @@ def _atc(findings: Findings) -> Iterator[str]:
         yield atc_remedy(findings.cann)
 
 
-def _card(findings: Findings) -> Iterator[str]:
+def _npu(findings: Findings) -> Iterator[str]:
     if findings.npu_problem:
         yield findings.npu_problem
-    elif not findings.cards:
-        yield "npu-smi shows no NPU: seat the card, or hand the container its /dev/davinci* devices"
+    elif not findings.npus:
+        yield "npu-smi shows no NPU: reseat the card, or pass /dev/davinci* to the container"
 
 
 def _cann(findings: Findings) -> Iterator[str]:
@@ -157,16 +144,16 @@ def _umask(findings: Findings) -> Iterator[str]:
         yield "umask 022  (ais_bench refuses files and folders that the group or others may write)"
 
 
-_NEEDS = {"venv": _venv, "atc": _atc, "card": _card, "cann": _cann, "ais_bench": _ais_bench, "umask": _umask}
+_NEEDS = {"venv": _venv, "atc": _atc, "npu": _npu, "cann": _cann, "ais_bench": _ais_bench, "umask": _umask}
 
 
 def _remarks(stage: Stage, findings: Findings) -> Iterator[str]:
     if "atc" in stage.needs:
-        if not findings.cards:
-            yield "no card here tells the soc_version: give SOC=, for instance SOC=310P3"
+        if not findings.npus:
+            yield "soc_version cannot be detected without a device: give SOC=, for instance SOC=310P3"
         if findings.cann is not None and (findings.cann.release or (0, 0)) >= (8, 5):
-            yield f"CANN {findings.cann.version} needs the chip's ops package beside the toolkit"
-    if "card" in stage.needs:
-        for card in findings.cards:
-            if card.health != "OK":
-                yield f"NPU {card.id} chip {card.chip} reports health {card.health}"
+            yield f"CANN {findings.cann.version} needs the chip's ops package in addition to the toolkit"
+    if "npu" in stage.needs:
+        for npu in findings.npus:
+            if npu.health != "OK":
+                yield f"NPU {npu.id} chip {npu.chip} reports health {npu.health}"

@@ -1,4 +1,4 @@
-"""What the doctor found, as rows of topic, finding and verdict, and as one aligned table."""
+"""The doctor's findings as rows of check, status and value, and as one aligned table."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vidom.doctor.stages import STAGES, Findings, Outlook
+from vidom.doctor.stages import Findings, Outlook, stages
 from vidom.files import human_bytes
-from vidom.system.npu import Card
+from vidom.system.npu import Chip
 
 __all__ = ["Row", "rows_of", "table"]
 
@@ -17,7 +17,7 @@ Verdict = Literal["pass", "warn", "missing"]
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was looked at: what was found, whether it will do, and against what it was held."""
+    """One check: the value, whether it suffices, and what is required."""
 
     topic: str
     found: str
@@ -26,12 +26,12 @@ class Row:
 
 
 def rows_of(findings: Findings) -> tuple[Row, ...]:
-    """Return one row for each thing looked at, from the interpreter to the NPUs."""
+    """Return one row for each check, from the interpreter to the NPUs."""
     return (
         *_python(findings),
         *_packages(findings),
         *_machine(findings),
-        *_cards(findings),
+        *_npus(findings),
         *_cann(findings),
         *_ais_bench(findings),
     )
@@ -53,13 +53,13 @@ def _python(findings: Findings) -> Iterator[Row]:
 def _packages(findings: Findings) -> Iterator[Row]:
     for name, installed in findings.packages.items():
         requirement = findings.requirement(name)
-        stages = ", ".join(stage.name for stage in STAGES if name in stage.packages)
+        users = ", ".join(stage.name for stage in stages() if name in stage.packages)
         found = "absent" if installed is None else installed
         yield Row(
             name,
             found,
             "pass" if requirement.met_by(installed) else "missing",
-            f"{requirement.versions or 'any'} for {stages}",
+            f"{requirement.versions or 'any'} for {users}",
         )
 
 
@@ -78,29 +78,29 @@ def _machine(findings: Findings) -> Iterator[Row]:
     )
 
 
-def _cards(findings: Findings) -> Iterator[Row]:
+def _npus(findings: Findings) -> Iterator[Row]:
     if findings.npu_problem:
         yield Row("npu-smi", "no answer", "missing", findings.npu_problem.split(". ")[0].rstrip("."))
         return
-    yield Row("npu-smi", f"{len(findings.cards)} chips", "pass" if findings.cards else "missing")
-    for card in findings.cards:
-        good = card.health == "OK" and card.soc_version is not None
-        yield Row(f"NPU {card.id} chip {card.chip}", _card(card), "pass" if good else "warn", card.remark)
+    yield Row("npu-smi", f"{len(findings.npus)} chips", "pass" if findings.npus else "missing")
+    for npu in findings.npus:
+        good = npu.health == "OK" and npu.soc_version is not None
+        yield Row(f"NPU {npu.id} chip {npu.chip}", _npu(npu), "pass" if good else "warn", npu.remark)
 
 
-def _card(card: Card) -> str:
-    parts = [card.name, f"health {card.health}"]
+def _npu(npu: Chip) -> str:
+    parts = [npu.name, f"health {npu.health}"]
     for used, total, what in (
-        (card.memory_used_mb, card.memory_total_mb, "memory"),
-        (card.hbm_used_mb, card.hbm_total_mb, "HBM"),
+        (npu.memory_used_mb, npu.memory_total_mb, "memory"),
+        (npu.hbm_used_mb, npu.hbm_total_mb, "HBM"),
     ):
         if total:
             parts.append(f"{what} {'?' if used is None else used} of {total} MB used")
-    if card.power_w is not None:
-        parts.append(f"{card.power_w:g} W")
-    if card.temperature_c is not None:
-        parts.append(f"{card.temperature_c:g} °C")
-    return ", ".join([*parts, f"soc_version {card.soc_version or 'not told'}"])
+    if npu.power_w is not None:
+        parts.append(f"{npu.power_w:g} W")
+    if npu.temperature_c is not None:
+        parts.append(f"{npu.temperature_c:g} °C")
+    return ", ".join([*parts, f"soc_version {npu.soc_version or 'unknown'}"])
 
 
 def _cann(findings: Findings) -> Iterator[Row]:
@@ -145,7 +145,7 @@ def _ais_bench(findings: Findings) -> Iterator[Row]:
 
 def table(rows: Sequence[Row], outlooks: Sequence[Outlook]) -> str:
     """Return one aligned table: a line for each row, then for each stage `possible here` or what makes it so."""
-    cells = [("looked at", "verdict", "found", "")]
+    cells = [("check", "status", "value", "")]
     cells += [(row.topic, row.verdict, row.found, row.remark) for row in rows]
     cells += [("", "", "", ""), ("stage", "verdict", "by", "")]
     for outlook in outlooks:

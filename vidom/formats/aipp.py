@@ -24,7 +24,7 @@ _BRIGHTEST = 255
 _MOST_FRAMES = 1 << 20
 _CONFIG = """\
 # Static AIPP for {name}, written by vidom. Experimental: it was not run on an NPU.
-# Files hold uint8 pixels, channels last, in the order that the network takes them: {frames} pictures a sample.
+# Files hold uint8 pixels, channels last, in the order that the network takes them: {frames} images per sample.
 # The NPU computes (pixel - mean_chn - min_chn) * var_reci_chn; it keeps the latter two as float16.
 aipp_op {{
     aipp_mode: static
@@ -43,7 +43,7 @@ aipp_op {{
 class Aipp:
     """How AIPP normalises: (pixel - mean) / std for each of three channels, on the scale 0..255.
 
-    A model for it takes [batch * frames_per_sample, 3, height, width], since AIPP makes pictures only; its files
+    A model for it takes [batch * frames_per_sample, 3, height, width], since AIPP makes images only; its files
     hold uint8 [frames_per_sample, height, width, 3].
     """
 
@@ -59,12 +59,12 @@ class Aipp:
     def config(self, *, name: str, width: int, height: int) -> str:
         """Return the file for ATC's --insert_op_conf; `name` is the model's, for a reader.
 
-        The whole mean goes into min_chn, as in the configurations that Ascend's ModelZoo publishes, since mean_chn
-        takes whole numbers only. Raises UsageError for a size that AIPP does not take.
+        The complete mean goes into min_chn, as in the configurations that Ascend's ModelZoo publishes, since mean_chn
+        takes integers only. Raises UsageError for a size that AIPP does not take.
         """
         if not all(_SIDES[0] <= side <= _SIDES[1] for side in (width, height)):
             raise UsageError(
-                f"AIPP takes pictures of {_SIDES[0]} to {_SIDES[1]} pixels a side, found {width}x{height}. Export with "
+                f"AIPP takes images of {_SIDES[0]} to {_SIDES[1]} pixels a side, found {width}x{height}. Export with "
                 "--input_dtype uint8 or float32."
             )
         lines = [f"mean_chn_{channel}: 0" for channel in range(3)]
@@ -77,7 +77,10 @@ class Aipp:
 
 
 def aipp_of(plan: ViewPlan) -> Aipp:
-    """Return the AIPP that normalises the plan's pixels. Raises UsageError where its samples are no row of pictures."""
+    """Return the AIPP that normalises the plan's pixels.
+
+    Raises UsageError where its samples are not an image sequence.
+    """
     if plan.frame_size is not None:
         raise UsageError(
             "--input_dtype aipp takes crops that preprocessing cuts, but the recipe's views.frame_size leaves them to "
@@ -85,7 +88,7 @@ def aipp_of(plan: ViewPlan) -> Aipp:
         )
     if plan.layout != "NCHW":
         raise UsageError(
-            f"--input_dtype aipp is for networks of pictures (layout NCHW: TSM, PP-TSM), since AIPP makes four "
+            f"--input_dtype aipp is for networks of images (layout NCHW: TSM, PP-TSM), since AIPP makes four "
             f"dimensions of three channels; the recipe's layout is {plan.layout}. Use --input_dtype uint8 or float32."
         )
     mean = _three(plan.pixel_scale * mean for mean in plan.mean)

@@ -8,7 +8,7 @@
 A sample's index is its position in the annotation list. File k holds the samples of the list positions
 k*N .. k*N+N-1 that could be read; where some are missing its first sample is repeated, and the manifest
 says how many rows are such padding. In a store of single views, file 000012v03 is view 3 of sample 12, views
-counted as the whole sample's tensor has them: crop by crop and within it clip by clip.
+counted as in the tensor of the complete sample: crop by crop and within it clip by clip.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ClipStore:
     def open(cls, folder: Path | str) -> ClipStore:
         """Return the store in `folder` (or whose `clips` folder that is).
 
-        Raises BadDataError when the manifest is absent, of another version or damaged.
+        Raises BadDataError when the manifest is absent, of a different version or damaged.
         """
         folder = Path(folder)
         if folder.name == "clips" and not (folder / "manifest.json").exists():
@@ -107,7 +107,7 @@ class ClipStore:
             raise ValueError("the samples listed are not those that the files hold")
 
     def path(self, clip_file: ClipFile) -> Path:
-        """Return where the file lies; a name that would leave the store is refused with BadDataError."""
+        """Return the path of the file. Raises BadDataError for a name that would leave the store."""
         if Path(clip_file.name).name != clip_file.name:
             raise BadDataError(
                 f"The manifest of {self.folder} names {clip_file.name!r}, which is not a plain file name."
@@ -115,7 +115,7 @@ class ClipStore:
         return self.folder / "clips" / clip_file.name
 
     def check_sizes(self) -> None:
-        """Every file has the size the manifest says, else BadDataError names the first that has not."""
+        """Raise BadDataError, naming the first file whose size differs from the manifest."""
         for clip_file in self.files:
             path = self.path(clip_file)
             found = path.stat().st_size if path.is_file() else None
@@ -123,7 +123,7 @@ class ClipStore:
                 raise self._wrong_size(clip_file, found)
 
     def check_content(self, clip_file: ClipFile) -> None:
-        """The file's bytes have the checksum of the manifest, else BadDataError."""
+        """Raise BadDataError unless the file's bytes have the checksum of the manifest."""
         if crc32_file(self.path(clip_file)) != clip_file.crc32:
             raise BadDataError(
                 f"The clip file {self.path(clip_file)} does not have the checksum it was packed with. Delete it "
@@ -133,7 +133,7 @@ class ClipStore:
     def read(self, clip_file: ClipFile) -> npt.NDArray[Any]:
         """Return the file's real rows, shape (samples, *sample shape), without its padding.
 
-        Raises BadDataError when it has another size than the manifest says.
+        Raises BadDataError when its size differs from the manifest.
         """
         path = self.path(clip_file)
         found = path.stat().st_size if path.is_file() else None
@@ -155,7 +155,7 @@ def read_info(path: Path | str) -> dict[int, int]:
 
     A `.npy` file is read as the `label_ids.npy` of MindSpore's 310 flow, indices counted from 0.
 
-    Raises BadDataError naming the line when one is not two whole numbers or an index stands twice.
+    Raises BadDataError naming the line that is not two integers or repeats an index.
     """
     if Path(path).suffix == ".npy":
         return dict(enumerate(read_label_ids(Path(path))))
@@ -163,9 +163,7 @@ def read_info(path: Path | str) -> dict[int, int]:
     for number, line in enumerate(read_lines(path, what="label list"), start=1):
         fields = line.split()
         if len(fields) != 2 or not all(_NUMBER.fullmatch(field) for field in fields):
-            raise BadDataError(
-                f"Line {number} of {path} is {line!r}; expected `index label`, two whole numbers."
-            )
+            raise BadDataError(f"Line {number} of {path} is {line!r}; expected `index label`, two integers.")
         index, label = map(int, fields)
         if index in labels:
             raise BadDataError(f"Line {number} of {path} gives sample {index} a second time.")

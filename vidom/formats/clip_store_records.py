@@ -20,10 +20,10 @@ class StoreHeader:
 
     `shape` is that of a file's rows, which are samples, or single views of them where `views_per_sample` is more
     than 1. `average_clips` then says how the views' scores become a sample's ("prob" or "score", see
-    `vidom.formats.recipe.Head`) and is empty otherwise. `layout` is the view plan's, or "frames" where a sample is its whole
-    frames, [frames, 3, height, width], out of which the graph cuts the views, or "NHWC" where it is pictures with
-    channels last, [pictures, height, width, 3], for an NPU's AIPP. `normalised` tells whether mean and std are already
-    applied (float32) or left to the graph or AIPP (uint8).
+    `vidom.formats.recipe.Head`) and is empty otherwise. `layout` is the view plan's, or "frames" where a
+    sample is its uncropped frames, [frames, 3, height, width], from which the graph takes the views, or "NHWC" where it
+    is images with channels last, [images, height, width, 3], for an NPU's AIPP. `normalised` is whether mean and std
+    are already applied (float32) or left to the graph or AIPP (uint8).
     """
 
     recipe: str
@@ -92,7 +92,7 @@ class ClipFile:
 def load_record(kind: type[_T], document: Mapping[str, Any]) -> _T:
     """Return the dataclass whose fields JSON gave back, its lists as tuples.
 
-    Raises TypeError when a field is unknown, of another type, or absent without having a default.
+    Raises TypeError when a field is unknown, of a different type, or absent without a default.
     """
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
     for name, hint in _hints(kind).items():

@@ -29,7 +29,7 @@ class ClipStoreWriter:
 
     Finished files are recorded in a journal; `finished` names the list positions that need no more work.
     What was skipped is tried again, since the video may have been repaired in the meantime.
-    Raises UsageError when `folder` already holds a store made with other settings.
+    Raises UsageError when `folder` already holds a store made with different settings.
     """
 
     def __init__(self, folder: Path, header: StoreHeader) -> None:
@@ -54,7 +54,7 @@ class ClipStoreWriter:
         return f"{stem}v{view:02d}.bin" if self.header.views_per_sample > 1 else f"{stem}.bin"
 
     def add(self, files: Sequence[ClipFile], samples: Sequence[Sample], skipped: Sequence[Skipped]) -> None:
-        """Record one finished group of list positions; its files, if any sample was good, are on disk."""
+        """Record one finished group of list positions; its files, if any sample was readable, are on disk."""
         record = {
             "files": [asdict(clip_file) for clip_file in files],
             "samples": [asdict(sample) for sample in samples],
@@ -64,7 +64,7 @@ class ClipStoreWriter:
         self._remember(record)
 
     def finish(self, labels: Sequence[str], info_name: str) -> None:
-        """The manifest and the `.info` list are on disk; the journal and leftovers are gone."""
+        """Write the manifest and the `.info` list; remove the journal and leftovers."""
         self._journal.close()
         manifest = {
             "version": SCHEMA_VERSION,
@@ -92,7 +92,7 @@ class ClipStoreWriter:
         ]
         for record in kept:
             self._remember(record)
-        # Written anew and whole, so that a line torn by the kill is not left in its middle.
+        # Rewritten completely, so that a line truncated by the kill does not remain in the middle.
         write_text(self._journal_path, "".join(f"{json.dumps(line)}\n" for line in [wanted, *kept]))
         self._journal = self._journal_path.open("a", encoding="utf-8")
 
@@ -125,9 +125,9 @@ class ClipStoreWriter:
     def _other_settings(self, found: Mapping[str, Any]) -> UsageError:
         wanted = _plain(asdict(self.header))
         differing = [key for key in wanted if found.get(key) != wanted[key]]
-        details = "; ".join(f"{key} {found.get(key)!r} there, {wanted[key]!r} asked for" for key in differing)
+        details = "; ".join(f"{key} {found.get(key)!r} there, {wanted[key]!r} requested" for key in differing)
         return UsageError(
-            f"{self.folder} already holds a clip store made with other settings ({details}). Choose another "
+            f"{self.folder} already holds a clip store made with different settings ({details}). Choose a different "
             "--output_dir, or delete that folder first."
         )
 

@@ -69,7 +69,7 @@ def three_crop(width: int, height: int, *, size: int) -> tuple[Box, Box, Box]:
 def full_res_crops(width: int, height: int, *, size: int) -> tuple[Box, Box, Box]:
     """Return the squares of `size` pixels at the left, the right and the centre, all at half height.
 
-    They lie at whole quarters of the free space, so that the right one may end up to 3 pixels short of the
+    They are at integer quarters of the free space, so that the right one may end up to 3 pixels short of the
     edge, and in a tall frame all three overlap. Raises UsageError when the frame is too small.
     """
     require_room(width, height, size)
@@ -81,7 +81,7 @@ def full_res_crops(width: int, height: int, *, size: int) -> tuple[Box, Box, Box
 def rounded_center_crop(width: int, height: int, *, size: int) -> Box:
     """Return the square of `size` pixels in the middle; half a pixel is rounded to the even side.
 
-    Of 341 columns, 224 begin at 58, though 58.5 lies in the middle; of 343 at 60, for 59.5. Raises UsageError
+    Of 341 columns, 224 begin at 58, though 58.5 is the middle; of 343 at 60, for 59.5. Raises UsageError
     when the frame is too small.
     """
     require_room(width, height, size)
@@ -89,7 +89,7 @@ def rounded_center_crop(width: int, height: int, *, size: int) -> Box:
 
 
 def square(left: int, top: int, size: int) -> Box:
-    """Return the square of `size` pixels whose upper left corner lies there."""
+    """Return the square of `size` pixels whose upper left corner is there."""
     return Box(left, top, left + size, top + size)
 
 

@@ -1,4 +1,4 @@
-"""The files an engine leaves behind, in the layout and formats of ais_bench, reader beside writer.
+"""The files an engine leaves behind, in the layout and formats of ais_bench, reader next to writer.
 
     {output}/{output_dirname}/{stem}_{k}.{npy|bin|txt}      k counts the model's outputs
     {output}/{output_dirname}_summary.json                  a sibling of the folder
@@ -55,7 +55,7 @@ def output_stem(infile: str | Path) -> str:
 
 
 def summary_path(output: Path, output_dirname: str) -> Path:
-    """Return where the summary of a run lies: beside its folder, not in it."""
+    """Return the path of the summary of a run: next to its folder, not in it."""
     return output / f"{output_dirname}_summary.json"
 
 
@@ -63,7 +63,7 @@ def encode_output(array: Array, outfmt: OutputFormat) -> bytes:
     """Return the bytes ais_bench writes for one output.
 
     BIN: raw little-endian. NPY: `numpy.save`, batch axis kept. TXT: one line per row of the last axis, each
-    value with `%f` (floats) or `%d` (whole numbers, booleans) and one space, so every line ends in a space.
+    value with `%f` (floats) or `%d` (integers, booleans) and one space, so every line ends in a space.
     """
     if outfmt == "BIN":
         return np.ascontiguousarray(array).tobytes()
@@ -80,7 +80,7 @@ def read_output(path: Path | str, *, classes: int | None = None) -> Array:
     """Return an output file's rows as an array of shape (rows, classes).
 
     The format follows the file's suffix. A `.bin` carries no shape: it is read as float32 and needs
-    `classes`. Raises BadDataError when the file is absent, empty, ragged or not a whole number of rows.
+    `classes`. Raises BadDataError when the file is absent, empty, ragged or not a multiple of a row.
     """
     path = Path(path)
     try:
@@ -95,16 +95,14 @@ def read_output(path: Path | str, *, classes: int | None = None) -> Array:
     except KeyError:
         raise BadDataError(f"The output file {path} must end in .npy, .bin or .txt.") from None
     except (ValueError, EOFError, MemoryError) as error:
-        raise BadDataError(
-            f"The output file {path} can not be read ({error}). It may have been cut short."
-        ) from None
+        raise BadDataError(f"The output file {path} cannot be read ({error}). It may be truncated.") from None
     if rows.size == 0:
         raise BadDataError(f"The output file {path} is empty.")
     return rows
 
 
 def _read_npy(path: Path, _classes: int | None) -> Array:
-    # `np.load` would also try zip archives under this name, and fails on them in ways of its own.
+    # `np.load` would also try zip archives under this name, and raises different errors for them.
     with path.open("rb") as stream:
         array: Array = np.lib.format.read_array(stream, allow_pickle=False)
     return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
@@ -113,7 +111,7 @@ def _read_npy(path: Path, _classes: int | None) -> Array:
 def _read_bin(path: Path, classes: int | None) -> Array:
     if classes is None:
         raise ValueError("a .bin file has no shape, so the class count must be given")
-    # `np.fromfile` would drop the bytes beyond the last whole value.
+    # `np.fromfile` would drop the bytes beyond the last complete value.
     return np.frombuffer(path.read_bytes(), dtype="<f4").reshape(-1, classes)
 
 
@@ -150,7 +148,7 @@ def write_summary(
     pid: int,
     extra: Mapping[str, Any],
 ) -> None:
-    """`path` holds the summary as ais_bench writes it, on one line, and our own keys under `vidom`.
+    """Write the summary to `path` as ais_bench does, on one line, with vidom's keys under `vidom`.
 
     `throughput` is 1000 * batch_size / mean(compute_ms) samples per second; as in ais_bench it counts the
     padding of the last batch as samples.
@@ -173,7 +171,7 @@ def write_summary(
 
 
 def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, Any]]:
-    """Return the entries of a summary's `filesinfo` in input order, and the whole document.
+    """Return the entries of a summary's `filesinfo` in input order, and the complete document.
 
     Raises BadDataError when the summary is absent (the run did not finish), damaged or names no files.
     """
@@ -185,7 +183,7 @@ def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, An
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BadDataError(
-            f"{path} is not a summary as ais_bench writes it: its `filesinfo` can not be read."
+            f"{path} is not a summary as ais_bench writes it: its `filesinfo` cannot be read."
         ) from None
     if not entries:
         raise BadDataError(

@@ -89,13 +89,13 @@ def read_accuracy(text: str) -> Accuracy:
     accuracy = Accuracy(correct=int(last[1]), total=int(last[2]))
     if not 0 <= accuracy.correct <= accuracy.total or not accuracy.total:
         raise BadDataError(
-            f"The log tells {accuracy.correct} correct of {accuracy.total} samples, which cannot be."
+            f"The log reports {accuracy.correct} correct of {accuracy.total} samples, which cannot be."
         )
     return accuracy
 
 
 def write_label_ids(path: Path, labels: Sequence[int]) -> None:
-    """`path` is a NumPy file of the labels as int32 [samples, 1], byte for byte as `np.save` writes it."""
+    """Write the labels to `path` as an int32 NumPy file [samples, 1], byte for byte as `np.save` does."""
     stream = io.BytesIO()
     np.save(stream, np.asarray(labels, "<i4").reshape(-1, 1))
     write_bytes(path, stream.getvalue())
@@ -118,7 +118,7 @@ def read_label_ids(path: Path) -> tuple[int, ...]:
         found = f"{samples} labels in {len(content)} bytes" if header else "another header"
         raise BadDataError(
             f"The labels {path} cannot be read: expected a NumPy file of int32 [samples, 1], as preprocess.py saves "
-            f"it, but found {found}. It may be another file or have been cut short."
+            f"it, but found {found}. It may be a different file or truncated."
         )
     labels: npt.NDArray[np.int32] = np.frombuffer(content, "<i4")
     return tuple(labels.tolist())

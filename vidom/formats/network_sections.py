@@ -61,7 +61,7 @@ class PptsmSection(_NetworkSection):
 
 
 class StnetSection(_NetworkSection):
-    """StNet of MindSpore; a checkpoint's shapes decide about `depthwise`, stand-in weights take it from here."""
+    """StNet of MindSpore; a checkpoint's shapes decide about `depthwise`, seeded random weights take it from here."""
 
     layouts: ClassVar[tuple[Layout, ...]] = ("stacked", "planes")
 

@@ -82,8 +82,8 @@ def _npy_rows(blobs: Sequence[bytes], _classes: int | None) -> Array | None:
         return None
     data = len(blobs[0]) - first.nbytes
     header = blobs[0][:data]
-    whole = stream.tell() == len(blobs[0]) and first.ndim and first.size and first.flags.c_contiguous
-    if not whole or any(not blob.startswith(header) for blob in blobs):
+    complete = stream.tell() == len(blobs[0]) and first.ndim and first.size and first.flags.c_contiguous
+    if not complete or any(not blob.startswith(header) for blob in blobs):
         return None
     values = np.frombuffer(b"".join(blob[data:] for blob in blobs), first.dtype)
     return values.reshape(len(blobs), -1, first.shape[-1])
@@ -92,7 +92,7 @@ def _npy_rows(blobs: Sequence[bytes], _classes: int | None) -> Array | None:
 def _txt_rows(blobs: Sequence[bytes], _classes: int | None) -> Array | None:
     """Return the numbers of texts that hold probabilities only, as `%f` writes them, nine bytes each.
 
-    The seven digits make a whole number that float32 holds exactly, whatever the order of the sum; its quotient by
+    The seven digits make an integer that float32 holds exactly, whatever the order of the sum; its quotient by
     10**6 is then the float64 that is nearest to the decimal, as `float` gives it.
     """
     columns, rest = divmod(blobs[0].find(b"\n"), len(_CELL))

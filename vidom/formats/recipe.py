@@ -81,7 +81,7 @@ class Head(_Section):
 
 
 class Published(_Section):
-    """A number somebody else reported, the way of averaging it belongs to, and where it stands."""
+    """A published accuracy, the averaging method it belongs to, and its source."""
 
     average_clips: AverageClips
     top1: Fraction
@@ -122,7 +122,7 @@ class Recipe(_Section):
 
         Rows are what is averaged: probabilities where `average_clips` is "prob", logits where it is "score" and
         softmax comes after the average, whatever `head.softmax` says. The view plan has the shape of one view;
-        which frames and crops each view shows, only the whole recipe knows. Raises UsageError when a sample is one
+        which frames and crops each view shows, only the complete recipe defines. Raises UsageError when a sample is one
         view already.
         """
         if self.views.clips == 1:

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words that a person can act on."""
+"""Faults of a recipe in words that a user can act on."""
 
 from __future__ import annotations
 

@@ -39,12 +39,12 @@ class ViewPlan(BaseModel):
     `colour` and on the scale of the pixels divided by `pixel_scale`.
 
     `pipeline` names whose decoder, resizing, rounding and order of operations are reproduced. `layout` is how
-    a network takes the frames: NCHW as a row of pictures (TSM, PP-TSM: all segments are one view), NCTHW as
-    clips with time behind the channels (I3D: each segment is a view), `stacked` as one picture of
+    a network takes the frames: NCHW as an image sequence (TSM, PP-TSM: all segments are one view), NCTHW as
+    clips with time after the channels (I3D: each segment is a view), `stacked` as one image of
     3 * clip_len channels for each segment (StNet), `planes` as three colours of all frames (StNet's second
     generation).
 
-    With `frame_size` (455x256, or width and height) a sample holds its resized frames whole and once instead of
+    With `frame_size` (455x256, or width and height) a sample holds its resized frames uncropped and once instead of
     each crop, and the model's graph cuts the views out of them. All videos must then have that size. A frame that
     several clips share is there for each of them, since how many do depends on the video's length.
     """
@@ -119,7 +119,7 @@ class ViewPlan(BaseModel):
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """The shape of one sample's tensor: that of its views, or (16, 3, 256, 455) for whole frames of 455x256."""
+        """The shape of one sample's tensor: that of its views, or (16, 3, 256, 455) for uncropped frames of 455x256."""
         if self.frame_size is None:
             return self.views_shape
         width, height = self.frame_size
@@ -151,7 +151,7 @@ class ViewPlan(BaseModel):
         segments = f"{self.num_segments} segments{frames} x {self.phases} temporal phase(s)"
         if self.frame_size:
             width, height = self.frame_size
-            return f"{segments} = {self.frames_per_crop} whole frames of 3 x {height} x {width}"
+            return f"{segments} = {self.frames_per_crop} uncropped frames of 3 x {height} x {width}"
         return (
             f"{segments} x {self.crops} crop(s) "
             f"= {self.crops * self.frames_per_crop} frames of 3 x {self.crop_size} x {self.crop_size}"

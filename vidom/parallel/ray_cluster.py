@@ -89,8 +89,8 @@ def open_ray_cluster(
     """Yield the cluster at `address`, or for "local" one of `cores` on this machine alone, which ends with the block.
 
     Every node must see the folder `shared`, which the work is written to, and those in `needs`, under the same
-    names, and run this program from the same sources; a worker that does not raises UnavailableError. Raises UnavailableError where
-    Ray is not installed or no cluster answers, UsageError for an address that is none.
+    names, and run this program from the same sources; a worker that does not raises UnavailableError. Raises
+    UnavailableError where Ray is not installed or no cluster answers, UsageError for an address that is none.
     """
     ray = _import_ray()
     if ray.is_initialized():
@@ -146,7 +146,7 @@ def _connected(ray: Any, address: str, cores: int) -> Iterator[None]:
 
 @contextmanager
 def _own_token() -> Iterator[None]:
-    """A cluster that is started meanwhile takes a token of ours; Ray's own would be left in the home folder."""
+    """Give a cluster that is started meanwhile a token of vidom's; Ray would leave its own in the home folder."""
     before = {name: os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")}
     if before["RAY_AUTH_MODE"] is None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -160,7 +160,7 @@ def _own_token() -> Iterator[None]:
 
 
 def _start(ray: Any, folder: str, cores: int) -> None:
-    # What a command of ours does is nobody else's business.
+    # Usage statistics of a command are not shared.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
         address=LOCAL,
@@ -173,7 +173,7 @@ def _start(ray: Any, folder: str, cores: int) -> None:
 
 
 def _check_address(address: str) -> None:
-    """Somebody answers at `HOST:PORT`; Ray itself would wait two minutes and end the process."""
+    """Raise UnavailableError unless `HOST:PORT` answers; Ray itself would wait two minutes and end the process."""
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
@@ -195,14 +195,14 @@ def _join(ray: Any, address: str) -> None:
         ray.init(address=address, **_QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UnavailableError(
-            f"The Ray cluster at {address} can not be joined: {str(error).strip().splitlines()[0]} The command must "
+            f"The Ray cluster at {address} cannot be joined: {str(error).strip().splitlines()[0]} The command must "
             "run on a node of the cluster (ray start --address=HOST:PORT), with its versions of Ray and Python, and "
             "with RAY_AUTH_MODE=token and its token where the cluster asks for one."
         ) from None
 
 
 def _quieten(ray: Any) -> None:
-    """Ray Data says nothing but errors: progress and results are the command's own."""
+    """Restrict Ray Data to errors: progress and results are reported by the command."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -40,7 +40,7 @@ def each_finished_on_ray(
 def blocks_of(blocks: Sequence[Sequence[Job]]) -> Any:
     """Return a Ray data set with a row for each block: its pickled `jobs`, and in `block` a name that is like no other.
 
-    Ray's blocks are these: a task or an actor's call does one, and is what is done again when its worker is killed.
+    Ray's blocks are these: a task or an actor's call does one, and is repeated when its worker is killed.
     """
     import ray.data
 
@@ -59,7 +59,7 @@ def results_of(dataset: Any) -> Iterator[Any]:
 
 
 def answer_of(function: Callable[[Job], Result], job: Job, *, cluster: RayCluster, **claims: Any) -> Result:
-    """Return `function(job)` of a node that has what is claimed (num_cpus, num_gpus, resources)."""
+    """Return `function(job)` of a node that has the claimed resources (num_cpus, num_gpus, resources)."""
     import ray
 
     answer: Result | Failure = ray.get(ray.remote(**claims)(_answer).remote(function, job, cluster.guard))

@@ -29,7 +29,7 @@ _ROOMS = ("vidom", "preprocess", "infer")
 
 @dataclass(frozen=True)
 class Failure:
-    """An error that ended a block, on its way to the command, where it is raised as if it had happened there."""
+    """An error that ended a block, on its way to the command, where it is raised as if it had occurred there."""
 
     error: Exception
 
@@ -50,9 +50,9 @@ class Workplace:
     command: int | None
 
     def enter(self) -> None:
-        """This process works where the command does, decodes on one thread and ends with the command.
+        """Set this process up as a worker of the command: same folders, one decoding thread, ends with the command.
 
-        Raises UnavailableError when this node has other files or another program.
+        Raises UnavailableError when this node has different files or a different vidom version.
         """
         _enter(self)
 
@@ -73,7 +73,10 @@ class Guard:
         return cls(workplace, counting.remote())
 
     def begin(self, block: str, *, what: str) -> None:
-        """The worker is in its place. Raises UnavailableError for a block that killed its workers again and again."""
+        """Set the worker up and count the start of the block.
+
+        Raises UnavailableError for a block that killed its workers repeatedly.
+        """
         import ray
 
         self.workplace.enter()
@@ -143,7 +146,10 @@ def _read(path: Path) -> str:
 
 
 def _end_with(process: int) -> None:
-    """Ray ends the workers of a killed command only after a while; they would write what the next one does."""
+    """End this process with its command.
+
+    Ray does so only after a while, when the next command may write the same files.
+    """
     try:
         descriptor = os.pidfd_open(process)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The same function over many jobs in several processes, with a bounded number of them under way."""
+"""Apply a function to many jobs in several processes, with a bounded number of jobs in flight."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def each_finished(
 
     `function` must be importable by name, jobs and results picklable. With one worker everything happens in
     this process, in order. Workers end with this process, however it ends, so that a run that is started
-    again finds nobody still writing. A worker is handed `at_once` jobs together: handing one over takes this
-    process half a millisecond, which counts where a job takes a few. Raises UnavailableError when a worker is killed, as for
-    want of memory.
+    again finds no process still writing. A worker is handed `at_once` jobs together: handing one over takes this
+    process half a millisecond, which counts where a job takes a few. Raises UnavailableError when a worker is killed,
+    for example by the out-of-memory killer.
     """
     if cluster is not None:
         yield from each_finished_on_ray(function, tuple(jobs), cluster=cluster)
@@ -64,7 +64,7 @@ def each_finished(
                     yield from future.result()
         except BrokenProcessPool:
             raise UnavailableError(
-                f"One of the {workers} workers was killed, most likely for want of memory. Run the same command "
+                f"One of the {workers} workers was killed, probably out of memory. Run the same command "
                 "again with fewer --workers; it continues where it stopped."
             ) from None
         finally:
@@ -81,7 +81,7 @@ def _each(function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result
 
 
 def start_worker() -> None:
-    """This process decodes on one thread, leaves Ctrl-C to its parent and ends with it; for a worker's beginning."""
+    """Set up a worker: decode on one thread, leave Ctrl-C to the parent and end with it."""
     cv2.setNumThreads(1)
     # Ctrl-C reaches the whole group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -84,7 +84,7 @@ class AisBench:
 
 
 def own_environment() -> str:
-    """Return the line that makes an environment for ais_bench beside ours and names it."""
+    """Return the line that creates a separate environment for ais_bench and selects it."""
     return (
         "python3.10 -m venv .venv-ais && .venv-ais/bin/python -m pip install "
         '"numpy<2" "setuptools<82" aclruntime-*.whl ais_bench-*.whl && '
@@ -109,7 +109,7 @@ def ais_interpreter(*, environ: Mapping[str, str] | None = None) -> str:
     found = shutil.which(named, path=environ.get("PATH", ""))
     if found is None:
         raise UnavailableError(
-            f"{VARIABLE}={named} is no program that can be run. Set it to the Python that has ais_bench, or "
+            f"{VARIABLE}={named} is not an executable program. Set it to the Python that has ais_bench, or "
             "unset it to use the current one."
         )
     return found

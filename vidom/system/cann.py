@@ -5,7 +5,7 @@ ASCEND_HOME_PATH, ASCEND_TOOLKIT_HOME, ASCEND_OPP_PATH, PATH). The version is lo
 guide says (softwareinst/instg_0064: `cat <home>/<arch>-linux/ascend_toolkit_install.info`, a line
 `version=8.0.RC2`), or in `version.cfg` (`toolkit_running_version=[7.3.0.1.231:8.0.RC2]`), or in a component's
 `version.info` (`version_dir=8.1.RC1`; its `Version=` counts components and is not CANN's). Up to CANN 8.3 the
-toolkit lies in `ascend-toolkit/latest`, from 8.5 on in `cann`.
+toolkit is in `ascend-toolkit/latest`, from 8.5 on in `cann`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Cann:
     """One installation of CANN.
 
     `found_by` is the environment variable that names it, or `default folder`; `version` is as CANN writes it
-    (`8.0.RC2`), None where none of its files tells; `set_env` is the script to source.
+    (`8.0.RC2`), None where none of its files states it; `set_env` is the script to source.
     """
 
     home: Path
@@ -128,7 +128,7 @@ def find_atc(*, environ: Mapping[str, str] | None = None) -> Path | None:
 
 
 def atc_remedy(cann: Cann | None) -> str:
-    """Return what to type or install so that `atc` is on PATH, given the CANN that was found."""
+    """Return what to run or install so that `atc` is on PATH, given the CANN that was detected."""
     if cann is not None and cann.set_env is not None:
         compiler_there = any((cann.home / path).is_file() for path in ("bin/atc", "compiler/bin/atc"))
         if compiler_there or not (cann.active or "nnrt" in cann.home.parts):

@@ -38,7 +38,7 @@ def ask(
     max_bytes: int = 1 << 20,
     environ: Mapping[str, str] | None = None,
 ) -> Answer:
-    """The program has ended, or it and its children were killed; nothing of it is left running.
+    """Run the program to its end, or kill it and its children at the time limit; nothing is left running.
 
     Its stdin is empty. Bytes that are not UTF-8 are replaced. Raises ExternalToolError when it cannot be
     started, has not ended after `seconds`, or prints more than `max_bytes` (stdout and stderr together).

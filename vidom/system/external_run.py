@@ -21,7 +21,7 @@ from vidom.system.process_group import start_group, stop_group
 __all__ = ["Ended", "Job", "Stream", "run_streamed"]
 
 Stream = Literal["stdout", "stderr"]
-Tell = Callable[[int, Stream, str], None]
+OnOutput = Callable[[int, Stream, str], None]
 _TICK, _MOMENT = 0.2, 0.005
 _KEPT = 1 << 16
 
@@ -39,7 +39,8 @@ class Job:
 class Ended:
     """How a process ended: exit code (negative: the signal), seconds, the end of what it printed.
 
-    `timed_out` and `stopped` tell that it did not end by itself: at the time limit, or since another job failed.
+    `timed_out` and `stopped` are set where it did not end by itself: at the time limit, or because a different job
+    failed.
     """
 
     code: int
@@ -52,15 +53,16 @@ class Ended:
 def run_streamed(
     jobs: Sequence[Job],
     *,
-    tell: Tell,
+    on_output: OnOutput,
     time_limit: float | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> tuple[Ended, ...]:
-    """All jobs, which run at the same time, have ended with all they started; each log file holds what was printed.
+    """Run all jobs in parallel until they and all their children have ended; keep their output in the log files.
 
-    `tell` is given the job's number, the stream and what came: of stdout whole lines without their end, of stderr
-    text as it comes, so that a progress bar moves. The first job that fails, `time_limit` seconds, an exception of
-    `tell` and an interruption stop all jobs. Raises ExternalToolError when a command cannot be started.
+    `on_output` receives the job's number, the stream and its output: of stdout complete lines without their end,
+    of stderr text as it comes, so that a progress bar moves. The first job that fails, `time_limit` seconds, an
+    exception of `on_output` and an interruption stop all jobs. Raises ExternalToolError when a command cannot be
+    started.
     """
     started = time.monotonic()
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
@@ -69,7 +71,7 @@ def run_streamed(
             process = stack.enter_context(start_group(job.command, environ=environ, folder=job.folder))
             stack.callback(stop_group, process)
             log = stack.enter_context(job.log_file.open("wb")) if job.log_file else None
-            running.append(_Running(number, process, log, tell))
+            running.append(_Running(number, process, log, on_output))
         for one in running:
             for stream in one.readers:
                 selector.register(stream.pipe, selectors.EVENT_READ, stream)
@@ -136,20 +138,20 @@ class _Reader:
 
     def hand_on(self, text: str) -> None:
         if self.name == "stderr":
-            self.owner.tell(self.owner.number, self.name, text)
+            self.owner.on_output(self.owner.number, self.name, text)
             return
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
-            self.owner.tell(self.owner.number, self.name, line)
+            self.owner.on_output(self.owner.number, self.name, line)
 
 
 class _Running:
     """A process that was started, its pipes, its log and the end of what it printed."""
 
     def __init__(
-        self, number: int, process: subprocess.Popen[bytes], log: IO[bytes] | None, tell: Tell
+        self, number: int, process: subprocess.Popen[bytes], log: IO[bytes] | None, on_output: OnOutput
     ) -> None:
-        self.number, self.process, self.tell = number, process, tell
+        self.number, self.process, self.on_output = number, process, on_output
         self.tail: list[str] = []
         self.ended: float | None = None
         self._log = log
@@ -168,7 +170,7 @@ class _Running:
             reader.hand_on(text)
 
     def note_end(self) -> bool:
-        """Whether the process has ended; its group, whose workers may hold the pipes open, is stopped then."""
+        """Return whether the process has ended; then stop its group, whose workers may hold the pipes open."""
         if self.process.poll() is None:
             return False
         if self.ended is None:
@@ -177,8 +179,8 @@ class _Running:
         return True
 
     def end(self) -> None:
-        """A last line without its end is handed on."""
+        """Pass on a last line that has no line end."""
         for reader in self.readers:
             if reader.rest:
-                self.tell(self.number, reader.name, reader.rest)
+                self.on_output(self.number, reader.name, reader.rest)
                 reader.rest = ""

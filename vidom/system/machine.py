@@ -73,7 +73,7 @@ def _read(path: str) -> str:
 
 
 def _umask() -> int:
-    # The only portable way to read it is to set it; nothing else runs between the two calls.
+    # The only portable method to read it is to set it; nothing else runs between the two calls.
     current = os.umask(0o022)
     os.umask(current)
     return current

@@ -17,9 +17,9 @@ from vidom.system.external_query import ask
 
 __all__ = [
     "SOC_VERSIONS",
-    "Card",
+    "Chip",
     "common_soc_version",
-    "list_cards",
+    "list_npus",
     "normalise_soc_version",
     "parse_npu_smi",
 ]
@@ -38,7 +38,7 @@ SOC_VERSIONS: tuple[str, ...] = tuple(
 )
 """The names `--soc_version` takes; a lone `910B` is the first generation, `910B1` and on are the second."""
 
-# The process list that follows the cards has a head of its own; its rows would read as cards.
+# The process list that follows the NPUs has its own header; its rows would parse as NPUs.
 _CARDS_HEAD = re.compile(r"\|\s*NPU\s+Name\s*\|")
 _PROCESSES_HEAD = re.compile(r"\|\s*NPU\s+Chip\s*\|")
 _NAME_ROW = re.compile(r"\|\s*(\d{1,6})\s+([A-Za-z]*\d{3}[\w-]*)\s*\|([\w /-]*)\|([^|]*)\|", re.ASCII)
@@ -48,12 +48,12 @@ _USAGE = re.compile(r"(?<!\S)(\d{1,9}|NA|-)\s*/\s*(\d{1,9}|NA|-)(?!\S)", re.ASCI
 
 
 @dataclass(frozen=True)
-class Card:
-    """One chip of one NPU as `npu-smi info` shows it; a duo card is one NPU id with two chips.
+class Chip:
+    """One chip of one NPU as `npu-smi info` shows it; a duo device is one NPU id with two chips.
 
     `device` is the number in the column Device or Phy-ID, None in layouts without one. Memory is in MB, power
     in watts, temperature in degrees Celsius; None where the table shows `NA`, `-` or no such column.
-    `soc_version` is None where the name does not tell it (`remark` then says what to do).
+    `soc_version` is None where it does not follow from the name (`remark` then says what to do).
     """
 
     id: int
@@ -75,7 +75,7 @@ class Card:
 
     @property
     def remark(self) -> str:
-        """What to do where the name does not tell the soc_version; empty where it does."""
+        """What to do where the soc_version does not follow from the name; else empty."""
         if self.soc_version:
             return ""
         if _bare(self.name) == "910":
@@ -84,17 +84,17 @@ class Card:
                 f"-c {self.chip}` and give --soc_version as its Chip Name, an underscore and its NPU Name, "
                 "as in Ascend910_9391."
             )
-        return f"{self.name} is no chip vidom knows; give --soc_version yourself."
+        return f"{self.name} is a chip that vidom does not know; give --soc_version."
 
 
-def parse_npu_smi(text: str) -> tuple[Card, ...]:
+def parse_npu_smi(text: str) -> tuple[Chip, ...]:
     """Return the chips in the order of the table that `npu-smi info` prints; none is an empty tuple.
 
-    Reads the layouts of 310, 310P and 310B (Memory-Usage), of 910 (HBM-Usage beside it) and of A3, at any
+    Reads the layouts of 310, 310P and 310B (Memory-Usage), of 910 (HBM-Usage next to it) and of A3, at any
     column width, and stops at the list of processes. Raises BadDataError when there is no such table in `text`
     or a chip's second row is missing or unreadable.
     """
-    cards: list[Card] = []
+    chips: list[Chip] = []
     within = False
     first: re.Match[str] | None = None
     for line in text.splitlines():
@@ -103,7 +103,7 @@ def parse_npu_smi(text: str) -> tuple[Card, ...]:
         if _CARDS_HEAD.match(line):
             within = True
         elif within and first is not None:
-            cards.append(_card(first, line))
+            chips.append(_chip(first, line))
             first = None
         elif within:
             first = _NAME_ROW.match(line)
@@ -111,14 +111,14 @@ def parse_npu_smi(text: str) -> tuple[Card, ...]:
                 raise BadDataError(f"npu-smi's table has a row that names no chip: {line[:120]!r}.")
     if not within or first is not None:
         raise BadDataError(
-            "What npu-smi printed holds no whole table of NPUs: expected a head `| NPU  Name | Health | …` "
-            f"and two rows for each chip, found {len(cards)} whole chips in {len(text)} characters beginning "
+            "The output of npu-smi has no complete table of NPUs: expected a header `| NPU  Name | Health | …` "
+            f"and two rows for each chip, found {len(chips)} complete chips in {len(text)} characters beginning "
             f"{text[:60]!r}. Type `npu-smi info` by hand and look."
         )
-    return tuple(cards)
+    return tuple(chips)
 
 
-def _card(first: re.Match[str], line: str) -> Card:
+def _chip(first: re.Match[str], line: str) -> Chip:
     npu, name, health, readings = first.groups()
     power, temperature = [*readings.split(), "-", "-"][:2]
     second = _CHIP_ROW.match(line)
@@ -129,7 +129,7 @@ def _card(first: re.Match[str], line: str) -> Card:
             f"found {line[:120]!r}."
         )
     (used, total), (hbm_used, hbm_total) = [*usages, ("-", "-")][:2]
-    return Card(
+    return Chip(
         id=int(npu),
         chip=int(second.group(1)),
         device=_whole(second.group(2) or "-"),
@@ -172,12 +172,12 @@ def normalise_soc_version(text: str) -> str:
     hint = f" Did you mean {known[near[0]]}?" if near else ""
     board = " An A3 is Chip Name_NPU Name of `npu-smi info -t board -i ID -c CHIP`." if asked == "910" else ""
     raise UsageError(
-        f"{text!r} is no soc_version.{hint}{board} It is Ascend and the Name that `npu-smi info` shows; "
+        f"invalid soc_version {text!r}.{hint}{board} It is Ascend and the Name that `npu-smi info` shows; "
         f"legal are {', '.join(SOC_VERSIONS)}, each with or without the prefix."
     )
 
 
-def list_cards(*, seconds: float = 20.0) -> tuple[Card, ...]:
+def list_npus(*, seconds: float = 20.0) -> tuple[Chip, ...]:
     """Return what `npu-smi info` shows now; the program has ended or was killed after `seconds`.
 
     Raises UnavailableError when npu-smi is not on PATH, ExternalToolError when it fails, hangs, prints more than a
@@ -188,7 +188,7 @@ def list_cards(*, seconds: float = 20.0) -> tuple[Card, ...]:
         raise UnavailableError(
             "npu-smi is not on PATH. It comes with the Ascend NPU driver: install driver and firmware from "
             "https://www.hiascend.com/hardware/firmware-drivers, or, in a container, mount the host's "
-            "npu-smi and /usr/local/Ascend/driver; it often lies in /usr/local/sbin or /usr/local/bin."
+            "npu-smi and /usr/local/Ascend/driver; it is often in /usr/local/sbin or /usr/local/bin."
         )
     answer = ask([program, "info"], seconds=seconds)
     if answer.code:
@@ -203,18 +203,18 @@ def list_cards(*, seconds: float = 20.0) -> tuple[Card, ...]:
         raise ExternalToolError(str(error)) from None
 
 
-def common_soc_version(cards: Iterable[Card]) -> str:
-    """Return the one soc_version that all `cards` share.
+def common_soc_version(chips: Iterable[Chip]) -> str:
+    """Return the one soc_version that all `chips` share.
 
-    Raises UnavailableError when there is no card, UsageError when they differ or the name does not tell.
+    Raises UnavailableError when there is no NPU, UsageError when they differ or the name does not determine it.
     """
-    chosen = tuple(cards)
+    chosen = tuple(chips)
     if not chosen:
         raise UnavailableError("npu-smi shows no NPU here; give --soc_version, for instance Ascend310P3.")
-    for card in chosen:
-        if card.soc_version is None:
-            raise UsageError(card.remark)
-    names = sorted({card.soc_version for card in chosen if card.soc_version})
+    for chip in chosen:
+        if chip.soc_version is None:
+            raise UsageError(chip.remark)
+    names = sorted({chip.soc_version for chip in chosen if chip.soc_version})
     if len(names) > 1:
         raise UsageError(f"The NPUs here are of {len(names)} kinds ({', '.join(names)}); give --soc_version.")
     return names[0]

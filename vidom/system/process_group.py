@@ -45,7 +45,7 @@ def start_group(
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of the process group is left running; it has a few seconds to end by itself."""
+    """Stop the process group and all that is in it, after a few seconds in which it may end by itself."""
     if not _signal(process, signal.SIGTERM):
         return
     deadline = time.monotonic() + _GRACE
@@ -56,7 +56,7 @@ def stop_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of the process group is left running."""
+    """Kill the process group and all that is in it."""
     _signal(process, signal.SIGKILL)
 
 
@@ -70,7 +70,7 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> bool:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """An interruption inside is raised on leaving."""
+    """Delay an interruption until the block is left."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread is ever interrupted
         return

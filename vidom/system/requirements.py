@@ -29,7 +29,7 @@ class Requirement:
         return self.name + self.versions
 
     def met_by(self, installed: str | None) -> bool:
-        """Whether `installed`, None for an absent package, will do."""
+        """Return whether `installed`, None for an absent package, satisfies the requirement."""
         return installed is not None and satisfies(installed, self.versions)
 
 
@@ -37,14 +37,14 @@ def parse_requirement(text: str) -> Requirement:
     """Return the requirement that a `Requires-Dist` line states; of its markers only `extra` is read."""
     found = _REQUIREMENT.match(text)
     if found is None:
-        raise ValueError(f"{text!r} is no requirement")
+        raise ValueError(f"invalid requirement {text!r}")
     name, versions, marker = found.groups()
     extra = _EXTRA.search(marker or "")
     return Requirement(_normalised(name), versions.replace(" ", ""), extra.group(1) if extra else "")
 
 
 def satisfies(installed: str, versions: str) -> bool:
-    """Whether the release numbers of `installed` fit every clause of `versions` (`>=2.0,<3`).
+    """Return whether the release numbers of `installed` fit every clause of `versions` (`>=2.0,<3`).
 
     Compares numbers only: a local part (`+cpu`) and pre-release letters are left out of account.
     """
@@ -54,7 +54,7 @@ def satisfies(installed: str, versions: str) -> bool:
 def _fits(have: tuple[int, ...], clause: str) -> bool:
     found = _CLAUSE.fullmatch(clause)
     if found is None:
-        raise ValueError(f"{clause!r} is no version clause")
+        raise ValueError(f"invalid version clause {clause!r}")
     operator, text, wildcard = found.groups()
     want = _release(text)
     if operator in ("==", "!=") and wildcard:

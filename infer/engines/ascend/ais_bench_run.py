@@ -136,7 +136,7 @@ def _run(
         _log.info(shlex.join(command))
     jobs = [Job(command, part.log) for command, part in zip(commands, parts, strict=True)]
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    return run_streamed(jobs, tell=pass_on, time_limit=time_limit, environ=environ)
+    return run_streamed(jobs, on_output=pass_on, time_limit=time_limit, environ=environ)
 
 
 def _check_ended(ended: Sequence[Ended], parts: Sequence[Part]) -> None:

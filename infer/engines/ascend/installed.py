@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vidom.errors import UnavailableError, UserError
 from vidom.system.ais_bench_probe import AisBench, probe_ais_bench
 from vidom.system.cann import find_cann
-from vidom.system.npu import common_soc_version, list_cards
+from vidom.system.npu import common_soc_version, list_npus
 
 __all__ = ["Installed", "installed", "working_ais_bench"]
 
@@ -47,6 +47,6 @@ def working_ais_bench() -> AisBench:
 
 def _chip() -> str | None:
     try:
-        return common_soc_version(list_cards())
+        return common_soc_version(list_npus())
     except UserError:
         return None

@@ -15,7 +15,7 @@ def python(code: str, log_file: Path | None = None) -> Job:
     return Job([sys.executable, "-c", code], log_file)
 
 
-class Told(list[tuple[int, Stream, str]]):
+class Output(list[tuple[int, Stream, str]]):
     def __call__(self, number: int, stream: Stream, text: str) -> None:
         self.append((number, stream, text))
 
@@ -23,19 +23,19 @@ class Told(list[tuple[int, Stream, str]]):
         return "".join(text for _, name, text in self if name == stream)
 
 
-def run(*jobs: Job, told: Told | None = None, time_limit: float | None = 30) -> tuple[Ended, ...]:
-    return run_streamed(jobs, tell=Told() if told is None else told, time_limit=time_limit)
+def run(*jobs: Job, output: Output | None = None, time_limit: float | None = 30) -> tuple[Ended, ...]:
+    return run_streamed(jobs, on_output=Output() if output is None else output, time_limit=time_limit)
 
 
 def test_lines_and_progress_stream_through_and_the_log_has_every_byte(tmp_path: Path):
-    told = Told()
+    output = Output()
     code = (
         "import sys; print('one\\ntwo'); sys.stdout.flush(); sys.stderr.write('\\r50%\\r100% \u2588'); "
         "sys.stderr.flush(); sys.stdout.buffer.write(b'bad \\xff end')"
     )
-    (ended,) = run(python(code, tmp_path / "log"), told=told)
-    assert [text for _, stream, text in told if stream == "stdout"] == ["one", "two", "bad \ufffd end"]
-    assert told.text("stderr") == "\r50%\r100% \u2588"
+    (ended,) = run(python(code, tmp_path / "log"), output=output)
+    assert [text for _, stream, text in output if stream == "stdout"] == ["one", "two", "bad \ufffd end"]
+    assert output.text("stderr") == "\r50%\r100% \u2588"
     log = (tmp_path / "log").read_bytes()
     assert b"one\ntwo\n" in log and "\r50%\r100% \u2588".encode() in log and b"bad \xff end" in log
     assert (ended.code, ended.timed_out, ended.stopped) == (0, False, False)
@@ -84,9 +84,9 @@ def test_an_exception_of_the_listener_stops_the_job():
         raise ValueError(text)
 
     with pytest.raises(ValueError, match="hello"):
-        run_streamed([python("import time; print('hello', flush=True); time.sleep(600)")], tell=refuse)
+        run_streamed([python("import time; print('hello', flush=True); time.sleep(600)")], on_output=refuse)
 
 
-def test_what_cannot_be_started_is_told_and_its_siblings_are_stopped(tmp_path: Path):
+def test_what_cannot_be_started_is_output_and_its_siblings_are_stopped(tmp_path: Path):
     with pytest.raises(ExternalToolError, match="no-such-program` could not be started"):
         run(python("import time; time.sleep(60)"), Job([str(tmp_path / "no-such-program")]))

@@ -90,14 +90,14 @@ def test_text_with_exponents_and_six_digits_is_read(tmp_path: Path):
     ("name", "content", "words"),
     [
         ("a.txt", b"", "is empty"),
-        ("a.txt", b"1 2 \n3 \n", "can not be read"),
-        ("a.txt", b"1 two \n", "can not be read"),
-        ("a.txt", b"\xff\xfe", "can not be read"),
+        ("a.txt", b"1 2 \n3 \n", "cannot be read"),
+        ("a.txt", b"1 two \n", "cannot be read"),
+        ("a.txt", b"\xff\xfe", "cannot be read"),
         ("a.bin", b"", "is empty"),
-        ("a.bin", bytes(16), "can not be read"),
-        ("a.bin", bytes(14), "can not be read"),
-        ("a.npy", b"", "can not be read"),
-        ("a.npy", b"\x93NUMPY\x01\x00", "can not be read"),
+        ("a.bin", bytes(16), "cannot be read"),
+        ("a.bin", bytes(14), "cannot be read"),
+        ("a.npy", b"", "cannot be read"),
+        ("a.npy", b"\x93NUMPY\x01\x00", "cannot be read"),
         ("a.csv", b"1", "must end in"),
     ],
 )
@@ -110,14 +110,14 @@ def test_damaged_outputs_are_bad_data(name: str, content: bytes, words: str, tmp
 def test_hostile_outputs_are_bad_data(tmp_path: Path):
     path = tmp_path / "a.npy"
     np.save(path, np.array([{"a": 1}], dtype=object))
-    with pytest.raises(BadDataError, match="can not be read"):
+    with pytest.raises(BadDataError, match="cannot be read"):
         read_output(path)
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         head, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 3)}
     )
     path.write_bytes(head.getvalue())
-    with pytest.raises(BadDataError, match="can not be read"):
+    with pytest.raises(BadDataError, match="cannot be read"):
         read_output(path)
     with pytest.raises(BadDataError, match="does not exist"):
         read_output(tmp_path / "gone.npy")
