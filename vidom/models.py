@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the recipes."""
     parser = Parser(
         description="List the recipes, their published numbers and where to download their weights. top-1 and top-5 "
-        "are in percent and were published by others; averaging prob or score is how the clips of a sample are averaged."
+        "are in percent and were published by others; prob and score are methods of averaging the clips of a sample."
     )
     parser.add_argument("--recipe", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     options = parser.parse_args(argv)
