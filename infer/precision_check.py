@@ -1,7 +1,8 @@
-"""What bfloat16 changes: the same inputs computed in float32 too, and both answers compared."""
+"""What bfloat16 changes: the same inputs are computed in float32 too, and both results are compared."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from infer.batches.reading import ReadBatch
 from infer.batches.running import split_outputs
 from infer.engines.base import ArrayEngine
 from infer.engines.tensor_specs import Array
+from vidom.parity import Tolerance, compare
 
 __all__ = ["DEFAULT_SAMPLES", "PrecisionCheck", "check_precision", "compare_rows"]
 
@@ -23,8 +25,8 @@ DEFAULT_SAMPLES = 32
 class PrecisionCheck:
     """How rows of scores in bfloat16 differ from those in float32 of the same inputs.
 
-    `top1_flips` counts rows with another best class, `top5_changes` those whose five best are other classes, in
-    whatever order; `max_difference` is the largest of any score. `of` is how many samples the run had in all.
+    `top1_flips` counts rows whose best class changed, `top5_changes` those whose set of five best classes changed;
+    `max_difference` is the largest of any score. `of` is the number of samples of the run.
     """
 
     samples: int
@@ -37,7 +39,10 @@ class PrecisionCheck:
     @property
     def facts(self) -> dict[str, Any]:
         """The check for the summary."""
-        return {"bf16_against_f32": asdict(self)}
+        facts = asdict(self)
+        if not math.isfinite(self.max_difference):
+            facts["max_difference"] = None
+        return {"bf16_against_f32": facts}
 
     @property
     def text(self) -> str:
@@ -59,32 +64,29 @@ def check_precision(
     axis: int,
     samples: int | None,
 ) -> PrecisionCheck:
-    """Return how the answers of `engine` differ from those of `reference` on at least `samples`, None for all.
+    """Return how the rows of `engine` differ from those of `reference` on at least `samples`, None for all.
 
-    Whole batches are computed, spread evenly over the run, since lists are often sorted by class. Compared is the
-    first output of several floating-point numbers a row, without its padding; `axis` is the batch's.
+    Complete batches are computed, spread evenly over the run, since lists are often sorted by class. The first output
+    with several floating-point numbers per row is compared, without its padding; `axis` is that of the batch.
     """
-    wanted: list[Array] = []
-    found: list[Array] = []
+    exact: list[Array] = []
+    measured: list[Array] = []
     numbers = _spread(plan, samples)
     for number in numbers:
         arrays = read(number)
-        wanted += _real_rows(reference.run(arrays), plan, number, axis)
-        found += _real_rows(engine.run(arrays), plan, number, axis)
+        exact += _real_rows(reference.run(arrays), plan, number, axis)
+        measured += _real_rows(engine.run(arrays), plan, number, axis)
     checked = sum(entry[0].samples for number in numbers for entry in plan.batch(number))
-    flips, changes, largest = compare_rows(np.concatenate(wanted), np.concatenate(found))
-    return PrecisionCheck(checked, plan.samples, sum(map(len, wanted)), flips, changes, largest)
+    flips, changes, largest = compare_rows(np.concatenate(exact), np.concatenate(measured))
+    return PrecisionCheck(checked, plan.samples, sum(map(len, exact)), flips, changes, largest)
 
 
-def compare_rows(wanted: Array, found: Array) -> tuple[int, int, float]:
-    """Return, of two arrays (rows, classes), how many rows differ in the best class, how many in the set of the five
-    best, and the largest difference. Of equal scores the lower class is the better.
+def compare_rows(reference: Array, measured: Array) -> tuple[int, int, float]:
+    """Return, of two arrays [rows, classes], the rows whose best class changed, those whose set of five best changed,
+    and the largest difference, infinite where a number is not finite. See `vidom.parity.compare`.
     """
-    orders = [np.argsort(-rows, axis=1, kind="stable")[:, :5] for rows in (wanted, found)]
-    best, others = orders
-    flips = int((best[:, 0] != others[:, 0]).sum())
-    changes = int((np.sort(best, axis=1) != np.sort(others, axis=1)).any(axis=1).sum())
-    return flips, changes, float(np.abs(wanted.astype(np.float64) - found).max())
+    parity = compare("bf16", batch_size=1, rows=(reference, measured), tolerance=Tolerance.of("bfloat16"))
+    return len(parity.flips), parity.top5_changes, parity.max_rows
 
 
 def _spread(plan: BatchPlan, samples: int | None) -> list[int]:

@@ -65,7 +65,7 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Ray cluster of two workers: two nodes of a core each, the second of which calls itself an NPU's.
 
-    Its workers import what lies beside this file. Their ais_bench is run by what a test writes as
+    Its workers import what is in `helpers`. Their ais_bench is run by what a test writes as
     `ray_nodes.standin_python`.
     """
     pytest.importorskip("ray", reason="needs ray: make extras")
@@ -76,7 +76,7 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     Path("/tmp/ray").mkdir(exist_ok=True)
     variables = {
         "AIS_PYTHON": str(standin_python(tmp_path_factory)),
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": str(Path(__file__).parent / "helpers"),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     small = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100_000_000}

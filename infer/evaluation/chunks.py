@@ -190,6 +190,8 @@ def _chunk_folder(folder: Path) -> Iterator[Path]:
     """Yield the empty folder and delete it afterwards, unless ais_bench failed on its content."""
     if folder.exists():
         shutil.rmtree(folder)
+    # ais_bench gives its output folder this mode, and warns where it differs.
+    folder.mkdir(parents=True, mode=0o750)
     keep = False
     try:
         yield folder
@@ -197,7 +199,7 @@ def _chunk_folder(folder: Path) -> Iterator[Path]:
         keep = True
         raise
     finally:
-        if folder.exists() and not keep:
+        if not keep:
             shutil.rmtree(folder)
 
 

@@ -35,6 +35,7 @@ def recipe(tmp_path: Path) -> Recipe:
     return load_recipe(str(write_recipe(tmp_path)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_metrics_are_those_of_packing_inference_and_scoring(dtype: str, recipe: Recipe, tmp_path: Path):
     annotations = write_list(tmp_path / "list.txt", 10)
@@ -97,6 +98,7 @@ def killed_in_the_middle(folder: Path, words: list[str]) -> None:
     raise AssertionError("the workers outlive the command")
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_and_ends_with_the_same_bytes(recipe: Recipe, tmp_path: Path):
     annotations = write_list(tmp_path / "list.txt", 600)
     samples = 600

@@ -35,8 +35,11 @@ def chunked(annotations: Path, name: str = "out", **options: object) -> Evaluati
     return run_evaluation(annotations.parent / name, model, annotations, **chosen)
 
 
-def test_the_bytes_are_those_of_a_run_with_arrays(bench: Bench, annotations: Path):
+def test_the_bytes_are_those_of_a_run_with_arrays(
+    bench: Bench, annotations: Path, caplog: pytest.LogCaptureFixture
+):
     result = chunked(annotations)
+    assert not [record.message for record in caplog.records if record.levelname == "WARNING"]
     streamed = run_evaluation(bench.folder / "streamed", sum_model(bench.folder / "m.onnx", 4), annotations)
     assert result.metrics_path.read_bytes() == streamed.metrics_path.read_bytes()
     assert (result.run.computed, result.run.resumed) == (SAMPLES, 0)

@@ -68,6 +68,7 @@ def test_what_cannot_be_compared(tmp_path: Path):
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_two_models_on_one_list(tmp_path: Path):
     write_recipe(tmp_path)
     annotations = write_list(tmp_path / "list.txt", 21)

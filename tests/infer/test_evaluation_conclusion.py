@@ -14,6 +14,7 @@ from vidom.errors import BadDataError
 from vidom.formats.recipe import load_recipe
 
 
+@pytest.mark.slow
 def test_the_difference_of_bfloat16_is_reported(tmp_path: Path):
     openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

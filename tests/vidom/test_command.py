@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -70,3 +72,49 @@ def test_values_keep_their_dashes_and_prefixes_are_not_guessed(capsys: pytest.Ca
         parser().parse_args(["--batch", "3"])
     assert exit_.value.code == 2
     assert "--batch" in capsys.readouterr().err
+
+
+TALK = """
+import logging, sys
+from vidom.command import Parser, run
+def main(argv=None):
+    Parser(description="x").parse_args(argv)
+    log = logging.getLogger("export.somewhere")
+    for level in ("debug", "info", "warning"): getattr(log, level)(f"a {level} line")
+    logging.getLogger("a.library").info("chatter")
+    logging.getLogger("a.library").warning("trouble")
+    print("the result")
+run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ([], ["a info line", "warning: a warning line", "warning: trouble"]),
+        (["-q"], ["warning: a warning line", "warning: trouble"]),
+        (["-v"], ["debug: a debug line", "a info line", "warning: a warning line", "warning: trouble"]),
+    ],
+)
+def test_verbose_and_quiet_choose_what_is_logged_and_stdout_is_the_result(words: list[str], lines: list[str]):
+    done = subprocess.run([sys.executable, "-c", TALK, *words], capture_output=True, text=True, check=True)
+    assert done.stdout == "the result\n"
+    assert done.stderr.splitlines() == lines
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [(None, True), ("1", False)])
+def test_a_terminal_is_coloured_unless_no_color_is_set(no_color: str | None, coloured: bool):
+    reader, terminal = pty.openpty()
+    environ = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    if no_color is not None:
+        environ["NO_COLOR"] = no_color
+    subprocess.run([sys.executable, "-c", PROGRAM, "judged"], stderr=terminal, env=environ, check=False)
+    os.close(terminal)
+    written = os.read(reader, 4096).decode()
+    os.close(reader)
+    assert "too low" in written
+    assert ("\x1b[" in written) is coloured
+
+
+def test_a_file_is_never_coloured():
+    assert "\x1b[" not in call("judged").stderr

@@ -1,4 +1,4 @@
-"""What a Ray worker has in common with the command it works for, and how often a block of work was begun."""
+"""What a Ray worker shares with the command it works for, and how often a block of work was started."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from vidom.system.source_digest import sources_digest
 
 __all__ = ["Failure", "Guard", "Workplace", "program_digest"]
 
-# A block that kills its worker every time must not do so for ever.
-_MOST_BEGINNINGS = 3
+# A block that always kills its worker must not be repeated forever.
+_MOST_STARTS = 3
 _PACKAGES = ("av", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pillow")
-_ROOMS = ("vidom", "preprocess", "infer")
+_SOURCES = ("vidom", "preprocess", "infer", "postprocess")
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Workplace:
-    """What every worker must find as the command has it.
+    """What every worker must have in common with the command.
 
-    `folder` is the working directory, which relative paths begin at; `witness` a file that reads `token`; `needs` are
+    `folder` is the working directory, which relative paths start from; `witness` a file that contains `token`; `needs` are
     folders to read from; `program` is `program_digest`; `command` the command's process where it is on this machine.
     """
 
@@ -59,17 +59,17 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Guard:
-    """What a block of work begins with; picklable. `beginnings` is the actor that counts."""
+    """The set-up of every block of work; picklable. `starts` is the actor that counts."""
 
     workplace: Workplace
-    beginnings: Any
+    starts: Any
 
     @classmethod
     def make(cls, workplace: Workplace) -> Guard:
         """Return a guard whose count is kept by an actor of the cluster that this process is connected to."""
         import ray
 
-        counting = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Beginnings)
+        counting = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Starts)
         return cls(workplace, counting.remote())
 
     def begin(self, block: str, *, what: str) -> None:
@@ -80,30 +80,29 @@ class Guard:
         import ray
 
         self.workplace.enter()
-        if ray.get(self.beginnings.count.remote(block)) > _MOST_BEGINNINGS:
+        if ray.get(self.starts.count.remote(block)) > _MOST_STARTS:
             raise UnavailableError(
-                f"{what} was begun {_MOST_BEGINNINGS} times, and each time the worker was killed, most likely for "
-                "want of memory. Let fewer workers share a node, or leave that part out; the same command continues "
-                "where this one stopped."
+                f"{what} was started {_MOST_STARTS} times and its worker was killed each time, probably out of "
+                "memory. Run fewer workers per node, or exclude that part; rerunning the command resumes it."
             )
 
 
-class _Beginnings:
-    """Counts how often each block was begun."""
+class _Starts:
+    """Counts how often each block was started."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def count(self, block: str) -> int:
-        """Return how often the block was begun, this time included."""
+        """Return how often the block was started, this time included."""
         self._counts[block] += 1
         return self._counts[block]
 
 
 def program_digest() -> str:
-    """Return a SHA-256 over the sources that work is done with and the versions of what decodes and computes."""
+    """Return a SHA-256 over the sources that work is done with and the versions of the decoding and computing packages."""
     versions = [f"{package} {_version(package)}" for package in _PACKAGES]
-    return hashlib.sha256("\n".join([sources_digest(_ROOMS), *versions]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([sources_digest(_SOURCES), *versions]).encode()).hexdigest()
 
 
 def _version(package: str) -> str:
@@ -124,13 +123,13 @@ def _enter(workplace: Workplace) -> None:
             )
     if _read(workplace.witness) != workplace.token:
         raise UnavailableError(
-            f"The node {node} does not see {workplace.witness.parent} as the command does: what it wrote there would "
-            "be lost. Every node of the Ray cluster must share the file system that is written to."
+            f"The node {node} does not see the same {workplace.witness.parent} as the command: what it writes there "
+            "would be lost. Every node of the Ray cluster must share the file system that is written to."
         )
     if program_digest() != workplace.program:
         raise UnavailableError(
-            f"The node {node} has other sources of vidom, or other versions of what decodes and computes "
-            f"({', '.join(_PACKAGES)}), than the command. Bring it to the same state: make setup"
+            f"The node {node} runs a different vidom version, or different versions of "
+            f"{', '.join(_PACKAGES)}, than the command. Install the same versions: make setup"
         )
     os.chdir(workplace.folder)
     cv2.setNumThreads(1)

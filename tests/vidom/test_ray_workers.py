@@ -1,7 +1,8 @@
-"""Preparation and packing in a Ray cluster of two workers on this machine: the same bytes, whoever is killed."""
+"""Preparation and packing in a Ray cluster of two workers on this machine: the same bytes, whichever process is killed."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_without_the_option_ray_is_not_imported():
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0
 
 
-def test_where_ray_is_absent_it_is_said_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_where_ray_is_absent_the_command_to_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(UnavailableError, match="make extras"),
@@ -57,13 +58,13 @@ def test_where_ray_is_absent_it_is_said_what_to_type(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "somewhere", "127.0.0.1:", "host:a"])
-def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path):
+def test_an_address_that_is_invalid_is_refused(address: str, tmp_path: Path):
     pytest.importorskip("ray", reason="needs ray: make extras")
     with pytest.raises(UsageError, match="HOST:PORT"), open_ray_cluster(address, cores=1, shared=tmp_path):
         pass
 
 
-def test_a_cluster_that_does_not_answer_is_told_at_once(tmp_path: Path):
+def test_a_cluster_that_does_not_answer_is_reported_at_once(tmp_path: Path):
     pytest.importorskip("ray", reason="needs ray: make extras")
     with (
         pytest.raises(UnavailableError, match=r"No Ray cluster answers at 127\.0\.0\.1:9 "),
@@ -86,7 +87,7 @@ def test_every_job_is_done_and_errors_arrive_as_themselves(
         with pytest.raises(BadDataError, match=r"^The video 3 holds no frames\.$"):
             list(each_finished_on_ray(ray_jobs.fail_at_three, range(9), cluster=cluster))
         with pytest.raises(
-            UnavailableError, match=r"A block of 1 jobs, the first of them 7, was begun 3 times"
+            UnavailableError, match=r"A block of 1 jobs, the first of them 7, was started 3 times"
         ):
             list(each_finished_on_ray(ray_jobs.die, [7], cluster=cluster))
         (tmp_path / ".ray-witness").write_text("that of another folder")
@@ -159,6 +160,10 @@ def test_a_store_packed_by_the_cluster_has_the_same_bytes(ray_address: str, tmp_
 def test_a_local_cluster_ends_with_its_command(tmp_path: Path):
     pytest.importorskip("ray", reason="needs ray: make extras")
     source = write_source(tmp_path / "src", 24)
+    # So many that the command cannot end before it is interrupted, however slowly this process is scheduled.
+    for video in sorted(source.glob("val/*/*.mp4")):
+        for copy in range(40):
+            os.link(video, video.with_name(f"{video.stem}_{copy}.mp4"))
     process = subprocess.Popen(
         prepare_words(source, "--ray", "--workers", "2"),
         cwd=tmp_path,

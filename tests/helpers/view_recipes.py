@@ -8,7 +8,7 @@ from preprocess.pack import PackOptions, pack
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import Recipe
 
-FRAMES = Path(__file__).parent / "fixtures" / "synth"
+FRAMES = Path(__file__).parents[1] / "fixtures" / "synth"
 NAMES = ("i3d_340x256", "land_427x240", "odd_341x257", "one_320x240", "port_240x427")
 VIEWS = 6
 I3D = """
