@@ -1,23 +1,23 @@
-"""The demo's data set as evaluation needs it: drawn videos, their frames and the list."""
+"""The demo's data set for inference: generated videos, their frames and the list."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from demo.generate import generate
+from demo.generate import GenerateOptions, generate
 from demo.sthv2_folder import Layout
 from preprocess.prepare import PrepareOptions, prepare
 from vidom.formats.recipe import load_recipe
 
-__all__ = ["draw_frames"]
+__all__ = ["generate_frames"]
 
 
-def draw_frames(output_dir: Path) -> Layout:
-    """Return the data set in `output_dir`, its videos drawn and prepared as Something-Something's are.
+def generate_frames(output_dir: Path) -> Layout:
+    """Generate the videos in `output_dir`, extract their frames and return the data set.
 
-    What is there already is kept.
+    Existing files are kept.
     """
-    data = generate(output_dir=output_dir)
+    data = generate(GenerateOptions(output_dir=output_dir))
     prepare(
         PrepareOptions(
             dataset="sthv2",

@@ -1,4 +1,4 @@
-"""Writes the demo's data set: videos of moving things in Something-Something V2's layout."""
+"""Generate the demo's data set: videos of moving things in Something-Something V2's layout."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.drawing import draw_frames
-from demo.motion import GENERATOR_VERSION, MOTIONS, Scene, draw_scene, label_names
-from demo.ordered_map import each
+from demo.motion import GENERATOR_VERSION, MOTIONS, Scene, generate_scene, label_names
+from demo.rendering import render_frames
 from demo.sthv2_folder import SPLITS, Layout, Split
-from vidom.command import Parser, run
+from vidom.command import run
 from vidom.errors import UnavailableError, UsageError
 from vidom.files import atomic_path, read_json, write_json
+from vidom.options import option, read_options
+from vidom.parallel.workers import each_finished
+from vidom.progress import progress
 from vidom.system.machine import usable_cores
 
-__all__ = ["generate", "main", "scene_of", "write_video"]
+__all__ = ["GenerateOptions", "generate", "main", "scene_of", "write_video"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,26 +42,33 @@ class _Job:
     seed: int
 
 
-def generate(
-    *,
-    output_dir: Path,
-    validation_clips: int = 20,
-    train_clips: int = 0,
-    seed: int = 0,
-    workers: int | None = None,
-) -> Layout:
-    """Return the data set in `output_dir`: so many clips of each class and split, as VP9 videos and annotations.
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    """Generate the demo's data set of moving things."""
 
-    Clip `i` of a split has class `i` modulo 12. Files that are there already are kept, so that a killed run
-    is continued and a finished one costs nothing. `workers` processes draw (one per core by default).
+    output_dir: Path = option("folder of the data set")
+    validation_clips: int = option("validation clips of each class", default=20)
+    train_clips: int = option("training clips of each class", default=0)
+    seed: int = option("seed of the clips", default=0)
+    workers: int | None = option("processes (default: one per core)", default=None)
 
-    Raises UsageError when a count is negative or the folder holds a data set of another seed, size or version
-    of the generator, and UnavailableError when PyAV comes without a VP9 encoder.
+    def __post_init__(self) -> None:
+        if min(self.train_clips, self.validation_clips) < 0 or (
+            self.workers is not None and self.workers < 1
+        ):
+            raise UsageError("--train_clips and --validation_clips must be at least 0, --workers at least 1.")
+
+
+def generate(options: GenerateOptions) -> Layout:
+    """Write the VP9 videos and annotations of the data set and return its layout.
+
+    Clip `i` of a split has class `i` modulo 12. Existing files are kept, so that an interrupted run resumes.
+
+    Raises UsageError when the folder contains a data set of a different seed, size or version of the generator, and
+    UnavailableError when PyAV has no VP9 encoder.
     """
-    counts: dict[Split, int] = {"train": train_clips, "validation": validation_clips}
-    if min(counts.values()) < 0 or (workers is not None and workers < 1):
-        raise UsageError("--train_clips and --validation_clips must be at least 0, --workers at least 1.")
-    layout = Layout(output_dir)
+    counts: dict[Split, int] = {"train": options.train_clips, "validation": options.validation_clips}
+    layout, seed = Layout(options.output_dir), options.seed
     _claim(layout, {"generator": GENERATOR_VERSION, "seed": seed, "clips_per_class": dict(counts)})
     jobs = [
         _Job(layout.video(video_id(split, index)), split, index, seed)
@@ -68,10 +77,14 @@ def generate(
     ]
     missing = [job for job in jobs if not job.path.exists()]
     _log.info(
-        f"{len(jobs)} clips of {len(MOTIONS)} classes in {output_dir}, {len(missing)} of them to be drawn."
+        f"{len(jobs)} clips of {len(MOTIONS)} classes in {options.output_dir}, {len(missing)} to generate."
     )
-    for _ in each(_write_clip, missing, workers=workers or usable_cores(), label="generate"):
-        pass
+    workers = options.workers or usable_cores()
+    # Starting processes for a few clips takes longer than generating them.
+    workers = 1 if len(missing) < 2 * workers else workers
+    with progress(total=len(missing), unit="clip", label="generate") as bar:
+        for _ in each_finished(_write_clip, missing, workers=workers):
+            bar.update()
     _annotate(layout, counts, seed)
     return layout
 
@@ -82,24 +95,24 @@ def video_id(split: Split, index: int) -> str:
 
 
 def scene_of(split: Split, index: int, *, seed: int) -> Scene:
-    """Return the scene of clip `index` of a split; no two splits or seeds share any."""
-    return draw_scene(index % len(MOTIONS), seed=(seed, SPLITS.index(split), index))
+    """Return the scene of clip `index` of a split; splits and seeds have no scene in common."""
+    return generate_scene(index % len(MOTIONS), seed=(seed, SPLITS.index(split), index))
 
 
 def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
-    """`path` is a WebM video of `frames`, uint8 RGB [n, height, width, 3], both sides even.
+    """Write a WebM video of `frames`, uint8 RGB [n, height, width, 3], height and width even.
 
-    Equal frames give equal bytes with one version of the encoder. Raises UnavailableError without a VP9 encoder.
+    Equal frames give equal bytes with the same encoder version. Raises UnavailableError without a VP9 encoder.
     """
     if "libvpx-vp9" not in av.codecs_available:
         raise UnavailableError(
-            "The PyAV installed here has no VP9 encoder (libvpx-vp9), which the demo's videos need. The wheels "
-            "on PyPI have it: pip install --force-reinstall av."
+            "The installed PyAV has no VP9 encoder (libvpx-vp9), which the demo's videos need. The wheels on PyPI "
+            "have it: pip install --force-reinstall av."
         )
     height, width = frames.shape[1:3]
     with (
         atomic_path(path) as temporary,
-        # Without `bitexact` the container would carry random identifiers.
+        # Without `bitexact` the container has random identifiers.
         av.open(temporary, "w", format="webm", container_options={"fflags": "+bitexact"}) as container,
     ):
         stream = container.add_stream("libvpx-vp9", rate=Fraction(FRAMES_PER_SECOND), options=_ENCODER)
@@ -111,17 +124,17 @@ def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
 
 
 def _write_clip(job: _Job) -> None:
-    write_video(job.path, draw_frames(scene_of(job.split, job.index, seed=job.seed)))
+    write_video(job.path, render_frames(scene_of(job.split, job.index, seed=job.seed)))
 
 
 def _claim(layout: Layout, record: dict[str, Any]) -> None:
-    """The folder's record is `record`, which says from what everything else in it is made."""
+    """Write the folder's record, or raise UsageError if it differs from `record`."""
     if layout.record.exists():
         found = read_json(layout.record, what="record of the generated data set")
         if found != record:
             raise UsageError(
-                f"The folder {layout.root} holds a data set generated as {found}, asked for is {record}. Delete "
-                "the folder, or take another one."
+                f"The folder {layout.root} contains a data set generated with {found}, not {record}. Delete the "
+                "folder, or use a different one."
             )
     else:
         write_json(layout.record, record)
@@ -147,14 +160,8 @@ def _entry(split: Split, index: int, seed: int) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command line, generate, and print the data set's folder."""
-    parser = Parser(description="Generate the demo's data set of moving things.")
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--validation_clips", type=int, default=20, help="clips of each class to validate on")
-    parser.add_argument("--train_clips", type=int, default=0, help="clips of each class to train on")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other clips")
-    parser.add_argument("--workers", type=int, help="processes; one per core if not given")
-    print(generate(**vars(parser.parse_args(argv))).root)
+    """Generate the data set and print its folder."""
+    print(generate(read_options(GenerateOptions, argv, prog="python -m demo.generate")).root)
 
 
 if __name__ == "__main__":

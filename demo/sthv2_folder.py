@@ -5,7 +5,7 @@
     rawframes/ID/img_00001.jpg ...
     sthv2_{train,val}_list_{videos,rawframes}.txt
 
-The lists lie where mmaction2's data tools put them, beside the folders that their lines are relative to.
+The lists are where mmaction2's data tools put them, next to the folders that their lines are relative to.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["SPLITS", "Layout", "Split"]
 Split = Literal["train", "validation"]
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
-# mmaction2 shortens the name of one of them in its lists.
+# mmaction2 shortens one of the names in its lists.
 _LIST_NAMES: dict[Split, str] = {"train": "train", "validation": "val"}
 
 
@@ -31,20 +31,20 @@ class Layout:
 
     @property
     def record(self) -> Path:
-        """What the data set was generated from."""
+        """The settings that the data set was generated with."""
         return self.root / "generated.json"
 
     @property
     def labels(self) -> Path:
-        """Class name (template without brackets) to class number, both as text."""
+        """The file of class names (templates without brackets) and numbers, both as text."""
         return self.root / "annotations" / "something-something-v2-labels.json"
 
     def annotation(self, split: Split) -> Path:
-        """The split's videos with their templates."""
+        """The file of the split's videos with their templates."""
         return self.root / "annotations" / f"something-something-v2-{split}.json"
 
     def video(self, video_id: str) -> Path:
-        """The video's file."""
+        """The file of the video."""
         return self.root / "videos" / f"{video_id}.webm"
 
     def frames(self, video_id: str) -> Path:
@@ -52,5 +52,5 @@ class Layout:
         return self.root / "rawframes" / video_id
 
     def frame_list(self, split: Split) -> Path:
-        """Lines `ID FRAMES LABEL`, relative to `rawframes/`."""
+        """The list of `ID FRAMES LABEL` lines, relative to `rawframes/`."""
         return self.root / f"sthv2_{_LIST_NAMES[split]}_list_rawframes.txt"

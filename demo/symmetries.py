@@ -1,4 +1,4 @@
-"""Mirrors of space and time that turn one labelled clip into another, label included."""
+"""Reflections in space and time of labelled clips."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["SYMMETRIES", "Symmetry", "scatter"]
 
 @dataclass(frozen=True)
 class Symmetry:
-    """What happens to pixels [n, segments, 3, side, side], and to each label."""
+    """The map of pixels [n, segments, 3, side, side] and the new label of each label."""
 
     pixels: Callable[[Tensor], Tensor]
     labels: tuple[int, ...]
 
 
-def _labels(swapped: dict[Factor, Factor], turned_back: set[Factor]) -> tuple[int, ...]:
-    """Return each label's image when factors are exchanged and the direction of some is reversed."""
+def _labels(swapped: dict[Factor, Factor], reversed_factors: set[Factor]) -> tuple[int, ...]:
+    """Return the new label of each label when factors are swapped and the direction of some is reversed."""
     places = {(motion.factor, motion.direction): label for label, motion in enumerate(MOTIONS)}
     images = [places[swapped.get(m.factor, m.factor), m.direction] for m in MOTIONS]
-    return tuple(partner(image) if MOTIONS[image].factor in turned_back else image for image in images)
+    return tuple(partner(image) if MOTIONS[image].factor in reversed_factors else image for image in images)
 
 
 SYMMETRIES = (
@@ -37,7 +37,7 @@ SYMMETRIES = (
 
 
 def scatter(clips: Tensor, labels: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return the clips with each symmetry applied to a random half of them, and one order of colours for all."""
+    """Return the clips with each symmetry applied to a random half, and one random channel order for all."""
     clips = clips[:, :, torch.randperm(3, generator=random)]
     labels = labels.clone()
     for symmetry in SYMMETRIES:

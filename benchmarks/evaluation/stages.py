@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.measuring.interleaved import interleave
-from demo.dataset import draw_frames
+from demo.dataset import generate_frames
 from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.engines.options import OnnxRuntimeOptions
@@ -70,7 +70,7 @@ def build(recipe: Recipe, checkpoint: str, folder: Path) -> Path:
 def demo_case(folder: Path) -> Case:
     """Generate the demo's videos and frames and its trained model in `folder` and return them."""
     recipe = load_recipe("tsm_demo")
-    data = draw_frames(folder / "demo")
+    data = generate_frames(folder / "demo")
     model = build(recipe, str(DEMO_CHECKPOINT), folder)
     return Case(recipe, model, data.root / "rawframes", data.frame_list("validation"))
 

@@ -1,4 +1,4 @@
-"""The data set on disk: Something-Something V2's files, the same bytes twice, continued after a kill."""
+"""The data set on disk: Something-Something V2's files, reproducible bytes, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from demo.drawing import draw_frames
-from demo.generate import generate, main, scene_of
+from demo.generate import GenerateOptions, generate, main, scene_of
 from demo.motion import MOTIONS, label_names
+from demo.rendering import render_frames
 from demo.sthv2_folder import Layout
 from preprocess.datasets.annotations import read_annotations
 from preprocess.prepare import PrepareOptions, prepare
@@ -23,7 +23,7 @@ from vidom.errors import UsageError
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """One validation clip of each class, extracted."""
     root = tmp_path_factory.mktemp("dataset")
-    made = generate(output_dir=root, validation_clips=1, workers=1)
+    made = generate(GenerateOptions(output_dir=root, validation_clips=1, workers=1))
     prepare(PrepareOptions(dataset="sthv2", src=root, out=root, num_classes=12, decoder="pyav"))
     return made
 
@@ -57,30 +57,30 @@ def test_lists_have_mmaction2s_form_and_agree_with_the_files(dataset: Layout) ->
     assert [annotation.label for annotation in read] == list(range(12))
 
 
-def test_videos_and_frames_show_what_was_drawn(dataset: Layout) -> None:
+def test_videos_and_frames_show_the_rendered_scene(dataset: Layout) -> None:
     for index in (0, 7):
         scene = scene_of("validation", index, seed=0)
         name = str(200_000 + index)
-        drawn = draw_frames(scene, [0, scene.length - 1]).astype(int)
+        rendered = render_frames(scene, [0, scene.length - 1]).astype(int)
         decoded = list(VideoFile(dataset.video(name)).read([0, scene.length - 1]))
         stills = [
             cv2.imread(str(dataset.frames(name) / f"img_{number:05d}.jpg"))[..., ::-1]
             for number in (1, scene.length)
         ]
-        for truth, *shown in zip(drawn, decoded, stills, strict=True):
-            for picture in shown:
-                assert picture.shape == truth.shape
-                assert np.abs(picture - truth).mean() < 12
+        for truth, *shown in zip(rendered, decoded, stills, strict=True):
+            for image in shown:
+                assert image.shape == truth.shape
+                assert np.abs(image - truth).mean() < 12
 
 
 def test_the_same_seed_gives_the_same_bytes_also_after_a_kill(dataset: Layout, tmp_path: Path) -> None:
-    again = generate(output_dir=tmp_path, validation_clips=1, workers=1)
-    # What a killed run leaves: a missing video and half of another under its temporary name.
+    again = generate(GenerateOptions(output_dir=tmp_path, validation_clips=1, workers=1))
+    # After a killed run: a missing video and half of another under its temporary name.
     again.video("200003").unlink()
     again.video("200004.webm.123").with_suffix(".part").write_bytes(b"half")
     again.annotation("validation").unlink()
     kept = again.video("200005").stat().st_mtime_ns
-    generate(output_dir=tmp_path, validation_clips=1, workers=1)
+    generate(GenerateOptions(output_dir=tmp_path, validation_clips=1, workers=1))
     assert again.video("200005").stat().st_mtime_ns == kept
     for name in [f"videos/{200_000 + i}.webm" for i in range(12)] + [
         "annotations/something-something-v2-validation.json"
@@ -88,10 +88,11 @@ def test_the_same_seed_gives_the_same_bytes_also_after_a_kill(dataset: Layout, t
         assert (tmp_path / name).read_bytes() == (dataset.root / name).read_bytes()
 
 
-def test_another_seed_or_size_in_the_same_folder_is_refused(dataset: Layout) -> None:
+def test_a_different_seed_or_size_in_the_same_folder_is_rejected(dataset: Layout) -> None:
     for change in ({"seed": 1}, {"validation_clips": 2}):
         with pytest.raises(UsageError, match="Delete the folder"):
-            generate(**{"output_dir": dataset.root, "validation_clips": 1, "workers": 1, **change})
+            options = {"output_dir": dataset.root, "validation_clips": 1, "workers": 1, **change}
+            generate(GenerateOptions(**options))
 
 
 def test_splits_and_seeds_share_no_clip() -> None:
@@ -100,8 +101,8 @@ def test_splits_and_seeds_share_no_clip() -> None:
         scene_of("train", 0, seed=0),
         scene_of("validation", 0, seed=1),
     ]
-    pictures = [scene.things[-1].track.tobytes() for scene in scenes]
-    assert len(set(pictures)) == 3
+    tracks = [scene.things[-1].track.tobytes() for scene in scenes]
+    assert len(set(tracks)) == 3
 
 
 def test_several_processes_give_the_same_files(dataset: Layout, tmp_path: Path) -> None:
@@ -109,6 +110,6 @@ def test_several_processes_give_the_same_files(dataset: Layout, tmp_path: Path) 
     assert (tmp_path / "videos/200011.webm").read_bytes() == dataset.video("200011").read_bytes()
 
 
-def test_nonsense_is_refused(tmp_path: Path) -> None:
+def test_wrong_options_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 0"):
-        generate(output_dir=tmp_path, validation_clips=-1)
+        GenerateOptions(output_dir=tmp_path, validation_clips=-1)

@@ -1,4 +1,4 @@
-"""Generated backgrounds: colour gradients, stripes and cloudy noise, with the sensor noise that goes over them."""
+"""Generated backgrounds: colour gradients, stripes or cloud noise, with sensor noise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MARGIN", "Backdrop", "draw_backdrop", "far_colour"]
+__all__ = ["MARGIN", "Background", "distinct_colour", "generate_background"]
 
 Floats = NDArray[np.float64]
 
@@ -17,11 +17,11 @@ MARGIN = 8
 
 
 @dataclass(frozen=True)
-class Backdrop:
-    """A background wider than the frame by MARGIN on each side, its mean colour, and a sheet of noise.
+class Background:
+    """A background larger than the frame by MARGIN on each side, its mean colour, and a noise image.
 
-    `image` is uint8 RGB [height + 2 MARGIN, width + 2 MARGIN, 3]; `noise` is int16 of the same shape, so that
-    each frame cuts its own grain from it.
+    `image` is uint8 RGB [height + 2 MARGIN, width + 2 MARGIN, 3]; `noise` is int16 of the same shape; each frame
+    adds its own crop of it.
     """
 
     image: NDArray[np.uint8]
@@ -29,26 +29,26 @@ class Backdrop:
     noise: NDArray[np.int16]
 
 
-def draw_backdrop(rng: np.random.Generator, *, width: int, height: int) -> Backdrop:
-    """Return a background of random kind, colours and grain for frames of `width` by `height`."""
+def generate_background(rng: np.random.Generator, *, width: int, height: int) -> Background:
+    """Return a background of random pattern, colours and noise for frames of `width` by `height`."""
     wide, high = width + 2 * MARGIN, height + 2 * MARGIN
     one = rng.uniform(60, 180, 3)
     other = one + rng.uniform(-50, 50, 3)
     pattern = [_gradient, _stripes, _clouds][rng.integers(3)](rng, wide, high)
     image = one + (other - one) * pattern[..., None]
     noise = np.rint(rng.normal(0, rng.uniform(1, 6), (high, wide, 3)))
-    return Backdrop(
+    return Background(
         image=np.rint(image).astype(np.uint8),
         mean=image.mean((0, 1)),
         noise=noise.astype(np.int16),
     )
 
 
-def far_colour(rng: np.random.Generator, others: list[Floats], *, low: float, high: float) -> Floats:
-    """Return an RGB colour well apart from `others`: of eight drawn, the farthest from its nearest."""
-    drawn = rng.uniform(low, high, (8, 3))
-    apart = np.linalg.norm(drawn[:, None] - np.array(others)[None], axis=2).min(1)
-    return np.asarray(drawn[apart.argmax()])
+def distinct_colour(rng: np.random.Generator, others: list[Floats], *, low: float, high: float) -> Floats:
+    """Return an RGB colour different from `others`: of eight random ones, that with the largest minimum distance."""
+    colours = rng.uniform(low, high, (8, 3))
+    apart = np.linalg.norm(colours[:, None] - np.array(others)[None], axis=2).min(1)
+    return np.asarray(colours[apart.argmax()])
 
 
 def _along(rng: np.random.Generator, wide: int, high: int) -> Floats:

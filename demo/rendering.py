@@ -1,4 +1,4 @@
-"""From scenes to pixels."""
+"""Rendering of scenes to pixels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.backdrop import MARGIN
+from demo.background import MARGIN
 from demo.motion import Scene, Thing
 
-__all__ = ["draw_frames"]
+__all__ = ["render_frames"]
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -21,10 +21,10 @@ Half = tuple[float, Floats]
 _PLACES = 4
 
 
-def draw_frames(scene: Scene, frames: Iterable[int] | None = None) -> NDArray[np.uint8]:
+def render_frames(scene: Scene, frames: Iterable[int] | None = None) -> NDArray[np.uint8]:
     """Return the frames numbered `frames` (0-based; all by default) of `scene`, uint8 RGB [n, height, width, 3].
 
-    A frame's pixels depend on the scene and its number only, not on which others are drawn.
+    A frame's pixels depend on the scene and its number only, not on which other frames are rendered.
     """
     numbers = range(scene.length) if frames is None else frames
     halves = [_halves(thing) for thing in scene.things]
@@ -33,29 +33,29 @@ def draw_frames(scene: Scene, frames: Iterable[int] | None = None) -> NDArray[np
 
 def _frame(scene: Scene, halves: list[list[Half]], number: int) -> Image:
     camera = scene.camera[number]
-    image = _look(scene, camera)
+    image = _view(scene, camera)
     centre = np.array([scene.width - 1, scene.height - 1]) / 2 - camera
     for thing, parts in zip(scene.things, halves, strict=True):
-        _draw(image, parts, thing.colours, thing.track[number], centre)
+        _paint(image, parts, thing.colours, thing.track[number], centre)
     top, left = scene.grain[number]
-    grain = scene.backdrop.noise[top : top + scene.height, left : left + scene.width]
+    grain = scene.background.noise[top : top + scene.height, left : left + scene.width]
     return np.asarray(np.clip(image.astype(np.int16) + grain, 0, 255), np.uint8)
 
 
-def _look(scene: Scene, camera: Floats) -> Image:
-    """Return what a camera displaced by `camera` pixels sees of the backdrop."""
+def _view(scene: Scene, camera: Floats) -> Image:
+    """Return the part of the background that a camera displaced by `camera` pixels sees."""
     x, y = np.clip(camera, -MARGIN, MARGIN) + MARGIN
     move = np.array([[1, 0, -x], [0, 1, -y]])
-    seen = cv2.warpAffine(scene.backdrop.image, move, (scene.width, scene.height), flags=cv2.INTER_LINEAR)
-    return np.asarray(seen, dtype=np.uint8)
+    view = cv2.warpAffine(scene.background.image, move, (scene.width, scene.height), flags=cv2.INTER_LINEAR)
+    return np.asarray(view, dtype=np.uint8)
 
 
 def _halves(thing: Thing) -> list[Half]:
-    """Return the two parts of a thing, cut along its second axis, with the side each lies on."""
+    """Return the two parts of a thing, cut along its second axis, each with its side (-1 or 1)."""
     return [(side, _cut(thing.outline, np.array([-side, 0.0]), 0.0)) for side in (-1.0, 1.0)]
 
 
-def _draw(image: Image, halves: list[Half], colours: Floats, state: Floats, centre: Floats) -> None:
+def _paint(image: Image, halves: list[Half], colours: Floats, state: Floats, centre: Floats) -> None:
     x, y, size, angle, gap, level = state
     place = centre + np.array([x, y])
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * size
@@ -67,7 +67,7 @@ def _draw(image: Image, halves: list[Half], colours: Floats, state: Floats, cent
 
 
 def _cut(corners: Floats, normal: Floats, offset: float) -> Floats:
-    """Return the part of a convex polygon where `normal` · point ≤ `offset` (possibly no corners at all)."""
+    """Return the part of a convex polygon where `normal` · point ≤ `offset` (possibly without corners)."""
     following = np.arange(1 - len(corners), 1)
     height = corners @ normal - offset
     fall = height - height[following]
