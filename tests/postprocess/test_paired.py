@@ -43,6 +43,7 @@ def test_predictions_are_counted():
     assert result.low == pytest.approx(-result.high)
     worse = compare_predictions(np.zeros(10, int), there, labels)
     assert (worse.regressions, worse.fixes, worse.difference) == (4, 1, -0.3)
+    assert (worse.low, worse.high) == tango_interval(1, 4, 10) and worse.low < -0.3 < worse.high
 
 
 def test_published_interval():

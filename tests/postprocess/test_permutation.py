@@ -96,6 +96,39 @@ def test_unequal_classes_and_a_constant_prediction_give_no_warning() -> None:
     assert permutation_remark(np.array([[0, 10], [190, 0]])) is not None
 
 
+def test_the_limits_of_the_warning() -> None:
+    """20 samples of each of 5 classes (the least that counts), each predicted as the next class."""
+    shifted = np.roll(np.eye(5, dtype=np.int64), 1, axis=1)
+    assert permutation_remark(20 * shifted) is not None
+    few = 20 * shifted
+    few[0] = 19 * shifted[0]
+    assert permutation_remark(few) is None
+    # Classes of 5 samples count: without them, these would be fewer than 100 samples.
+    small = np.roll(np.eye(20, dtype=np.int64), 1, axis=1) * 5
+    assert permutation_remark(small) is not None
+    # Half of the samples as the mapped class is enough, a little less is not.
+    halves = (
+        np.roll(np.eye(6, dtype=np.int64), 1, axis=1) * 10 + np.roll(np.eye(6, dtype=np.int64), 2, axis=1) * 7
+    )
+    spread = np.roll(np.eye(6, dtype=np.int64), 3, axis=1) * 3
+    assert permutation_remark(halves + spread) is not None
+    assert permutation_remark(halves + 2 * spread) is None
+
+
+def test_mappings_are_of_shares_of_the_true_class() -> None:
+    # Frequent class 1 is predicted as 0 more often in number, but rare class 0 in all of its samples.
+    assert best_mapping(np.array([[10, 0, 0], [40, 0, 60], [0, 100, 0]]), np.arange(3)) == {0: 0, 2: 1, 1: 2}
+    assert best_mapping(np.array([[0, 5, 5], [0, 60, 0], [0, 40, 20]]), np.arange(3)) == {1: 1, 0: 2}
+    # Of equal shares the class itself is taken.
+    assert best_mapping(np.array([[5, 5], [5, 5]]), np.arange(2)) == {0: 0, 1: 1}
+
+
+def test_shares_in_the_warning_are_of_the_true_class() -> None:
+    # Class 1 has nine times as many samples as class 0; a mean of both shares is (0.9 + 0.6) / 2.
+    remark = permutation_remark(np.array([[1, 9, 0], [54, 9, 27], [0, 0, 50]]))
+    assert remark is not None and "75 % of the samples" in remark and "10 % as the class itself" in remark
+
+
 def test_few_samples_give_no_warning() -> None:
     def shifted(generator: np.random.Generator, labels: np.ndarray) -> np.ndarray:
         return (labels + 1) % 8

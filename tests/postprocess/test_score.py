@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +135,16 @@ def test_extra_axes_of_an_npy_and_a_second_output_are_fine(
         entry["outfiles"].append(entry["outfiles"][0].replace("_0.npy", "_1.npy"))
     summary.write_text(json.dumps(document))
     assert score(ScoreOptions(result_path=summary, info_path=write_info(truth))).metrics.top1.correct == 13
+
+
+def test_the_provenance_has_the_digests_of_labels_and_scores(
+    probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
+) -> None:
+    info = write_info(truth)
+    scores = score(ScoreOptions(result_path=write_run(one_a_file(probabilities)), info_path=info))
+    provenance = json.loads(scores.metrics_path.read_text())["provenance"]
+    little_endian = b"".join(struct.pack("<f", value) for row in probabilities.tolist() for value in row)
+    assert provenance == {
+        "labels_sha256": hashlib.sha256(info.read_bytes()).hexdigest(),
+        "outputs_sha256": hashlib.sha256(little_endian).hexdigest(),
+    }

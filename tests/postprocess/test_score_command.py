@@ -28,6 +28,8 @@ def test_thresholds(
         "--info-path",
         str(write_info(truth)),
     ]
+    exact = ["--threshold", f"top1={13 / 22!r}"]
+    assert main([*arguments, *exact]) is None
     met, missed = (
         ["--threshold", "top1=0.59", "top5=0.77"],
         ["--threshold", "top1=0.59", "--threshold", "top5=0.78"],
@@ -79,6 +81,16 @@ def test_remarks(write_run: WriteRun, write_info: WriteInfo) -> None:
     scores = score(ScoreOptions(result_path=write_run(logits, name="logits"), info_path=info))
     assert "not probabilities" in " ".join(scores.remarks)
     assert scores.metrics.top1.value == 1
+    assert "exactly the same scores" not in " ".join(scores.remarks)
+    off = {str(index): np.eye(6)[index : index + 1] * 1.02 for index in range(3)}
+    scores = score(ScoreOptions(result_path=write_run(off, name="off"), info_path=info))
+    assert "rows sum to 1.02 .. 1.02" in " ".join(scores.remarks)
+    negative = {str(index): np.eye(6)[index : index + 1] * 2 - np.full((1, 6), 1 / 6) for index in range(3)}
+    scores = score(ScoreOptions(result_path=write_run(negative, name="negative"), info_path=info))
+    assert "not probabilities" in " ".join(scores.remarks)
+    single = write_run({"0": np.eye(6)[:1]}, name="single")
+    assert score(ScoreOptions(result_path=single, info_path=write_info({0: 0}))).remarks == ()
+    info = write_info({0: 0, 1: 1, 2: 2})
     plain = {str(index): np.eye(6)[index : index + 1] for index in range(3)}
     assert score(ScoreOptions(result_path=write_run(plain, name="plain"), info_path=info)).remarks == ()
 

@@ -96,6 +96,12 @@ def test_single_views_are_not_scores(
     info = write_info(truth)
     views = {str(index): np.repeat(probabilities[index : index + 1], 6, axis=0) for index in range(N)}
     assert "--average_clips" in refusal(write_run(views), info)
+    # As many files as samples, and not more than the samples fill: each is the views of one sample.
+    one = {"0": np.repeat(probabilities[:1], 6, axis=0)}
+    assert "Each of the 1 output files holds 6 rows" in refusal(
+        write_run(one, name="one"), write_info({0: 0})
+    )
+    info = write_info(truth)
     # Four samples of six views in each file: 24 rows, of which a list of 22 needs one file.
     batches = {str(k): np.repeat(rows, 6, axis=0) for k, rows in modelzoo(probabilities, 4).items()}
     assert "Each of the 6 output files holds 24 rows" in refusal(write_run(batches, name="batches"), info)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_runs import N, WriteInfo, WriteRun, one_a_file, refusal
-from scored_stores import pack, run_store
+from engine_runs import CLASSES, N, WriteInfo, WriteRun, one_a_file, refusal
+from scored_stores import pack, pack_views, run_store
 
 from postprocess.score import ScoreOptions, score
 from vidom.errors import UsageError
@@ -68,3 +69,27 @@ def test_samples_that_could_not_be_packed_are_named_so(
     message = refusal(summary, write_info(truth))
     assert "1 of the 22 samples" in message
     assert "1 of them could not be read when the store was packed" in message
+
+
+def test_missing_and_double_views_are_named(
+    truth: dict[int, int], write_run: WriteRun, tmp_path: Path
+) -> None:
+    store = pack_views(tmp_path / "store", truth, views=3, average_clips="score")
+    inputs, row = str(store / "clips"), np.arange(CLASSES, dtype=np.float32)[None]
+    good = {f"{index:06d}v{view:02d}": row for index in truth for view in range(3)}
+    for view in range(3):
+        less = {stem: row for stem in good if stem != f"000004v{view:02d}"}
+        summary = write_run(less, name=f"less{view}", inputs=inputs)
+        message = refusal(summary, store / "sthv2.info")
+        assert message.startswith(
+            f"1 views have no output, but other views of their samples do: view {view} of sample 4"
+        )
+    summary = write_run(good, name="double", inputs=inputs)
+    document = json.loads(summary.read_text())
+    (infile,) = document["filesinfo"]["0"]["infiles"]
+    shutil.copy(summary.with_name("double") / "000000v00_0.npy", summary.with_name("double") / "again_0.npy")
+    document["filesinfo"]["99"] = {"infiles": [infile], "outfiles": ["double/again_0.npy"]}
+    summary.write_text(json.dumps(document))
+    assert "1 views have more than one output: view 0 of sample 0 (video0)" in refusal(
+        summary, store / "sthv2.info"
+    )

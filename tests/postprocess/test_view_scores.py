@@ -57,6 +57,15 @@ def test_rows_of_views_are_averaged(kind: str, average_clips: str, write_run: Wr
         np.testing.assert_allclose(means[position], by_hand, rtol=1e-6)
 
 
+def test_views_are_averaged_in_float64(write_run: WriteRun, tmp_path: Path):
+    """In float32 1e8 + 1 - 1e8 would be 0."""
+    store = pack_views(tmp_path / "store", {0: 0}, views=VIEWS, average_clips="score")
+    rows = {0: np.array([[1e8] * CLASSES, [1.0] * CLASSES, [-1e8] * CLASSES], np.float32)}
+    summary = run_views(rows, store, write_run, "out")
+    matches = match_by_store(find_outputs(summary), ClipStore.open(store))
+    np.testing.assert_allclose(gather(matches, {0: 0}, classes=CLASSES), 1 / 3, rtol=1e-6)
+
+
 def test_mean_logits_become_probabilities_over_the_classes():
     logits = np.array([[0, 0, 0], [1, 2, 3], [1000, 999, 0], [-7, -7, -1000]], np.float32)
     e = np.e
@@ -85,7 +94,7 @@ def test_sums_within_half_precision_are_probabilities(sums: tuple[float, float])
         sample_scores(means, "score")
 
 
-@pytest.mark.parametrize("row", [(0.25, 0.7), (0.4, 0.65), (1.25, -0.25)])
+@pytest.mark.parametrize("row", [(0.25, 0.735), (0.4, 0.615), (1.25, -0.25)])
 def test_rows_that_are_not_probabilities_are_logits(row: tuple[float, float]):
     means = np.array([[0.5, 0.5], row], np.float32)
     with pytest.raises(BadDataError, match="averages its views as probabilities .* gave logits"):
