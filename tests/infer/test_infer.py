@@ -4,12 +4,14 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs, write_rows
 from run_infer import run_infer
 
+from infer.engines.onnxruntime import OnnxRuntimeEngine
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.engine_outputs import read_output, read_summary
 
@@ -290,3 +292,24 @@ def test_a_bad_file_is_refused_before_anything_is_written(tmp_path: Path):
     with pytest.raises(BadDataError, match=r"video_2\.bin has 3 bytes"):
         run_infer(model=linear(tmp_path / "m.onnx", 1), input=folder, output=tmp_path / "out", say=nothing)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("warmup_count", [0, 1, 4])
+@pytest.mark.parametrize("files", [True, False])
+def test_the_model_is_executed_once_per_warm_up_and_loop(
+    warmup_count: int, files: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    execute, executions = OnnxRuntimeEngine.execute, []
+
+    def counted(engine: OnnxRuntimeEngine, feeds: dict[str, Any]) -> list[Any]:
+        executions.append(1)
+        return execute(engine, feeds)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "execute", counted)
+    inputs = {"input": write_rows(tmp_path / "in", rows_of(6))} if files else {}
+    result = run_infer(
+        model=linear(tmp_path / "m.onnx", 2), loop=3, warmup_count=warmup_count, say=nothing, **inputs
+    )
+    batches = 3 if files else 1
+    assert len(executions) == warmup_count + 3 * batches
+    assert len(result.compute_ms) == 3 * batches

@@ -179,3 +179,22 @@ def test_a_folder_that_vidom_did_not_make_is_not_touched(model: Path, folder: Pa
         run(model, folder, strangers)
     assert contents(strangers / "run") == before
     assert [path.name for path in strangers.iterdir()] == ["run"]
+
+
+def test_a_killed_run_resumed_with_different_weights_has_the_outputs_of_the_new_model_only(
+    model: Path, folder: Path, tmp_path: Path
+):
+    """The two models differ in nothing but their weights: name, size, shapes and batch are the same."""
+    out = tmp_path / "out"
+    interrupted(3, model, folder, out)
+    before = model.read_bytes()
+    weight = WEIGHTS.ravel()[0].tobytes()
+    assert before.count(weight) == 1
+    model.write_bytes(before.replace(weight, np.float32(2 * WEIGHTS.ravel()[0]).tobytes()))
+    result = run(model, folder, out)
+    assert result.resumed == 0
+    changed = WEIGHTS.copy()
+    changed.ravel()[0] *= 2
+    for number, row in enumerate(rows_of(5)):
+        found = np.fromfile(out / "run" / f"video_{number}_0.bin", np.float32)
+        np.testing.assert_allclose(found, row @ changed, rtol=1e-5, atol=1e-6)
