@@ -144,7 +144,7 @@ def engine_request(given: dict[str, Any]) -> EngineRequest:
 def engine_options(name: str, given: Mapping[str, Any]) -> EngineOptions:
     """Return the options of the engine `name` from those typed, by option name; `device` is a tuple of numbers.
 
-    Raises UsageError for an unknown engine, an option of another engine, a wrong value, and several devices where
+    Raises UsageError for an unknown engine, an option of a different engine, a wrong value, and several devices where
     the engine is a process of its own on one; a device number that has no effect is logged.
     """
     if name not in _CLASSES:

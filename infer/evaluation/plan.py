@@ -36,7 +36,7 @@ class Plan:
     """The jobs of an evaluation and the entries of the recipe that it needs.
 
     `total` samples are in the list; `limit` and `seed` are None unless a subset of them is evaluated.
-    `published_top1` is the recipe's published accuracy for its way of averaging clips, None without one.
+    `published_top1` is the recipe's published accuracy for its method of averaging clips, None without one.
     """
 
     recipe_name: str

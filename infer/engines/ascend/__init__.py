@@ -1,1 +1,1 @@
-"""The NPU's engine: ais_bench as an outside process, checked before and after."""
+"""The NPU's engine: ais_bench as an external process, checked before and after."""

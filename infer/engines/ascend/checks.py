@@ -98,7 +98,7 @@ def check_free_space(output: str, *, files: int, values: int | None) -> None:
     if free < needed:
         raise UnavailableError(
             f"The disk of {output} has {human_bytes(free)} free, and the outputs of {files} files take up to "
-            f"{human_bytes(needed)}; ais_bench would stop in the middle. Free some space, or give another --output."
+            f"{human_bytes(needed)}; ais_bench would stop in the middle. Free some space, or give a different --output."
         )
 
 

@@ -99,7 +99,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"No space left on device",
-        "The disk is full. Free some space, or give another --output, and run the same command again.",
+        "The disk is full. Free some space, or give a different --output, and run the same command again.",
     ),
     (
         r"RuntimeError: \[(?P<code>-?\d+)\]\[ACL: (?P<text>[^\]]+)\]",
@@ -126,7 +126,7 @@ def ended_how(ended: Ended) -> str:
     if ended.timed_out:
         return f"had not ended after {ended.seconds:.0f} s, the --time_limit, and was stopped with its child processes"
     if ended.stopped:
-        return "was stopped because the run on another device had failed"
+        return "was stopped because the run on a different device failed"
     if ended.code < 0:
         reason = " (probably out of memory)" if ended.code == -9 else ""
         return f"was killed by signal {-ended.code} after {ended.seconds:.0f} s{reason}"
