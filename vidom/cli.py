@@ -190,7 +190,7 @@ def steps_of(verb: Verb, words: Sequence[str]) -> Iterator[Step]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Call the command of a verb and return its exit code; the calls that a recipe stands for are logged."""
+    """Call the command of a verb and return its exit code; the calls that a recipe expands to are logged."""
     words = list(sys.argv[1:] if argv is None else argv)
     if "_ARGCOMPLETE" in os.environ:
         words = _words_to_complete()

@@ -1,6 +1,6 @@
 """Install the locked packages into the environment of this interpreter: `.venv/bin/python -m vidom.setup_environment`.
 
-torch stands apart from the other packages: its wheel, and with it its hash, differs by index, and on x86-64 the default
+torch is kept apart from the other packages: its wheel, and with it its hash, differs by index, and on x86-64 the default
 index serves a build with several GB of CUDA packages. Needs the standard library only.
 """
 
