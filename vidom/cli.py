@@ -199,6 +199,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _top_parser().parse_args(words)
         return ExitCode.USAGE
     Parser.prog_override = f"vidom {verb.name}"
+    if verb.fill is not None:
+        Parser.help_note = (
+            f"`vidom {verb.name} RECIPE` fills in the options that name files: those of the recipe, selected by "
+            "--batch_size, --dtype, --per_view, --out and --store. Options that are given take precedence."
+        )
     for step in steps_of(verb, words[1:]):
         module, _, function = step.target.partition(":")
         if step.words != tuple(words[1:]):

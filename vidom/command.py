@@ -37,10 +37,17 @@ class Parser(argparse.ArgumentParser):
 
     prog_override: ClassVar[str | None] = None
     """The name that the help shows instead of the command's own, such as `vidom export`."""
+    help_note: ClassVar[str | None] = None
+    """A paragraph at the end of the help."""
 
     def __init__(self, *, description: str, prog: str | None = None) -> None:
-        prog = self.prog_override or prog
-        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=_Help)
+        super().__init__(
+            prog=self.prog_override or prog,
+            description=description,
+            epilog=self.help_note,
+            allow_abbrev=False,
+            formatter_class=_Help,
+        )
         self.add_argument("-v", "--verbose", action="store_true", help="log details too")
         self.add_argument("-q", "--quiet", action="store_true", help="log warnings and errors only")
 

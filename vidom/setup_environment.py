@@ -1,7 +1,7 @@
 """Install the locked packages into the environment of this interpreter: `.venv/bin/python -m vidom.setup_environment`.
 
-torch is kept apart from the other packages: its wheel, and with it its hash, differs by index, and on x86-64 the default
-index serves a build with several GB of CUDA packages. Needs the standard library only.
+torch is kept apart from the other packages: its wheel, and with it its hash, differs by index, and on x86-64 the
+default index serves a build with several GB of CUDA packages. Needs the standard library only.
 """
 
 from __future__ import annotations

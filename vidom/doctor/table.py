@@ -147,7 +147,7 @@ def table(rows: Sequence[Row], outlooks: Sequence[Outlook]) -> str:
     """Return one aligned table: a line for each row, then for each stage `possible here` or what makes it so."""
     cells = [("check", "status", "value", "")]
     cells += [(row.topic, row.verdict, row.found, row.remark) for row in rows]
-    cells += [("", "", "", ""), ("stage", "verdict", "by", "")]
+    cells += [("", "", "", ""), ("stage", "status", "command", "")]
     for outlook in outlooks:
         said = ("possible here",) if outlook.possible else outlook.remedies
         lines = [*said, *(f"note: {remark}" for remark in outlook.remarks)]
