@@ -89,7 +89,8 @@ def _description(remapped: Mapping[int, int], count: int, names: Sequence[str]) 
     examples = ", ".join(pairs[:_EXAMPLES]) + (", ..." if len(pairs) > _EXAMPLES else "")
     if not constant:
         return f"{len(remapped)} of {count} classes are predicted as a different class ({examples})"
-    return f"is the label list shifted? {shifted} of {count} classes are predicted with an offset of {offset:+d} ({examples})"
+    shift = f"{shifted} of {count} classes are predicted with an offset of {offset:+d}"
+    return f"is the label list shifted? {shift} ({examples})"
 
 
 def _class(index: int, names: Sequence[str]) -> str:

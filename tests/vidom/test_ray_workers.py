@@ -1,4 +1,4 @@
-"""Preparation and packing in a Ray cluster of two workers on this machine: the same bytes, whichever process is killed."""
+"""Preparation and packing in a Ray cluster of two local workers: the same bytes, whichever process is killed."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ class Failure:
 class Workplace:
     """What every worker must have in common with the command.
 
-    `folder` is the working directory, which relative paths start from; `witness` a file that contains `token`; `needs` are
-    folders to read from; `program` is `program_digest`; `command` the command's process where it is on this machine.
+    `folder` is the working directory, which relative paths start from; `witness` a file that contains `token`; `needs`
+    are folders to read from; `program` is `program_digest`; `command` the command's process where it is on this machine.
     """
 
     folder: Path
@@ -100,7 +100,7 @@ class _Starts:
 
 
 def program_digest() -> str:
-    """Return a SHA-256 over the sources that work is done with and the versions of the decoding and computing packages."""
+    """Return a SHA-256 over the sources that workers run and the versions of the packages that decode and compute."""
     versions = [f"{package} {_version(package)}" for package in _PACKAGES]
     return hashlib.sha256("\n".join([sources_digest(_SOURCES), *versions]).encode()).hexdigest()
 

@@ -40,8 +40,8 @@ _RULES: tuple[tuple[str, str], ...] = (
     (
         r"(?i:open device) (?P<name>\d+) failed|aclrtSetDevice.*failed|507033|507899",
         "Device {name} could not be opened. Check with `npu-smi info` whether it is present and healthy and which "
-        "process uses it, check that this user is in the group that owns /dev/davinci* (HwHiAiUser), and give --device the "
-        "number in the column Device.",
+        "process uses it, check that this user is in the group that owns /dev/davinci* (HwHiAiUser), and give --device "
+        "the number in the column Device.",
     ),
     (
         r"207001|(?i:memory alloc\w* fail|malloc.*fail)",
@@ -95,7 +95,8 @@ _RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"unrecognized arguments: (?P<name>.+)",
-        "This version of ais_bench does not know {name}. Install a current one (`make doctor` shows which is installed).",
+        "This version of ais_bench does not know {name}. Install a current one (`make doctor` shows the installed "
+        "one).",
     ),
     (
         r"No space left on device",

@@ -1,8 +1,8 @@
 """A stub of ais_bench, written from the reference: its options, its log lines, its files. It uses no NPU.
 
 Tests copy it to `ais_bench/__main__.py` on PYTHONPATH of the interpreter that AIS_PYTHON names. Its "offline model" is
-JSON: {"rows": batch, "weights": [[...], ...]}, and an output row is the input row times the weights. With "frames" it is
-one for AIPP: its input is uint8 and its dimension 0 counts that many frames per row. Its times are invented; none is
+JSON: {"rows": batch, "weights": [[...], ...]}, and an output row is the input row times the weights. With "frames" it
+is one for AIPP: its input is uint8 and its dimension 0 counts that many frames per row. Its times are invented; none is
 a measurement. The variable STUB makes it fail in one of the ways that ais_bench fails.
 """
 
