@@ -32,7 +32,7 @@ from infer.evaluation.conclusion import Evaluation, conclude
 from infer.evaluation.execution import OnBad, run_locally
 from infer.evaluation.on_ray import run_on_ray
 from infer.evaluation.plan import Plan, plan_evaluation
-from postprocess.scored import accuracy_remarks, accuracy_text
+from postprocess.scored import accuracy_remarks, accuracy_text, log_remarks
 from preprocess.pack_groups import StoreDtype
 from vidom.command import run
 from vidom.errors import UsageError
@@ -152,8 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(accuracy_text(result.metrics))
     if result.comparison:
         print(result.comparison.text)
-    for line in (*result.details, *accuracy_remarks(result.metrics), *result.remarks):
-        _log.info(line)
+    log_remarks(_log, (*result.details, *accuracy_remarks(result.metrics), *result.remarks))
     _log.info(f"metrics written to {result.metrics_path}")
 
 

@@ -16,7 +16,7 @@ from postprocess.gather import gather, peek
 from postprocess.matching import Match, check_coverage, in_order, match_by_number, match_by_store
 from postprocess.metrics import Metrics
 from postprocess.outputs import find_outputs, metrics_path
-from postprocess.scored import accuracy_remarks, accuracy_text, check_labels, write_scored
+from postprocess.scored import accuracy_remarks, accuracy_text, check_labels, log_remarks, write_scored
 from postprocess.truth import find_truth
 from postprocess.view_scores import sample_scores
 from vidom.command import run
@@ -179,8 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     scores = score(options)
     metrics = scores.metrics
     print(accuracy_text(metrics))
-    for remark in (*accuracy_remarks(metrics), *scores.remarks):
-        _log.info(remark)
+    log_remarks(_log, (*accuracy_remarks(metrics), *scores.remarks))
     _log.info(f"metrics written to {scores.metrics_path}")
     if options.info_path is not None and options.info_path.suffix == ".npy":
         line = accuracy_line(Accuracy(metrics.top1.correct, metrics.top1.n))

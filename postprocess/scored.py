@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,18 @@ from postprocess.permutation import permutation_remark
 from vidom.errors import BadDataError
 from vidom.wording import some
 
-__all__ = ["Scored", "accuracy_remarks", "accuracy_text", "check_finite", "check_labels", "write_scored"]
+__all__ = [
+    "Scored",
+    "accuracy_remarks",
+    "accuracy_text",
+    "check_finite",
+    "check_labels",
+    "log_remarks",
+    "write_scored",
+]
 
 FloatArray = npt.NDArray[np.float32]
+_WARNING = "Warning: "
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,13 @@ def accuracy_remarks(metrics: Metrics) -> tuple[str, ...]:
         ),
         f"mean class accuracy {metrics.mean_class_accuracy:.4f}",
     )
+
+
+def log_remarks(log: logging.Logger, remarks: Iterable[str]) -> None:
+    """Log the remarks, those that begin with "Warning: " as warnings."""
+    for remark in remarks:
+        text = remark.removeprefix(_WARNING)
+        log.log(logging.INFO if text == remark else logging.WARNING, text)
 
 
 def check_finite(scores: FloatArray, indices: Sequence[int]) -> None:

@@ -22,7 +22,7 @@ def interleave(variants: Mapping[str, Callable[[], object]], *, rounds: int) -> 
     for fewer than one round.
     """
     if rounds < 1:
-        raise UsageError(f"--rounds must be at least 1, found {rounds}.")
+        raise UsageError(f"--rounds must be at least 1, not {rounds}.")
     fastest = dict.fromkeys(variants, math.inf)
     for number in range(rounds + 1):
         for name, work in variants.items():
@@ -42,7 +42,7 @@ def interleave_opened(
     round.
     """
     if rounds < 1:
-        raise UsageError(f"--rounds must be at least 1, found {rounds}.")
+        raise UsageError(f"--rounds must be at least 1, not {rounds}.")
     fastest = dict.fromkeys(variants, math.inf)
     for _ in range(rounds):
         for name, open_variant in variants.items():

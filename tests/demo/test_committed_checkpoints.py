@@ -42,17 +42,20 @@ def test_checkpoints_are_small_and_of_this_generator(name: str, shift: bool) -> 
     assert (meta["recipe"], meta["shift"], meta["generator"]) == ("tsm_demo", shift, GENERATOR_VERSION)
 
 
+@pytest.mark.slow
 def test_the_network_with_the_shift_recognizes_the_motions(unseen: Examples) -> None:
     predicted = _predicted(unseen, shift=True, name="tsm_demo.pth")
     assert (predicted == unseen.labels).mean() >= 0.95
 
 
+@pytest.mark.slow
 def test_the_network_without_shift_is_at_chance(unseen: Examples) -> None:
     predicted = _predicted(unseen, shift=False, name="tsn_demo.pth")
     # A single frame has no information: chance is 1/12, with a standard deviation of 0.015 for 360 clips.
     assert (predicted == unseen.labels).mean() <= 0.2
 
 
+@pytest.mark.slow
 def test_reversed_frames_are_recognized_as_the_partner(unseen: Examples) -> None:
     backwards = Examples(np.ascontiguousarray(unseen.clips[:, ::-1]), unseen.labels ^ 1)
     predicted = _predicted(backwards, shift=True, name="tsm_demo.pth")

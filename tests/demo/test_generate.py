@@ -105,6 +105,7 @@ def test_splits_and_seeds_share_no_clip() -> None:
     assert len(set(tracks)) == 3
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_files(dataset: Layout, tmp_path: Path) -> None:
     main(["--output_dir", str(tmp_path), "--validation-clips", "1", "--workers", "2"])
     assert (tmp_path / "videos/200011.webm").read_bytes() == dataset.video("200011").read_bytes()

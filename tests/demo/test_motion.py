@@ -70,6 +70,7 @@ def random_frames() -> np.ndarray:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", FACTORS)
 def test_a_random_frame_has_the_same_distribution_in_all_classes(
     random_frames: np.ndarray, factor: str

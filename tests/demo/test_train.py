@@ -68,6 +68,7 @@ def test_scatter_does_not_change_the_examples_and_is_reproducible() -> None:
     assert torch.equal(first[0].flatten(1).sort(1)[0], clips.flatten(1).sort(1)[0])
 
 
+@pytest.mark.slow
 def test_synthetic_examples_are_samples_of_the_pipeline() -> None:
     examples = generate_examples("validation", clips_per_class=1, plan=RECIPE.views, seed=3, workers=1)
     assert examples.clips.shape == (12, 8, 3, 64, 64)
@@ -88,6 +89,7 @@ def shades() -> Examples:
     return Examples(clips, labels)
 
 
+@pytest.mark.slow
 def test_fitting_decreases_the_loss_and_is_reproducible(shades: Examples) -> None:
     options = TrainOptions(steps=20, batch_size=12)
     losses, scores = [], []
@@ -103,6 +105,7 @@ def test_fitting_decreases_the_loss_and_is_reproducible(shades: Examples) -> Non
     assert scores[0].shape == (len(shades.labels), 12)
 
 
+@pytest.mark.slow
 def test_train_writes_both_checkpoints_in_the_layout_of_the_reader(tmp_path: Path) -> None:
     options = TrainOptions(
         output_dir=tmp_path, workers=1, clips_per_class=1, unseen_per_class=1, steps=2, batch_size=12

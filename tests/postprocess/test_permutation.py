@@ -153,6 +153,9 @@ def test_the_scorer_logs_the_warning(
     )
     main(["--result_path", str(summary), "--info_path", str(shifted)])
     assert "is the label list shifted?" in capsys.readouterr().err
+    main(["-q", "--result_path", str(summary), "--info_path", str(shifted)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: is the label list shifted?")
     right = write_info(dict(enumerate(((labels + 1) % 6).tolist())))
     assert not any(
         "Warning" in remark for remark in score(ScoreOptions(result_path=summary, info_path=right)).remarks

@@ -115,3 +115,21 @@ def test_as_a_script(
     assert "Traceback" not in damaged.stderr
     assert "NaN or infinite: 5." in damaged.stderr
     assert call("--threshold", "top2=0.9").returncode == 2
+
+
+def test_scoring_imports_no_heavy_library(
+    probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
+) -> None:
+    words = [f"--result_path={write_run(one_a_file(probabilities))}", f"--info_path={write_info(truth)}"]
+    program = (
+        "import importlib, pkgutil, sys, postprocess\n"
+        "for module in pkgutil.iter_modules(postprocess.__path__):\n"
+        "    importlib.import_module('postprocess.' + module.name)\n"
+        "importlib.import_module('postprocess.score').main(sys.argv[1:])\n"
+        "heavy = {'torch', 'onnx', 'onnx_ir', 'onnxruntime', 'openvino', 'av', 'cv2', 'ray'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
