@@ -39,7 +39,7 @@ class Workplace:
     """What every worker must have in common with the command.
 
     `folder` is the working directory, which relative paths start from; `witness` a file that contains `token`; `needs`
-    are folders to read from; `program` is `program_digest`; `command` the command's process where it is on this machine.
+    are folders to read from; `program` is `program_digest`; `command` the command's process if it is on this machine.
     """
 
     folder: Path
