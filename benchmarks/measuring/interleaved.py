@@ -1,4 +1,4 @@
-"""Variants of doing the same thing, interleaved."""
+"""Interleaved timing of variants of the same work."""
 
 from __future__ import annotations
 

@@ -16,16 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.measuring.interleaved import interleave
 from benchmarks.measuring.memory import peak_rss
-from benchmarks.measuring.report import Report, Table, Target, check_plotting, write_report
-from benchmarks.measuring.settings import machine_state, under_fair_settings
+from benchmarks.measuring.report import Report, check_plotting, write_report
+from benchmarks.measuring.settings import under_fair_settings
 from benchmarks.scoring import modelzoo_scorer
 from benchmarks.scoring.result_files import SyntheticResults, write_results
+from benchmarks.scoring.tables import BARE, LOADTXT, plot_scoring, report_scoring
 from postprocess.score import ScoreOptions, score
 from vidom.command import run
 from vidom.errors import CheckFailedError, ExitCode, ExternalToolError, UsageError
@@ -37,20 +37,8 @@ __all__ = ["ScoringOptions", "main", "scoring"]
 
 _log = logging.getLogger(__name__)
 
-LOADTXT, BARE = "np.loadtxt on each file", "files read, not parsed"
-SPEEDUP = 20.0
-MEMORY = 4.0
 _AT_ONCE = 256
 Variants = dict[str, Callable[[], object]]
-
-_READING_NOTE = (
-    "vidom reads exactly the same numbers from the texts. The last row opens and reads the files without parsing: no "
-    "reader of single files can be faster, so its last cell is the upper bound of the speedup."
-)
-_SCORING_NOTE = (
-    "From the summary and the list of labels to top-1 and top-5. vidom also matches results and samples by name, "
-    "rejects missing, duplicate and non-finite results, and writes metrics.json with confusion and intervals."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +79,8 @@ def scoring(options: ScoringOptions) -> Report:
         times = {size: interleave(_scoring_variants(results, size, old), rounds=rounds) for size in sizes}
         _log.info("memory …")
         memory = {size: _peaks(results, size) for size in sizes}
-    report = _report(results, reading, times, memory, rounds)
-    write_report(report, output_dir, plot=partial(_plot, times=times, memory=memory))
+    report = report_scoring(results, reading, times, memory, rounds)
+    write_report(report, output_dir, plot=partial(plot_scoring, times=times, memory=memory))
     return report
 
 
@@ -177,74 +165,6 @@ def _peaks(results: SyntheticResults, samples: int) -> tuple[int, int]:
     ours = [sys.executable, "-m", "postprocess.score", "--result_path", summary, "--info_path", info]
     theirs = f"from benchmarks.scoring.modelzoo_scorer import score_texts as s; s({summary!r}, {info!r})"
     return peak_rss(ours), peak_rss([sys.executable, "-c", theirs])
-
-
-def _report(
-    results: SyntheticResults,
-    reading: dict[str, float],
-    times: dict[int, dict[str, float]],
-    memory: dict[int, tuple[int, int]],
-    rounds: int,
-) -> Report:
-    most = max(memory)
-    few = max(size for size in memory if size < most and size <= 1000)
-    kept = 4 * results.classes
-    grown = (memory[most][0] - memory[few][0]) / (most - few)
-    targets = [
-        Target(f"reading {most} TXT, speedup over {variant}", seconds / reading["vidom, TXT"], SPEEDUP)
-        for variant, seconds in reading.items()
-        if variant.startswith(LOADTXT)
-    ]
-    targets.append(
-        Target(
-            "memory per additional result, over its scores in float32", grown / kept, MEMORY, at_least=False
-        )
-    )
-    scaling = [
-        (size, *spent.values(), *(peak / 1e6 for peak in memory[size])) for size, spent in times.items()
-    ]
-    return Report(
-        name="scoring",
-        question="How long does it take to compute the accuracy from an engine's results, and how much memory?",
-        tables=[
-            _speeds("Reading", reading, most, _READING_NOTE),
-            _speeds("Reading and scoring", times[most], most, _SCORING_NOTE),
-            Table(
-                "Scaling",
-                [
-                    "results",
-                    *(f"{variant}, s" for variant in times[most]),
-                    "vidom, MB",
-                    "ModelZoo's scorer, MB",
-                ],
-                scaling,
-                f"MB: the peak of a new process that scores TXT. The scores of a result are {kept} bytes in float32; "
-                f"memory grows by {grown:.0f} bytes per result: the scores, temporary arrays of the metrics and the "
-                "names of the files.",
-            ),
-        ],
-        targets=targets,
-        conditions={"rounds": rounds, "classes": results.classes, **machine_state()},
-    )
-
-
-def _speeds(title: str, seconds: dict[str, float], files: int, note: str) -> Table:
-    first = next(iter(seconds.values()))
-    rows = [(variant, spent, spent / files * 1e6, first / spent) for variant, spent in seconds.items()]
-    return Table(title, ["variant", "s", "µs per file", "speedup over the first row"], rows, note)
-
-
-def _plot(figure: Any, *, times: dict[int, dict[str, float]], memory: dict[int, tuple[int, int]]) -> None:
-    speed, space = figure.subplots(1, 2)
-    for variant in next(iter(times.values())):
-        speed.plot(list(times), [spent[variant] for spent in times.values()], marker="o", label=variant)
-    for name, peaks in zip(("vidom", "ModelZoo's scorer"), zip(*memory.values(), strict=True), strict=True):
-        space.plot(list(memory), [peak / 1e6 for peak in peaks], marker="o", label=f"{name}, TXT")
-    speed.set(xscale="log", yscale="log", xlabel="results", ylabel="seconds", title="reading and scoring")
-    space.set(xlabel="results", ylabel="peak MB", title="memory", ylim=(0, None))
-    for axes in (speed, space):
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=6, loc="best")
 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:

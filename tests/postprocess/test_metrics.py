@@ -96,7 +96,7 @@ def test_nan_has_no_rank(fixtures: Path) -> None:
         (np.array([[math.inf, 0.0]]), np.array([0])),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(scores: np.ndarray, labels: np.ndarray) -> None:
+def test_arrays_that_do_not_fit_are_rejected(scores: np.ndarray, labels: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected|do not fit|infinite"):
         label_ranks(scores, labels)
 

@@ -126,7 +126,11 @@ def test_mappings_are_of_shares_of_the_true_class() -> None:
 def test_shares_in_the_warning_are_of_the_true_class() -> None:
     # Class 1 has nine times as many samples as class 0; a mean of both shares is (0.9 + 0.6) / 2.
     remark = permutation_remark(np.array([[1, 9, 0], [54, 9, 27], [0, 0, 50]]))
-    assert remark is not None and "On average 75 % of the samples" in remark and "10 % as the class itself" in remark
+    assert (
+        remark is not None
+        and "On average 75 % of the samples" in remark
+        and "10 % as the class itself" in remark
+    )
 
 
 def test_few_samples_give_no_warning() -> None:

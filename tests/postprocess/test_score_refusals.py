@@ -39,7 +39,7 @@ def test_a_summary_without_outputs_or_files(
     assert "cut short" in refusal(summary, info)
 
 
-def test_doubled_outputs_are_named(
+def test_duplicate_outputs_are_named(
     probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
 ) -> None:
     info = write_info(truth)

@@ -16,7 +16,7 @@ from vidom.errors import BadDataError, UsageError
 from vidom.formats.mindspore_310 import input_name, write_label_ids
 
 
-def refused(result_path: Path) -> str:
+def rejected(result_path: Path) -> str:
     with pytest.raises(UsageError, match="--info_path") as caught:
         score(ScoreOptions(result_path=result_path, num_classes=CLASSES))
     assert "\n" not in str(caught.value)
@@ -93,7 +93,7 @@ def test_a_moved_store_is_reported_with_the_places_that_were_searched(
     store = pack(tmp_path / "store", truth, per_file=1)
     summary = write_run(one_a_file(probabilities), inputs=str(store / "clips"))
     store.rename(tmp_path / "moved")
-    message = refused(summary)
+    message = rejected(summary)
     assert f"{store}/clips/manifest.json and {store}/manifest.json not found" in message
     assert "relative" not in message
 
@@ -111,7 +111,7 @@ def test_a_relative_store_is_found_only_from_where_the_inference_was_run(
     assert score(ScoreOptions(result_path=summary)).metrics.top1.correct == 13
     (tmp_path / "deeper").mkdir()
     monkeypatch.chdir(tmp_path / "deeper")
-    message = refused(summary)
+    message = rejected(summary)
     assert "store/clips/manifest.json and store/manifest.json not found" in message
     assert f"relative to {tmp_path / 'deeper'}" in message
 
@@ -120,9 +120,9 @@ def test_inputs_that_are_not_from_a_store(
     probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, tmp_path: Path
 ) -> None:
     summary = write_run(modelzoo(probabilities, 4))
-    assert "there is no clip store (bins/manifest.json not found)" in refused(summary)
+    assert "there is no clip store (bins/manifest.json not found)" in rejected(summary)
     summary.unlink()
-    assert "no summary names their input files" in refused(summary.with_name("out"))
+    assert "no summary names their input files" in rejected(summary.with_name("out"))
 
 
 def test_inputs_of_two_stores_have_no_common_labels(
@@ -135,7 +135,7 @@ def test_inputs_of_two_stores_have_no_common_labels(
         (infile,) = document["filesinfo"][key]["infiles"]
         document["filesinfo"][key]["infiles"] = [infile.replace(str(first), str(second))]
     summary.write_text(json.dumps(document))
-    assert f"from 2 folders ({first}/clips, {second}/clips)" in refused(summary)
+    assert f"from 2 folders ({first}/clips, {second}/clips)" in rejected(summary)
 
 
 def test_part_of_a_store_is_not_the_data_set(
@@ -158,7 +158,7 @@ def test_the_310_layout_needs_its_label_file(
     (flow / "data").mkdir(parents=True)
     rows = {Path(input_name(index)).stem: probabilities[index : index + 1] for index in range(N)}
     summary = write_run(rows, outfmt="BIN", inputs=str(flow / "data"))
-    assert "label_ids.npy" in refused(summary)
+    assert "label_ids.npy" in rejected(summary)
     write_label_ids(flow / "label_ids.npy", [truth[index] for index in range(N)])
     words = ["--result_path", str(summary), "--info_path", str(flow / "label_ids.npy")]
     main([*words, "--num_classes", str(CLASSES)])

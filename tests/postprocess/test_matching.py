@@ -71,7 +71,7 @@ def test_samples_that_could_not_be_packed_are_named_so(
     assert "1 of them could not be read when the store was packed" in message
 
 
-def test_missing_and_double_views_are_named(
+def test_missing_and_duplicate_views_are_named(
     truth: dict[int, int], write_run: WriteRun, tmp_path: Path
 ) -> None:
     store = pack_views(tmp_path / "store", truth, views=3, average_clips="score")
