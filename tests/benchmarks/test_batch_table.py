@@ -68,6 +68,7 @@ def killed_after_the_first_row(words: list[str], rows: Path) -> None:
     assert process.returncode == -signal.SIGKILL, errors.decode()
 
 
+@pytest.mark.slow
 def test_a_killed_table_resumes_with_the_next_row_and_every_cell_is_filled(
     tiny_recipe: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -104,6 +105,7 @@ def test_a_killed_table_resumes_with_the_next_row_and_every_cell_is_filled(
     assert capsys.readouterr().out == printed.out
 
 
+@pytest.mark.slow
 def test_a_different_store_is_measured_again_and_without_one_there_is_no_accuracy(
     tiny_recipe: Path, store: Path, tmp_path: Path
 ):
@@ -131,6 +133,7 @@ def test_a_different_store_is_measured_again_and_without_one_there_is_no_accurac
         batch_table(BatchTableOptions(**options, output_dir=tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_openvino_in_bf16_shows_its_flips(tiny_recipe: Path, store: Path, tmp_path: Path):
     openvino = pytest.importorskip("openvino", reason="needs the package openvino (make extras)")
     able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -227,6 +230,7 @@ def test_wrong_batches_are_rejected(batches: list[int], tmp_path: Path):
         )
 
 
+@pytest.mark.slow
 def test_with_an_npu_the_model_is_compiled_and_run_by_ais_bench(
     tiny_recipe: Path, store: Path, bench: Bench, fixtures: Path, monkeypatch: pytest.MonkeyPatch
 ):

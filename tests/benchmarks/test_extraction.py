@@ -24,6 +24,7 @@ def write_video(path: Path, frames: int) -> None:
         container.mux(stream.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers need two cores")
 def test_the_table_has_a_row_for_each_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos, work = tmp_path / "videos", tmp_path / "work"

@@ -24,6 +24,7 @@ def subject(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Subj
     return subject_of(str(tiny_recipe), 2, tmp_path_factory.mktemp("models"))
 
 
+@pytest.mark.slow
 def test_every_variant_has_a_row_and_targets_follow_from_the_seconds(tiny_recipe: Path, tmp_path: Path):
     recipe = load_recipe(str(tiny_recipe))
     report = inference(

@@ -27,6 +27,7 @@ def rows(path: Path, samples: np.ndarray) -> np.ndarray:
     return np.asarray(session.run(None, {"clips": samples})[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 def test_rows_are_those_of_our_export(batch: int, tiny_recipe: Path, tmp_path: Path) -> None:
     recipe = load_recipe(str(tiny_recipe))
@@ -39,6 +40,7 @@ def test_rows_are_those_of_our_export(batch: int, tiny_recipe: Path, tmp_path: P
     assert operators(naive)["Sub"] == 2 * operators(ours)["Concat"]
 
 
+@pytest.mark.slow
 def test_operators_are_those_that_mmaction2_exported(fixtures: Path, tmp_path: Path) -> None:
     recipe = load_recipe("tsm_sthv2", ["views.crop_size=32", "views.short_side=32"])
     ours = operators(naive_graph(recipe=recipe, output=tmp_path / "naive.onnx"))

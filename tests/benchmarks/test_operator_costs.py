@@ -145,6 +145,7 @@ def test_resnet_50(stride_in_3x3: bool, billions: float) -> None:
     assert sum(cost.kind.startswith("Conv") for cost in costs) == 53
 
 
+@pytest.mark.slow
 def test_an_exported_network_costs_what_torch_counts(tiny_recipe: Path, tmp_path: Path) -> None:
     recipe = load_recipe(str(tiny_recipe))
     model = to_onnx(

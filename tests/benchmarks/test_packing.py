@@ -22,6 +22,7 @@ def run(output_dir: Path, **options: object):
     return packing(PackingOptions(frames=tuple(FOLDERS), output_dir=output_dir, **{**small, **options}))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_report_has_every_variant_stage_and_size(tmp_path: Path):
     report = run(tmp_path)
     document = json.loads((tmp_path / "packing.json").read_text())

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 
 from benchmarks.surgery.passes import PassesOptions, passes
 
 
+@pytest.mark.slow
 def test_each_effective_pass_has_a_row_and_a_verified_graph(tmp_path: Path):
     report = passes(PassesOptions(recipes=("tsm_demo",), output_dir=tmp_path, rounds=1, threads=1))
     assert [table.title for table in report.tables] == ["tsm_demo, for ascend310p", "tsm_demo, for cpu"]

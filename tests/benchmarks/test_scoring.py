@@ -37,6 +37,7 @@ def test_all_variants_give_the_same_accuracy(tmp_path: Path) -> None:
     np.testing.assert_allclose(sums, 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_report_has_a_row_for_each_variant_and_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import onnx
+import pytest
 
 from benchmarks.surgery.__main__ import SurgeryOptions, surgery
 
 
+@pytest.mark.slow
 def test_the_table_has_the_operators_of_each_opset(tmp_path: Path):
     report = surgery(SurgeryOptions(recipes=("tsm_demo",), output_dir=tmp_path, rounds=1, threads=1))
     rows = report.tables[0].rows
