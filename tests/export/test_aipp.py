@@ -90,7 +90,7 @@ def test_the_configuration_is_that_worked_out_by_hand() -> None:
     config = aipp_of(load_recipe("tsm_sthv2").views).config(name="m.om", width=32, height=24)
     comments = [line for line in config.splitlines() if line.startswith("#")]
     assert config.removeprefix("\n".join(comments) + "\n") == f"aipp_op {{\n{NUMBERS}}}\n"
-    assert "not run on an NPU" in comments[0] and "48 pictures" in comments[1]
+    assert "not run on an NPU" in comments[0] and "48 images" in comments[1]
 
 
 def test_a_pixel_scale_of_255_is_in_the_numbers() -> None:

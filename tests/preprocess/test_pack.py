@@ -144,7 +144,7 @@ def test_a_store_larger_than_the_disk_is_rejected_before_the_first_write(
 def test_different_settings_in_the_same_folder_are_rejected(data: tuple[Path, Path], tmp_path: Path):
     recipe = load_recipe("tsm_k400")
     packed_by_one(recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s")
-    with pytest.raises(UsageError, match="dtype 'float32' there, 'uint8' asked for"):
+    with pytest.raises(UsageError, match="dtype 'float32' there, 'uint8' requested"):
         packed_by_one(
             recipe=recipe, data_root=data[0], ann_file=data[1], output_dir=tmp_path / "s", dtype="uint8"
         )
