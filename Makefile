@@ -114,8 +114,8 @@ demo-train: $(READY) ## train the demo's TSM and its control, minutes on two cor
 test: $(READY) $(EXTRAS) ## run all tests
 	$(RUN) -m pytest
 
-test-fast: $(READY) ## run the tests that are not marked slow
-	$(RUN) -m pytest -m "not slow"
+test-fast: $(READY) ## run the tests that are not marked slow, in parallel: the inner loop
+	$(RUN) -m pytest -m "not slow" --numprocesses auto
 
 lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .

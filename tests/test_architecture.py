@@ -77,6 +77,7 @@ def trees() -> dict[str, ast.Module]:
     return modules_of(ROOT)
 
 
+@pytest.mark.slow
 def test_imports_follow_the_arrows(trees: dict[str, ast.Module]):
     assert len(trees) > 150
     assert forbidden_arrows(arrows_of(trees)) == []

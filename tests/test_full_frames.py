@@ -76,6 +76,7 @@ class NormalisedViews(nn.Module):
         return self.deployable.clip_logits(samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_views_cut_from_full_frames_are_those_of_preprocessing(name: str, tmp_path: Path) -> None:
     crops, full, source = case(name)

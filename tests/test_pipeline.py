@@ -78,6 +78,7 @@ def check_against_original(
             assert found[sample.id].argmax() == wanted.argmax()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "averaging", "names"),
     [
@@ -95,6 +96,7 @@ def test_drawn_frames_get_the_original_scores(
     check_against_original(recipe, averaging, folders, truth, "synth", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaging", ["score", "prob"])
 def test_real_frames_get_the_original_scores(averaging: str, shared: Path, tmp_path: Path):
     truth = shared / "fixtures" / "mmaction2" / "e2e.npz"
@@ -127,6 +129,7 @@ def tiny(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[s
     return str(recipe), stores
 
 
+@pytest.mark.slow
 def test_scores_are_the_same_for_every_batch_size_format_and_dtype(
     tiny: tuple[str, dict[str, ClipStore]], tmp_path: Path
 ):
@@ -158,6 +161,7 @@ def test_scores_are_the_same_for_every_batch_size_format_and_dtype(
         assert (found.top1, found.top5) == (first.top1, first.top5)
 
 
+@pytest.mark.slow
 def test_real_frames_score_alike_at_batch_1_and_4(shared: Path, tmp_path: Path):
     folders = [shared / "data" / "rawframes" / name for name in ("demo", "part_0", "test")]
     ann = annotate(tmp_path / "list.txt", folders, (173, 5, 68))

@@ -29,6 +29,7 @@ def test_both_languages_show_the_same_commands():
     assert "make demo" in lines_of(PAGES[0], "bash")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_lines_that_need_nothing_run_as_they_stand():
     outputs = {}
@@ -57,6 +58,7 @@ def test_the_lines_that_need_the_users_files_name_real_targets_and_variables():
         assert shell(f"{line} --dry-run").returncode == 0, line
 
 
+@pytest.mark.slow
 def test_the_plain_commands_take_the_options_that_the_table_shows():
     commands = re.findall(
         r"`python ((?:-m )?[^\s`-][^\s`]*) ([^`]*)`", (ROOT / PAGES[0]).read_text(encoding="utf-8")

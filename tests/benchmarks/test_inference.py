@@ -88,6 +88,7 @@ def case_with(subject: Subject, seconds: dict[tuple[str, str, str], float], shar
     return Measured(subject, tuple(rows))
 
 
+@pytest.mark.slow
 def test_targets_follow_from_the_seconds(subject: Subject):
     case = case_with(
         subject,

@@ -173,6 +173,7 @@ def test_memory_is_that_of_the_work_and_not_of_the_caller() -> None:
         peak_rss([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
+@pytest.mark.slow
 def test_a_function_is_called_in_a_separate_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(ROOT)]))
     small, large = (peak_rss_of(take, size, "works") for size in (1, 101))

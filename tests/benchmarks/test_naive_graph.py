@@ -48,6 +48,7 @@ def test_operators_are_those_that_mmaction2_exported(fixtures: Path, tmp_path: P
     assert {name: ours[name] for name in MOVES} == {name: theirs[name] for name in MOVES}
 
 
+@pytest.mark.slow
 def test_the_share_is_that_of_all_operators_except_convolutions(tiny_recipe: Path, tmp_path: Path) -> None:
     recipe = load_recipe(str(tiny_recipe))
     model = naive_graph(recipe=recipe, output=tmp_path / "naive.onnx")

@@ -26,6 +26,7 @@ def exported(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_both_optimizers_on_a_small_tsm(
     exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,6 +56,7 @@ def test_both_optimizers_on_a_small_tsm(
     assert all(target["met"] for target in document["targets"])
 
 
+@pytest.mark.slow
 def test_a_graph_with_different_outputs_is_not_timed(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

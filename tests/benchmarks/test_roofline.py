@@ -91,6 +91,7 @@ def test_published_speeds_theoretical_tables() -> None:
     assert theoretical_tables(load_recipe("tsm_demo"), costs, samples=1) == ()
 
 
+@pytest.mark.slow
 def test_the_command_measures_a_small_network(
     tiny_recipe: Path, tmp_path: Path, small_kernels: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

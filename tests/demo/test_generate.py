@@ -28,6 +28,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     return made
 
 
+@pytest.mark.slow
 def test_annotations_have_the_official_form(dataset: Layout) -> None:
     numbers = json.loads((dataset.root / "annotations/something-something-v2-labels.json").read_text())
     assert numbers == {name: str(number) for number, name in enumerate(label_names())}

@@ -137,6 +137,7 @@ def test_the_model_takes_consecutive_frames_and_returns_the_same_rows(exported: 
     assert (first.op_type, first.input[0]) == ("Conv", "clips")
 
 
+@pytest.mark.slow
 def test_surgery_counts_samples_and_keeps_the_metadata(
     exported: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ def log_of(exported: Path) -> Path:
     return exported.with_name("new.auto-optimizer.log")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [

@@ -43,6 +43,7 @@ def rejection(error: type[UserError], model: Path, output: Path, *options: str) 
     return text
 
 
+@pytest.mark.slow
 def test_the_published_command_line(exported: Path, tmp_path: Path) -> None:
     output = tmp_path / "new" / "tsm_new_bs8.onnx"
     command = [sys.executable, "export/modify_onnx.py", "-m1", str(exported), "-m2", str(output), "-bs", "8"]

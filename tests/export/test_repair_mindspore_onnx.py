@@ -72,6 +72,7 @@ def run(path: Path, samples: np.ndarray) -> np.ndarray:
     return np.asarray(onnxruntime.InferenceSession(path).run(None, {"x": samples})[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depthwise", [False, True])
 def test_a_file_with_mindspores_pads_gives_the_networks_logits_again(tmp_path: Path, depthwise: bool) -> None:
     network = stnet(depthwise=depthwise)
@@ -101,6 +102,7 @@ def test_a_file_with_mindspores_pads_gives_the_networks_logits_again(tmp_path: P
     np.testing.assert_array_equal(found, run(tmp_path / "right.onnx", samples))
 
 
+@pytest.mark.slow
 def test_repairing_twice_or_repairing_a_right_file_changes_no_byte(tmp_path: Path) -> None:
     right, wrong = tmp_path / "right.onnx", tmp_path / "wrong.onnx"
     model = export(stnet(depthwise=False), right)

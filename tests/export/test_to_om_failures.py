@@ -39,6 +39,7 @@ def failure(build: Path, *more: str) -> str:
     return str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "word"), TEXTS)
 def test_an_error_code_is_explained_and_leftover_files_are_listed(
     atc: StubAtc, build: Path, line: str, word: str
@@ -93,6 +94,7 @@ def test_the_time_limit_stops_atc_and_its_workers(
     assert "compiling" in (build / "atc.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_worker_that_outlives_atc_is_stopped(atc: StubAtc, build: Path) -> None:
     atc.behave("orphan")
     main(arguments(build))

@@ -47,6 +47,7 @@ HEADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(("batch_size", "opset"), [(1, 11), (3, 13)])
 def test_the_graph_computes_the_head_that_numpy_computes(
@@ -72,6 +73,7 @@ def test_the_graph_computes_the_head_that_numpy_computes(
     assert [dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim] == [batch_size, 7]
 
 
+@pytest.mark.slow
 def test_averaging_probabilities_is_not_averaging_logits(tiny_recipe: Path, tmp_path: Path):
     rows = []
     samples = None
@@ -84,6 +86,7 @@ def test_averaging_probabilities_is_not_averaging_logits(tiny_recipe: Path, tmp_
     assert np.abs(rows[0] - rows[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_uint8_input_is_normalised_in_the_graph_bit_for_bit(recipe: Recipe, tmp_path: Path):
     pixels = np.random.default_rng(1).integers(0, 256, recipe.input_shape(2), dtype=np.uint8)
     mean, std = (np.float32(v).reshape(3, 1, 1) for v in (recipe.views.mean, recipe.views.std))
@@ -112,6 +115,7 @@ def test_a_symbolic_batch_takes_every_batch(recipe: Recipe, tmp_path: Path):
     np.testing.assert_allclose(run(path, samples[3:]), rows[3:], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_is_built_again_only_when_something_changed(
     recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

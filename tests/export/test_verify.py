@@ -38,6 +38,7 @@ def nudged(path: Path, by: float) -> None:
     onnx.save(model, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"batch_size": 3}, {"dynamic_batch": True}, {"input_dtype": "uint8"}])
 def test_a_correct_export_passes_at_several_batch_sizes_and_is_recorded(
     options: dict[str, object], tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -54,6 +55,7 @@ def test_a_correct_export_passes_at_several_batch_sizes_and_is_recorded(
     assert read_record(path)["made_from"]["recipe"] == "tiny"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("largest", "sizes", "left_out"), [(1, {1}, "2 and 3"), (2, {1, 2}, "3"), (3, {1, 2, 3}, "")]
 )
@@ -80,6 +82,7 @@ def test_batches_that_need_too_much_memory_are_left_out_but_never_batch_1(
     assert f"batch size {left_out}" in logged + "batch size "
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu", "ascend310p"])
 def test_an_optimized_model_is_rebuilt_at_other_batch_sizes_if_its_source_is_next_to_it(
     target: Target, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -109,6 +112,7 @@ def test_a_changed_weight_fails_with_exit_code_1(
     assert not any(entry["passed"] for entry in read_record(path)["parity"])
 
 
+@pytest.mark.slow
 def test_a_different_checkpoint_fails(tiny_recipe: Path, tmp_path: Path):
     recipe = load_recipe(str(tiny_recipe))
     path = built(tiny_recipe, tmp_path)
@@ -150,6 +154,7 @@ def reverse_rows(path: Path) -> None:
     onnx.save(model, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [2, 3])
 def test_rows_swapped_inside_a_batch_are_detected(batch_size: int, tiny_recipe: Path, tmp_path: Path):
     path = built(tiny_recipe, tmp_path, batch_size=batch_size)

@@ -144,6 +144,7 @@ def worker_is_gone(path: Path) -> bool:
     return not is_running(pid)
 
 
+@pytest.mark.slow
 def test_the_time_limit_ends_a_run_that_hangs_and_its_workers(ready: Bench):
     ready.behave("hang")
     told = failure(ready, ExternalToolError, engine=AscendOptions(time_limit=2))
@@ -151,6 +152,7 @@ def test_the_time_limit_ends_a_run_that_hangs_and_its_workers(ready: Bench):
     assert worker_is_gone(ready.folder / "worker_0.pid")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_run_and_its_workers(ready: Bench):
     ready.behave("hang")
 
@@ -163,6 +165,7 @@ def test_ctrl_c_ends_the_run_and_its_workers(ready: Bench):
     assert worker_is_gone(ready.folder / "worker_0.pid")
 
 
+@pytest.mark.slow
 def test_when_one_device_fails_the_others_are_stopped(ready: Bench, tmp_path: Path):
     text = tmp_path / "said.txt"
     text.write_text("[ERROR] open device 1 failed\n")

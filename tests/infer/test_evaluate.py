@@ -132,6 +132,7 @@ def test_samples_of_damaged_lines_are_computed_again(recipe: Recipe, tmp_path: P
     assert len(record.read_bytes().splitlines()) == 7
 
 
+@pytest.mark.slow
 def test_an_unreadable_video_fails_and_keeps_what_was_computed(recipe: Recipe, tmp_path: Path):
     annotations = write_list(tmp_path / "list.txt", 8, missing=(5,))
     model = sum_model(tmp_path / "m.onnx", 2)
@@ -192,6 +193,7 @@ def test_models_that_do_not_fit_are_refused_before_anything_is_decoded(recipe: R
     assert names(tmp_path) == ["data", "labels.txt", "list.txt", "m.onnx", "sums.yaml", "wide.onnx"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_score_prints(
     recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

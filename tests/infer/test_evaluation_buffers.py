@@ -34,6 +34,7 @@ def jobs_of(labels: list[int]) -> list[Job]:
     return [Job(index, Annotation(str(index), str(index), None, label)) for index, label in enumerate(labels)]
 
 
+@pytest.mark.slow
 def test_batches_come_in_order_complete_and_padded_with_zeros():
     jobs = jobs_of([0] * 5 + [1] + [0] * 12)
     with TensorStream(NumberMaker(), (4, 3, 2), workers=2) as stream:  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ def chunked(annotations: Path, name: str = "out", **options: object) -> Evaluati
     return run_evaluation(annotations.parent / name, model, annotations, **chosen)
 
 
+@pytest.mark.slow
 def test_the_bytes_are_those_of_a_run_with_arrays(
     bench: Bench, annotations: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -51,6 +52,7 @@ def test_the_bytes_are_those_of_a_run_with_arrays(
     assert again.metrics_path.read_bytes() == result.metrics_path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_a_chunk_resumes_with_that_chunk(
     bench: Bench, annotations: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -93,6 +95,7 @@ def test_a_failure_of_ais_bench_keeps_the_rows_and_the_chunk(bench: Bench, annot
     assert names(bench.folder / "out") == FILES
 
 
+@pytest.mark.slow
 def test_unreadable_videos(bench: Bench, annotations: Path):
     for number in (0, 1, 2, 3, 6):
         (bench.folder / "data" / f"s{number:03d}").unlink()

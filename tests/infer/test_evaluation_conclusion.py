@@ -39,6 +39,7 @@ def test_the_difference_of_bfloat16_is_reported(tmp_path: Path):
     assert plain.precision_check is None and "bf16" not in (tmp_path / "f32" / "evaluation.json").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [

@@ -103,6 +103,7 @@ def test_samples_that_are_no_pictures_are_not_packed_for_aipp(
         assert not (tmp_path / name).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [OnnxRuntimeOptions(), OpenVinoOptions()])
 def test_engines_of_this_process_take_float32_clips_and_refuse_those_for_aipp(
     engine: EngineOptions, recipe: Recipe, listed: Path, fixtures: Path, tmp_path: Path
@@ -222,6 +223,7 @@ def test_an_impossible_record_is_refused(npu: Npu, frames: object) -> None:
         plan_om_batches(str(npu.store.folder / "clips"), Path("m.om"), batch=None, dym_batch=None)
 
 
+@pytest.mark.slow
 def test_prediction_and_evaluation_on_the_cpu_take_a_model_for_aipp_like_any_other(
     recipe: Recipe, listed: Path, fixtures: Path, tmp_path: Path
 ) -> None:

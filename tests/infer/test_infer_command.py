@@ -100,6 +100,7 @@ def test_the_pure_loop_with_a_symbolic_batch(here: Path, capsys: pytest.CaptureF
     assert sorted(path.name for path in here.iterdir()) == ["in", "m.onnx", "n.onnx"]
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_paragraph_and_the_exit_code_of_their_kind(here: Path):
     (here / "m.om").write_bytes(b"")
     (here / "in" / "video_1.bin").write_bytes(b"short")

@@ -24,6 +24,7 @@ def run(model: Path, folder: Path, output: Path, **options: object) -> Inference
     )
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path):
     model = two_outputs(tmp_path / "m.onnx", 2)
     folder = write_rows(tmp_path / "in", rows_of(FILES))

@@ -70,6 +70,7 @@ def test_a_symbolic_batch_takes_the_size_given_and_needs_one(tmp_path: Path):
     assert not fixed.dynamic_batch and fixed.inputs[0].rows == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_network_gives_what_onnx_runtime_gives(

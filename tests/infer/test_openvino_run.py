@@ -82,6 +82,7 @@ def test_a_symbolic_batch_and_the_pure_loop(tmp_path: Path, capsys: pytest.Captu
         run(linear(tmp_path / "f.onnx", 2), write_rows(tmp_path / "in", rows_of(2)), tmp_path, dym_batch=2)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path):
     model = two_outputs(tmp_path / "m.onnx", 2)
     folder = write_rows(tmp_path / "in", rows_of(FILES))

@@ -40,6 +40,7 @@ def video(tmp_path: Path, fixtures: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_classes_are_those_that_torch_ranks_first(recipe: Recipe, video: Path, tmp_path: Path):
     deployable, _ = build_deployable(recipe, "seeded:0")
     sample = make_sample(VideoFile(video), recipe.views).tensor
@@ -62,6 +63,7 @@ def test_the_classes_are_those_that_torch_ranks_first(recipe: Recipe, video: Pat
         np.testing.assert_allclose([one.score for one in found], scores[order], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_openvino_ranks_the_same_classes_and_bf16_tells_what_differs(
     recipe: Recipe, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -33,6 +33,7 @@ def original_shapes(fixtures: Path, name: str) -> tuple[dict[str, Shape], dict[s
     return shapes, document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "title", "arguments", "fitting"),
     [
@@ -79,6 +80,7 @@ def test_different_classes_or_depth_of_a_recipe_are_reported(fixtures: Path) -> 
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "arguments", "title"),
     [

@@ -100,6 +100,7 @@ def small() -> I3D:
     return seeded(I3D(**SMALL))
 
 
+@pytest.mark.slow
 def test_state_dict_is_mmaction2s_and_the_seeded_tensors_are_the_fixtures(truths: Path, k400: I3D) -> None:
     expected = json.loads((truths / "i3d_k400_keys.json").read_text())["entries"]
     found = [(key, list(value.shape), str(value.dtype)) for key, value in k400.state_dict().items()]
@@ -165,6 +166,7 @@ def record(outputs: dict[str, np.ndarray], k400: I3D) -> Callable[[str], Recorde
     return recorded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", ["noise_1x1x32x64", "noise_1x1x32x224"])
 def test_every_stage_has_the_originals_features(
     outputs: dict[str, np.ndarray], record: Callable[[str], Recorded], tag: str
@@ -179,6 +181,7 @@ def test_every_stage_has_the_originals_features(
         np.testing.assert_allclose(statistics, truth["stats"], rtol=1e-4, atol=0, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", CLIP_SEEDS)
 def test_logits_and_averages_equal_the_originals(
     outputs: dict[str, np.ndarray], record: Callable[[str], Recorded], tag: str
@@ -300,6 +303,7 @@ def traced(request: pytest.FixtureRequest) -> Iterator[tuple[I3D, onnx.ModelProt
     yield network, onnx.load_from_string(stream.getvalue())
 
 
+@pytest.mark.slow
 def test_traced_graph_has_only_the_layers(traced: tuple[I3D, onnx.ModelProto]) -> None:
     counts = Counter(node.op_type for node in traced[1].graph.node)
     counts.pop("Constant")
@@ -310,6 +314,7 @@ def test_traced_graph_has_only_the_layers(traced: tuple[I3D, onnx.ModelProto]) -
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "views"), [(1, 1), (3, 1), (2, 5)])
 def test_traced_graph_accepts_any_number_of_views(
     traced: tuple[I3D, onnx.ModelProto], batch: int, views: int

@@ -80,6 +80,7 @@ def test_a_malformed_pickle_is_rejected(tmp_path: Path, name: str, attack: bytes
     assert "cannot be read" in error_of(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
     [

@@ -103,6 +103,7 @@ WITH_ALL = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*REPRESENTATIVES, *(pytest.param(name, marks=WITH_ALL) for name in REST)])
 def test_layers_and_logits_equal_the_originals(fixtures: Path, name: str) -> None:
     recorded = Recorded(fixtures / "paddle" / f"forward_{name}.npz")
@@ -125,6 +126,7 @@ def reversed_shift(x: Tensor, *, num_segments: int) -> Tensor:
     return paddle_temporal_shift(x.flip(0), num_segments=num_segments).flip(0)
 
 
+@pytest.mark.slow
 def test_a_reversed_shift_is_detected_and_differs_as_in_the_original(
     fixtures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +220,7 @@ def test_clips_of_a_sample_are_separate_rows(small: PPTSM) -> None:
     np.testing.assert_allclose(together, apart, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_seeded_logits_have_a_trained_networks_magnitude_and_depend_on_the_order_of_frames() -> None:
     network = seeded(PPTSM(depth=50, num_classes=400))
     clip = recorded_clips((1, 8, 3, 64, 64), kind="video")
@@ -280,6 +283,7 @@ def traced(request: pytest.FixtureRequest) -> tuple[PPTSM, onnx.ModelProto]:
     return network, onnx.load_from_string(stream.getvalue())
 
 
+@pytest.mark.slow
 def test_traced_graph_has_only_the_necessary_nodes(traced: tuple[PPTSM, onnx.ModelProto]) -> None:
     counts = Counter(node.op_type for node in traced[1].graph.node)
     counts.pop("Constant")
@@ -294,6 +298,7 @@ def test_traced_graph_has_only_the_necessary_nodes(traced: tuple[PPTSM, onnx.Mod
     assert slopes == {np.float32(0.01)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "frames"), [(1, 8), (3, 8), (2, 16)])
 def test_traced_graph_accepts_any_number_of_clips(
     traced: tuple[PPTSM, onnx.ModelProto], batch: int, frames: int

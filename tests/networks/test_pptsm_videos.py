@@ -25,6 +25,7 @@ WITH_ALL = pytest.mark.skipif(
 SOURCES = {"videos": ("example.avi", None), "frames": ("rawframes/example", 131)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "recipe_name", "overrides"),
     [

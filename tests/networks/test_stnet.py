@@ -115,6 +115,7 @@ def test_reference_weights_are_rebuilt_exactly(truths: Path) -> None:
     ] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["structured", "noise"])
 def test_every_layer_has_the_originals_features(truths: Path, calm: StNet, kind: str) -> None:
     samples = reference_input(kind, layout="A")
@@ -129,6 +130,7 @@ def test_every_layer_has_the_originals_features(truths: Path, calm: StNet, kind:
         np.testing.assert_allclose(softmax, truth["softmax"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_plain_weights_give_the_originals_large_logits(truths: Path, calm: StNet) -> None:
     state = {
         key: value for key, value in calm.state_dict().items() if not key.endswith("num_batches_tracked")
@@ -139,6 +141,7 @@ def test_plain_weights_give_the_originals_large_logits(truths: Path, calm: StNet
         assert relative(run(network, reference_input("noise", layout="A")), truth["logits"]) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_depthwise_xception_has_the_originals_features(truths: Path, calm: StNet) -> None:
     network = filled(shared=calm.state_dict(), num_classes=400, depthwise=True)
     with np.load(truths / "net_k400_calm_structured_grouped.npz") as truth:
@@ -148,6 +151,7 @@ def test_depthwise_xception_has_the_originals_features(truths: Path, calm: StNet
         assert relative(logits, truth["logits"]) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_layout_b_mixes_planes_as_the_original_does(truths: Path, calm: StNet) -> None:
     network = filled(shared=calm.state_dict(), num_classes=400, input_layout="B")
     samples = reference_input("structured", layout="B")
@@ -158,6 +162,7 @@ def test_layout_b_mixes_planes_as_the_original_does(truths: Path, calm: StNet) -
             assert relative(layout_a["logits"], truth["logits"]) > 0.1
 
 
+@pytest.mark.slow
 def test_a_wrong_stem_pool_is_located(truths: Path, calm: StNet, monkeypatch: pytest.MonkeyPatch) -> None:
     def torch_style(x: Tensor, *, kernel: int, stride: int) -> Tensor:
         return functional.max_pool2d(x, kernel, stride, padding=1)
@@ -298,6 +303,7 @@ def traced(network: StNet, *, opset: int) -> onnx.ModelProto:
     return onnx.load_from_string(stream.getvalue())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("opset", "depthwise"), [(11, False), (13, True)])
 def test_traced_graph_pads_explicitly_and_accepts_any_batch(opset: int, depthwise: bool) -> None:
     network = tiny(depthwise=depthwise)

@@ -74,6 +74,7 @@ def small() -> TSM:
     return seeded(TSM(depth=10, num_classes=5, base_channels=16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", CLASSES)
 def test_state_dict_is_mmaction2s_and_the_seeded_tensors_are_the_fixtures(truths: Path, dataset: str) -> None:
     expected = json.loads((truths / f"tsm_{dataset}_keys.json").read_text())["entries"]
@@ -111,6 +112,7 @@ def test_layers_have_the_settings_of_the_original(truths: Path, sthv2: TSM) -> N
         assert found == expected, layer["name"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "tag"),
     [
@@ -143,6 +145,7 @@ def test_logits_and_averages_equal_the_originals(
     np.testing.assert_allclose(probabilities, truth["test_prob"], rtol=0, atol=PROBABILITY_TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", ["noise_1x8x64", "noise_1x8x224"])
 def test_every_stage_has_the_originals_features(truths: Path, sthv2: TSM, tag: str) -> None:
     features: dict[str, np.ndarray] = {}

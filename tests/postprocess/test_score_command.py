@@ -95,6 +95,7 @@ def test_remarks(write_run: WriteRun, write_info: WriteInfo) -> None:
     assert score(ScoreOptions(result_path=write_run(plain, name="plain"), info_path=info)).remarks == ()
 
 
+@pytest.mark.slow
 def test_as_a_script(
     probabilities: np.ndarray, truth: dict[int, int], write_run: WriteRun, write_info: WriteInfo
 ) -> None:

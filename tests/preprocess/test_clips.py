@@ -115,6 +115,7 @@ def test_synthetic_centre_views(folder: str) -> None:
 
 
 # Landscape with ten different clips, portrait, odd width, a single frame.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["i3d_340x256", "port_240x427", "odd_341x257", "one_320x240"])
 def test_synthetic_thirty_views(name: str) -> None:
     folder = f"synth/{name}"
@@ -123,6 +124,7 @@ def test_synthetic_thirty_views(name: str) -> None:
     check_chain(source, THIRTY, truth_of(archive, f"{folder}:{source.total_frames}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rawframes/demo:280", "rawframes/part_0:32"])
 def test_real_thirty_views(shared: Path, name: str) -> None:
     folder, total = name.split(":")

@@ -35,6 +35,7 @@ def fps_filter(path: Path, fps: float) -> list[np.ndarray]:
     return frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [5, 12, 29.97, 60])
 @pytest.mark.parametrize("name", ["v.webm", "v.avi", "v.mp4"])
 def test_a_constant_frame_rate_matches_ffmpeg(tmp_path: Path, name: str, fps: float) -> None:
@@ -45,6 +46,7 @@ def test_a_constant_frame_rate_matches_ffmpeg(tmp_path: Path, name: str, fps: fl
     assert all(np.array_equal(one, other) for one, other in zip(frames, truth, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [7, 25, 60])
 def test_a_constant_frame_rate_of_real_video_with_variable_rate(shared: Path, fps: float) -> None:
     video = shared / "data" / "stnet" / "mp4" / "bartending" / "vfr00320x240_000010_000020.mp4"

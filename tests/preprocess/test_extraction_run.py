@@ -127,6 +127,7 @@ def test_a_deleted_folder_is_extracted_again(source: Path, tmp_path: Path) -> No
     assert tree(out) == truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_unreadable_videos_are_skipped_reported_and_retried(
     source: Path, tmp_path: Path, workers: int
@@ -144,6 +145,7 @@ def test_unreadable_videos_are_skipped_reported_and_retried(
     assert {result.frames for result in results.values()} == {40}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"quality": 90}, {"short_side": 64}, {"decoder": "pyav"}])
 def test_frames_of_different_settings_are_not_mixed(source: Path, tmp_path: Path, settings: dict) -> None:
     extract(source, tmp_path / "out")

@@ -95,6 +95,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_packs_are_rejected_and_run_nothing(
     stored: Callable[[bytes], Path], name: str, monkeypatch: pytest.MonkeyPatch

@@ -204,6 +204,7 @@ def test_each_trap_of_ais_bench_has_its_line(
         assert problem.startswith(line.format(interpreter))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "output"),
     [

@@ -126,6 +126,7 @@ def test_without_ascend_the_onnxruntime_stages_stay_possible(tmp_path: Path) -> 
     assert verdicts(report)["npu-smi"] == "missing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "stage_name", "line"),
     [

@@ -55,6 +55,7 @@ def test_an_end_is_seen_however_the_pipes_are_closed():
     assert ended.code == -9 and "last words" in ended.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detached", [False, True])
 def test_a_worker_left_behind_holds_nothing_up(detached: bool):
     code = f"import subprocess; print(subprocess.Popen(['sleep', '300'], start_new_session={detached}).pid)"
@@ -72,6 +73,7 @@ def test_the_first_failure_stops_the_others():
     assert ended[1].code == 3 and "broken" in ended[1].output
 
 
+@pytest.mark.slow
 def test_the_time_limit_stops_even_what_is_deaf_to_sigterm(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("vidom.system.process_group._GRACE", 0.3)
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"

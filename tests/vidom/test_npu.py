@@ -141,6 +141,7 @@ def test_what_is_no_whole_table_is_refused(text: str) -> None:
         parse_npu_smi(text)
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(alphabet="| 0319PNAame/OK.+=\n", max_size=60)).map("".join))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(BadDataError):

@@ -74,6 +74,7 @@ def test_a_cluster_that_does_not_answer_is_reported_at_once(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_every_job_is_done_and_errors_arrive_as_themselves(
     ray_address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
@@ -97,6 +98,7 @@ def test_every_job_is_done_and_errors_arrive_as_themselves(
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_command_and_a_killed_worker_end_with_the_same_frames(ray_address: str, tmp_path: Path):
     source = write_source(tmp_path / "src", 48)
     (tmp_path / "alone").mkdir()
@@ -134,6 +136,7 @@ def test_a_killed_command_and_a_killed_worker_end_with_the_same_frames(ray_addre
     assert tree(killed) == tree(tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_a_store_packed_by_the_cluster_has_the_same_bytes(ray_address: str, tmp_path: Path, fixtures: Path):
     names = ("land_427x240", "port_240x427", "odd_341x257", "one_320x240")
     data = tmp_path / "data"
@@ -157,6 +160,7 @@ def test_a_store_packed_by_the_cluster_has_the_same_bytes(ray_address: str, tmp_
     assert tree(tmp_path / "alone") == tree(tmp_path / "together")
 
 
+@pytest.mark.slow
 def test_a_local_cluster_ends_with_its_command(tmp_path: Path):
     pytest.importorskip("ray", reason="needs ray: make extras")
     source = write_source(tmp_path / "src", 24)

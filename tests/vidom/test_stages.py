@@ -70,6 +70,7 @@ def test_the_stages_together_need_exactly_what_the_project_declares() -> None:
     assert {name for found in stages() for name in found.packages} - optional == declared - {"argcomplete"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "module"),
     [

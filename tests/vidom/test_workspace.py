@@ -41,6 +41,7 @@ def test_folders_of_a_recipe_file_are_named_after_it():
     assert files.run == Path("run/mine")
 
 
+@pytest.mark.slow
 def test_out_and_store_replace_their_folders():
     files = Workspace(recipe="tsm_demo", out=Path("a"), store_folder=Path("b"))
     assert (files.results, files.store) == (Path("a/result"), Path("b"))

@@ -70,6 +70,7 @@ def test_a_convolution_with_further_users_keeps_its_stride() -> None:
     assert ops(strided(model)) == ops(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [8, 9])
 def test_i3d_computes_no_frames_that_its_first_pooling_drops(frames: int) -> None:
     original = torch_graph(I3D(depth=26, num_classes=5, base_channels=4), 1, 2, 3, frames, 32, 32)
