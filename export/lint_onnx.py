@@ -8,8 +8,8 @@ from pathlib import Path
 
 from export.atc.cann_versions import parse_cann
 from export.atc.command_line import parse_batches
+from export.lint.linter import RULES, lint, summary
 from export.lint.rule import Finding
-from export.lint.run import RULES, lint, summary
 from export.lint.subject import read_subject
 from vidom.command import run
 from vidom.errors import ExitCode, UsageError

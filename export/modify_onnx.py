@@ -16,8 +16,8 @@ from export.auto_optimizer.rules import rule_table, selected_rules
 from export.build_record import code_digest, is_fresh, read_record, write_record
 from export.surgery.model_file import load_model, model_bytes
 from export.surgery.operator_counts import OperatorCounts, count_operators, operator_table
+from export.surgery.pass_manager import PASSES, current_names, run_passes
 from export.surgery.pass_types import AverageClips, Target
-from export.surgery.run import PASSES, current_names, run_passes
 from export.surgery.values import batch_of
 from export.verification.equivalence import check_equivalence
 from vidom.command import Parser, run

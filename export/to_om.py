@@ -12,7 +12,7 @@ from export.atc.command_line import AtcOptions, shown
 from export.atc.compile_job import CompileJob, graph_inputs
 from export.atc.compiler import built_models, judge, run_atc
 from export.build_record import is_fresh, write_record
-from export.lint.run import lint, summary
+from export.lint.linter import lint, summary
 from export.lint.subject import Subject, read_subject
 from vidom.command import run
 from vidom.errors import CheckFailedError, ExternalToolError, UnavailableError, UsageError

@@ -16,7 +16,7 @@ from export.build_record import read_record, write_record
 from export.deployable import InputDtype, build_deployable
 from export.model_options import ModelOptions
 from export.surgery.model_file import load_model
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from export.surgery.values import batch_of
 from export.verification.equivalence import compare_outputs
 from export.verification.probe import Probe, StageOutput, random_samples

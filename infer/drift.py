@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from infer.engines.choice import choose_engine
+from infer.engines.engine_options import EngineRequest, engine_option
 from infer.engines.open import open_engine
-from infer.engines.options import EngineRequest, engine_option
 from infer.one_video import Scores, sample_scores
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.alternatives import ALTERNATIVES, alternative, alternatives_to

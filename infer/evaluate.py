@@ -20,7 +20,7 @@ from pathlib import Path
 
 from infer.engines.ascend.om_input import recorded_samples
 from infer.engines.choice import choose_engine
-from infer.engines.options import (
+from infer.engines.engine_options import (
     AscendOptions,
     EngineRequest,
     engine_option,

@@ -11,8 +11,8 @@ from infer.batches.in_process import run_in_process
 from infer.batches.performance import InferenceResult
 from infer.engines.ascend.ais_bench_run import run_ascend
 from infer.engines.choice import choose_engine
-from infer.engines.options import AscendOptions
-from infer.options import InferOptions
+from infer.engines.engine_options import AscendOptions
+from infer.infer_options import InferOptions
 
 __all__ = ["InferOptions", "infer"]
 

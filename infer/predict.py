@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from infer.engines.choice import choose_engine
+from infer.engines.engine_options import EngineOptions, EngineRequest, engine_option, float32_reference
 from infer.engines.open import open_engine
-from infer.engines.options import EngineOptions, EngineRequest, engine_option, float32_reference
 from infer.one_video import Scores, sample_scores
 from infer.precision_check import compare_rows
 from preprocess.sources.video import VideoFile

@@ -135,3 +135,12 @@ def test_the_checks_detect_what_they_are_for(tmp_path: Path):
     with pytest.raises(CycleError):
         TopologicalSorter(arrows).prepare()
     assert arrows["infer.a.one"] == {"infer.a"}
+
+
+# Names that every package may use for the same thing: its command, its needs, its figures and its tables.
+SHARED_NAMES = {"__init__", "__main__", "needs", "plot", "table", "tables", "variants"}
+
+
+def test_no_two_modules_share_a_name_with_different_meanings():
+    names = Counter(path.stem for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+    assert {name for name, count in names.items() if count > 1} <= SHARED_NAMES

@@ -14,7 +14,7 @@ import pytest
 from view_recipes import VIEWS, packed, write_list, write_recipes
 
 from export.surgery.model_file import model_bytes
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
 from infer.inference import InferOptions, infer

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from export.surgery.model_file import model_bytes
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from export.to_onnx import main as to_onnx
 from infer.inference import InferOptions, infer
 from postprocess.score import ScoreOptions, score

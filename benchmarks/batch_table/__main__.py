@@ -16,7 +16,7 @@ from benchmarks.batch_table.table import document, markdown
 from benchmarks.measuring.report import check_plotting
 from export.model_options import ModelOptions
 from infer.engines.choice import lacking_for_npu
-from infer.engines.options import (
+from infer.engines.engine_options import (
     AutoOptions,
     EngineOptions,
     EngineRequest,

@@ -19,7 +19,7 @@ from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.surgery.pass_types import Target
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.batches.performance import InferenceResult
-from infer.engines.options import EngineOptions, OpenVinoOptions
+from infer.engines.engine_options import EngineOptions, OpenVinoOptions
 from infer.inference import InferOptions, infer
 from postprocess.metrics import Proportion
 from postprocess.score import ScoreOptions, score

@@ -14,7 +14,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.evaluation.stages import Case, StageTimes, build, command, demo_case, repeated, stage_times
+from benchmarks.evaluation.stage_times import (
+    Case,
+    StageTimes,
+    build,
+    command,
+    demo_case,
+    repeated,
+    stage_times,
+)
 from benchmarks.measuring.memory import peak_rss
 from benchmarks.measuring.report import Report, Table, Target, check_plotting, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings

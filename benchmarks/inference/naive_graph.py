@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from export.deployable import build_deployable
 from export.surgery.model_file import model_bytes
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from export.to_onnx import ToOnnxOptions, to_onnx
 from export.tracing import INPUT_NAME
 from networks.tsm import ShiftedConv

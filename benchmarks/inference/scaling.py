@@ -16,7 +16,7 @@ from benchmarks.inference.scaling_point import run_point
 from benchmarks.inference.variants import CHECKPOINT, built, openvino_precisions
 from benchmarks.measuring.memory import peak_rss_of
 from benchmarks.measuring.report import Table
-from infer.engines.options import Precision
+from infer.engines.engine_options import Precision
 from vidom.formats.recipe import Recipe
 
 __all__ = ["Point", "Scaling", "measured_scaling"]

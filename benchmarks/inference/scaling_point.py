@@ -50,8 +50,8 @@ def _torch(recipe: str) -> Callable[[Any], object]:
 
 
 def _engine(name: str, model: str, precision: str) -> Callable[[Any], object]:
+    from infer.engines.engine_options import OnnxRuntimeOptions, OpenVinoOptions
     from infer.engines.open import open_engine
-    from infer.engines.options import OnnxRuntimeOptions, OpenVinoOptions
 
     openvino = OpenVinoOptions(precision=precision)  # type: ignore[arg-type]
     engine = open_engine(model, openvino if name == "openvino" else OnnxRuntimeOptions())

@@ -23,8 +23,8 @@ from benchmarks.roofline.operator_costs import op_costs
 from benchmarks.roofline.plot import plot_roofline
 from benchmarks.roofline.tables import MeasuredRun, roofline_report
 from export.surgery.model_file import load_model
+from infer.engines.engine_options import OnnxRuntimeOptions
 from infer.engines.open import open_engine
-from infer.engines.options import OnnxRuntimeOptions
 from vidom.command import run
 from vidom.errors import ExitCode, UsageError
 from vidom.formats.recipe import load_recipe

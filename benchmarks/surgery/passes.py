@@ -18,7 +18,7 @@ from benchmarks.measuring.settings import machine_state, under_fair_settings
 from export.surgery import pass_types
 from export.surgery.model_file import load_model, model_bytes
 from export.surgery.operator_counts import count_operators
-from export.surgery.run import PASSES, run_passes
+from export.surgery.pass_manager import PASSES, run_passes
 from export.verification.equivalence import check_equivalence
 from vidom.command import run
 from vidom.errors import ExitCode

@@ -27,9 +27,9 @@ from infer.batches.performance import (
 from infer.batches.reading import BatchReader, ReadBatch, pure_arrays
 from infer.batches.running import Execution, output_names, run_batches, warm_up
 from infer.engines.base import ArrayEngine
+from infer.engines.engine_options import float32_reference
 from infer.engines.open import ArrayEngineOptions, open_engine
-from infer.engines.options import float32_reference
-from infer.options import InferOptions
+from infer.infer_options import InferOptions
 from infer.precision_check import PrecisionCheck, check_precision
 from vidom.errors import UsageError
 from vidom.files import sha256_file

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from infer.engines.options import AscendOptions, AutoOptions, EngineOptions, EngineRequest, engine_options
+from infer.engines.engine_options import (
+    AscendOptions,
+    AutoOptions,
+    EngineOptions,
+    EngineRequest,
+    engine_options,
+)
 from vidom.errors import UnavailableError, UsageError, UserError
 from vidom.files import read_json, sha256_file
 from vidom.system.ais_bench_probe import probe_ais_bench

@@ -17,7 +17,7 @@ from infer.engines.base import (
     needed_batch_size,
     refuse_symbolic_axes,
 )
-from infer.engines.options import OnnxRuntimeOptions
+from infer.engines.engine_options import OnnxRuntimeOptions
 from infer.engines.providers import (
     CPU,
     GRAPH_ASSIGNMENT,

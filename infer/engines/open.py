@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import overload
 
 from infer.engines.base import ArrayEngine, Engine, FileEngine
-from infer.engines.options import AscendOptions, EngineOptions, OnnxRuntimeOptions, OpenVinoOptions
+from infer.engines.engine_options import AscendOptions, EngineOptions, OnnxRuntimeOptions, OpenVinoOptions
 
 __all__ = ["open_engine"]
 

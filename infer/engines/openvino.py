@@ -18,7 +18,7 @@ from infer.engines.base import (
     needed_batch_size,
     refuse_symbolic_axes,
 )
-from infer.engines.options import OpenVinoOptions, Precision
+from infer.engines.engine_options import OpenVinoOptions, Precision
 from infer.engines.tensor_specs import Array, TensorSpec, check_arrays
 from vidom.errors import BadDataError, UnavailableError
 from vidom.formats.aipp import METADATA_KEY

@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from infer.engines.base import ArrayEngine
+from infer.engines.engine_options import OpenVinoOptions, float32_reference
 from infer.engines.open import ArrayEngineOptions, open_engine
-from infer.engines.options import OpenVinoOptions, float32_reference
 from infer.engines.tensor_specs import TensorSpec
 from infer.evaluation.buffers import FilledBatch, SampleMaker, TensorStream
 from infer.evaluation.execution import Block, Computed, Identity, OnBad, Results

@@ -19,8 +19,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from infer.engines.engine_options import AscendOptions
 from infer.engines.open import open_engine
-from infer.engines.options import AscendOptions
 from infer.evaluation.execution import Block, Computed, Identity, OnBad, Results
 from infer.evaluation.plan import Job, Plan, batches_of
 from infer.evaluation.record import Row

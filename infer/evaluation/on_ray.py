@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from infer.engines.options import OnnxRuntimeOptions, OpenVinoOptions
+from infer.engines.engine_options import OnnxRuntimeOptions, OpenVinoOptions
 from infer.evaluation.batches import BatchSource, sample_dtype
 from infer.evaluation.chunks import ChunkSource
 from infer.evaluation.execution import (

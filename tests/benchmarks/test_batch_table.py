@@ -18,7 +18,7 @@ from benchmarks.batch_table.row import Row, Settings
 from benchmarks.batch_table.table import document, markdown
 from export.deployable import build_deployable
 from export.to_om import ToOmOptions
-from infer.engines.options import AscendOptions, OnnxRuntimeOptions, OpenVinoOptions
+from infer.engines.engine_options import AscendOptions, OnnxRuntimeOptions, OpenVinoOptions
 from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.evaluation.__main__ import EvaluationOptions
-from benchmarks.evaluation.stages import Case, StageTimes, command, repeated
+from benchmarks.evaluation.stage_times import Case, StageTimes, command, repeated
 from preprocess.datasets.annotations import read_annotations
 from vidom.errors import UsageError
 from vidom.formats.recipe import load_recipe

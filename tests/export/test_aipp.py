@@ -15,7 +15,7 @@ from stub_atc import StubAtc
 from export.lint_onnx import LintOptions, lint_onnx
 from export.modify_onnx import main as modify_onnx
 from export.surgery.model_file import load_model, model_bytes
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from export.surgery.values import batch_of
 from export.to_om import main as to_om
 from export.to_onnx import main as to_onnx

@@ -8,7 +8,7 @@ import pytest
 from lint_graphs import found, names
 
 from export.atc.cann_versions import opset_range, parse_cann
-from export.lint.run import RULES
+from export.lint.linter import RULES
 from vidom.errors import BadDataError, UsageError
 
 

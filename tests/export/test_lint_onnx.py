@@ -11,11 +11,11 @@ from lint_graphs import model_file
 from surgery_graphs import shift_graph, skeleton, torch_graph
 from torch import nn
 
-from export.lint.run import lint
+from export.lint.linter import lint
 from export.lint.subject import read_subject
 from export.lint_onnx import main
 from export.surgery.model_file import model_bytes
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from networks.tsm import TSM
 
 SKELETONS = Path(__file__).parents[1] / "fixtures" / "onnx_skeletons"

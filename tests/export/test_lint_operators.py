@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from lint_graphs import Array, found, names
 
-from export.lint.run import summary
+from export.lint.linter import summary
 
 FRAMES = "float[2,3,16,16] x"
 CLIPS = "float[2,3,8,16,16] x"

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from surgery_graphs import noise, ops, run, shift_graph
 
-import export.surgery.run
+import export.surgery.pass_manager
 from export.auto_optimizer.rules import REWRITE_RULES
 from export.build_record import read_record
 from export.modify_onnx import ModifyOnnxOptions, main, modify_onnx
@@ -97,7 +97,7 @@ def test_the_list_names_every_pass_and_rewrite_rule(capsys: pytest.CaptureFixtur
     assert ended.value.code == 0
     passes, rules = capsys.readouterr().out.split("\n\n")
     assert [line.split()[0] for line in passes.splitlines()] == [
-        item.name for item in export.surgery.run.PASSES
+        item.name for item in export.surgery.pass_manager.PASSES
     ]
     heading, *lines = rules.splitlines()
     assert heading == "--with auto-optimizer"
@@ -137,7 +137,9 @@ def spoil(model: ir.Model, options: Options) -> bool:
 def test_a_graph_that_computes_something_else_fails_and_is_not_written(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export.surgery.run, "PASSES", (*export.surgery.run.PASSES, Pass("spoil", "", spoil)))
+    monkeypatch.setattr(
+        export.surgery.pass_manager, "PASSES", (*export.surgery.pass_manager.PASSES, Pass("spoil", "", spoil))
+    )
     output = tmp_path / "out.onnx"
     output.write_bytes(b"of an earlier run")
     assert main(["-m1", str(exported), "-m2", str(output)]) == 1

@@ -16,7 +16,7 @@ from run_infer import run_infer
 
 from infer.engines.ascend import checks as ais_checks
 from infer.engines.ascend.om_input import plan_om_batches
-from infer.engines.options import AscendOptions
+from infer.engines.engine_options import AscendOptions
 from vidom.errors import BadDataError, UnavailableError, UsageError, UserError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Sample, StoreHeader

@@ -14,7 +14,7 @@ from onnx_models import rows_of
 from run_infer import run_infer
 
 from infer.engines.ascend.failures import explain
-from infer.engines.options import AscendOptions
+from infer.engines.engine_options import AscendOptions
 from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UserError
 
 RECORDED = {

@@ -15,7 +15,7 @@ from onnx_models import rows_of
 from run_infer import run_infer
 
 from infer.batches.performance import InferenceResult
-from infer.engines.options import AscendOptions
+from infer.engines.engine_options import AscendOptions
 from postprocess.score import ScoreOptions, score
 from vidom.errors import UsageError
 from vidom.formats.engine_outputs import read_output, read_summary

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from infer.engines.options import (
+from infer.engines.engine_options import (
     AscendOptions,
     AutoOptions,
     EngineRequest,

@@ -12,8 +12,8 @@ from run_infer import run_infer
 
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.engines.ascend.om_input import plan_om_batches
+from infer.engines.engine_options import AscendOptions, EngineOptions, OnnxRuntimeOptions, OpenVinoOptions
 from infer.engines.open import open_engine
-from infer.engines.options import AscendOptions, EngineOptions, OnnxRuntimeOptions, OpenVinoOptions
 from infer.evaluate import EvaluateOptions, evaluate
 from infer.evaluation.record import RECORD_NAME, read_rows
 from infer.one_video import sample_scores

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from onnx_models import WEIGHTS, linear, rows_of, save, two_outputs
 
+from infer.engines.engine_options import OnnxRuntimeOptions
 from infer.engines.onnxruntime import OnnxRuntimeEngine
-from infer.engines.options import OnnxRuntimeOptions
 from vidom.errors import BadDataError, UnavailableError, UsageError
 
 

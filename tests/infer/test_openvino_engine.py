@@ -11,8 +11,8 @@ from onnx_models import WEIGHTS, linear, rows_of, save, two_inputs, two_outputs
 
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.engines.base import ArrayEngine
+from infer.engines.engine_options import OnnxRuntimeOptions, OpenVinoOptions
 from infer.engines.open import open_engine
-from infer.engines.options import OnnxRuntimeOptions, OpenVinoOptions
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.recipe import load_recipe
 

@@ -12,7 +12,7 @@ from run_infer import run_infer
 
 from infer.__main__ import main
 from infer.batches.performance import InferenceResult
-from infer.engines.options import OnnxRuntimeOptions, OpenVinoOptions
+from infer.engines.engine_options import OnnxRuntimeOptions, OpenVinoOptions
 from vidom.errors import UnavailableError, UsageError
 from vidom.formats.engine_outputs import read_output, read_summary
 

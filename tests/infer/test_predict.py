@@ -10,7 +10,7 @@ import torch
 
 from export.deployable import build_deployable
 from export.to_onnx import ToOnnxOptions, to_onnx
-from infer.engines.options import OpenVinoOptions
+from infer.engines.engine_options import OpenVinoOptions
 from infer.predict import PredictOptions, main, predict
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.samples import make_sample

@@ -8,8 +8,8 @@ from onnx_models import linear, rows_of, write_rows
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from run_infer import run_infer
 
+from infer.engines.engine_options import OnnxRuntimeOptions
 from infer.engines.onnxruntime import OnnxRuntimeEngine
-from infer.engines.options import OnnxRuntimeOptions
 from infer.engines.providers import CPU, check_used, installed_provider, provider_options
 from vidom.errors import UnavailableError, UsageError
 from vidom.formats.engine_outputs import read_summary

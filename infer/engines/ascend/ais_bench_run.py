@@ -24,8 +24,8 @@ from infer.engines.ascend.measured_run import AscendRun, measured, own_facts, ow
 from infer.engines.ascend.merged_outputs import left_behind, merge_parts, read_part
 from infer.engines.ascend.om_input import OmPlan, plan_om_batches, recorded_samples
 from infer.engines.ascend.parts import Part, part_command, parts_of
-from infer.engines.options import AscendOptions
-from infer.options import InferOptions
+from infer.engines.engine_options import AscendOptions
+from infer.infer_options import InferOptions
 from vidom.errors import BadDataError, ExternalToolError, UsageError
 from vidom.files import write_json, write_text
 from vidom.system.external_run import Ended, Job, Stream, run_streamed

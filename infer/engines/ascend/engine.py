@@ -11,8 +11,8 @@ from infer.engines.ascend.ais_bench_run import run_ascend
 from infer.engines.ascend.installed import installed
 from infer.engines.ascend.om_input import recorded_samples
 from infer.engines.base import FileEngine, FileRun
-from infer.engines.options import AscendOptions
-from infer.options import InferOptions
+from infer.engines.engine_options import AscendOptions
+from infer.infer_options import InferOptions
 
 __all__ = ["AscendEngine"]
 

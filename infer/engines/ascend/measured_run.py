@@ -14,7 +14,7 @@ from infer.engines.ascend.log_lines import AisLog
 from infer.engines.ascend.merged_outputs import PartResult, compute_times
 from infer.engines.ascend.om_input import OmPlan
 from infer.engines.ascend.parts import Part
-from infer.options import InferOptions
+from infer.infer_options import InferOptions
 from vidom.files import sha256_file
 from vidom.system.external_run import Ended
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from infer.batches.inputs import BatchPlan, InputFile
 from infer.batches.run_folder import RunFolder
-from infer.options import InferOptions
+from infer.infer_options import InferOptions
 from vidom.errors import UsageError
 
 __all__ = ["Part", "part_command", "parts_of"]

@@ -10,8 +10,8 @@ import onnx
 from onnx import numpy_helper
 
 from export.atc.cann_versions import parse_cann
+from export.lint.linter import lint
 from export.lint.rule import Finding
-from export.lint.run import lint
 from export.lint.subject import read_subject
 
 Array = np.ndarray[Any, Any]

@@ -15,7 +15,7 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import numpy_helper
 
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from export.verification.equivalence import check_equivalence
 from vidom.parity import render
 

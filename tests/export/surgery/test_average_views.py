@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 from surgery_graphs import Array, graph, integers, noise, ops, run, shift_graph
 
+from export.surgery.pass_manager import run_passes
 from export.surgery.pass_types import AverageClips
-from export.surgery.run import run_passes
 from vidom.errors import UsageError
 
 SIZES = [(1, 2, 4, 3), (2, 6, 8, 5), (3, 3, 2, 7)]

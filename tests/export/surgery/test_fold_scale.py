@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from surgery_graphs import Array, graph, integers, noise, ops, run
 
 from export.deployable import build_deployable
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from export.to_onnx import ToOnnxOptions, to_onnx
 from vidom.formats.recipe import load_recipe
 

@@ -9,7 +9,7 @@ import pytest
 from shifted_networks import exported
 from surgery_graphs import assert_same, graph, integers, noise, ops
 
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 
 WEIGHTS = {"w": noise(5, 3), "b": noise(3)}
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surgery_graphs import assert_same, graph, noise, ops, run, torch_graph
 
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from networks.i3d import I3D
 
 

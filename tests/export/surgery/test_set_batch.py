@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from surgery_graphs import Array, graph, integers, noise, ops, run, shift_graph
 
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from vidom.errors import BadDataError, UsageError
 
 

@@ -12,7 +12,7 @@ from surgery_graphs import assert_equivalent, noise, ops, run
 
 from export.surgery.channel_streams import find_shifted_convs
 from export.surgery.model_file import model_bytes
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from export.surgery.shapes import resolved
 from vidom.errors import UsageError
 

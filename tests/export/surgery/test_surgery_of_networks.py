@@ -25,7 +25,7 @@ from surgery_graphs import (
 )
 
 from export.surgery.model_file import model_bytes, parse_model
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from networks.tsm import TSM
 
 pytestmark = pytest.mark.slow
@@ -176,7 +176,7 @@ def test_surgery_on_the_result_changes_nothing(name: str) -> None:
 HASH = """
 import hashlib, sys
 from export.surgery.model_file import model_bytes
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from surgery_graphs import skeleton
 from pathlib import Path
 print(hashlib.sha256(model_bytes(run_passes(skeleton(Path(sys.argv[1])), batch_size=2).model)).hexdigest())

@@ -11,11 +11,11 @@ import pytest
 from shifted_networks import exported
 from surgery_graphs import assert_equivalent, equivalent, ops, shift_graph
 
-from export.lint.run import lint
+from export.lint.linter import lint
 from export.lint.subject import read_subject
 from export.surgery.model_file import model_bytes
+from export.surgery.pass_manager import run_passes
 from export.surgery.pass_types import Target
-from export.surgery.run import run_passes
 from export.surgery.shapes import resolved
 from export.surgery.time_shift import Part, find_time_shifts
 from vidom.errors import BadDataError

@@ -9,7 +9,7 @@ from typing import Literal
 
 from infer.batches.inputs import InputArgument
 from infer.batches.reading import PURE_DATA_TYPES, PureDataType
-from infer.engines.options import EngineRequest, engine_option
+from infer.engines.engine_options import EngineRequest, engine_option
 from infer.precision_check import DEFAULT_SAMPLES
 from vidom.errors import UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS, OutputFormat

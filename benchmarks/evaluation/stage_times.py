@@ -12,7 +12,7 @@ from benchmarks.measuring.interleaved import interleave
 from demo.dataset import generate_frames
 from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.to_onnx import ToOnnxOptions, to_onnx
-from infer.engines.options import OnnxRuntimeOptions
+from infer.engines.engine_options import OnnxRuntimeOptions
 from infer.evaluation.batches import BatchSource, sample_dtype
 from infer.evaluation.buffers import TensorStream
 from infer.evaluation.plan import plan_evaluation

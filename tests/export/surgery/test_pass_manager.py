@@ -10,7 +10,7 @@ from surgery_graphs import (
     shift_graph,
 )
 
-from export.surgery.run import run_passes
+from export.surgery.pass_manager import run_passes
 from vidom.errors import BadDataError, UsageError
 
 
