@@ -172,7 +172,7 @@ VERBS = (
 def steps_of(verb: Verb, words: Sequence[str]) -> Iterator[Step]:
     """Yield the calls that `vidom VERB WORDS…` makes.
 
-    A first word that is no option names the recipe. `--batch_size`, `--dtype` (or `--input_dtype`), `--per_view`,
+    A first word that is not an option names the recipe. `--batch_size`, `--dtype` (or `--input_dtype`), `--per_view`,
     `--out` and `--store` then select the files of the workspace; all other words go to the command.
     """
     if verb.fill is None or not words or words[0].startswith("-"):
