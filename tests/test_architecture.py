@@ -144,3 +144,14 @@ SHARED_NAMES = {"__init__", "__main__", "needs", "plot", "table", "tables", "var
 def test_no_two_modules_share_a_name_with_different_meanings():
     names = Counter(path.stem for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
     assert {name for name, count in names.items() if count > 1} <= SHARED_NAMES
+
+
+def test_no_main_module_hands_its_functions_to_worker_processes(trees: dict[str, ast.Module]):
+    # A spawned process imports them by name, which for the `__main__` of a package it does not.
+    pools = ("vidom.parallel.workers", "concurrent.futures", "multiprocessing")
+    assert [
+        f"{module} imports {name}"
+        for module, tree in trees.items()
+        for name in imported_names(tree)
+        if module.endswith(".__main__") and name.startswith(pools)
+    ] == []

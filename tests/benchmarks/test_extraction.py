@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.extraction.__main__ import ExtractionOptions, extraction, main
+from benchmarks.extraction.extraction_benchmark import ExtractionOptions, extraction, main
 from vidom.errors import UsageError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.packing import variants as packing_variants
-from benchmarks.packing.__main__ import PackingOptions, packing
+from benchmarks.packing.packing_benchmark import PackingOptions, packing
 from benchmarks.packing.variants import frame_folders, plain_by_crop, plain_sample
 from preprocess.sources.frames import RawFrames
 from vidom.errors import CheckFailedError, UsageError
