@@ -199,7 +199,8 @@ def test_the_table_is_aligned_and_says_that_no_npu_was_measured(
     words = [line[column:].split()[0] for line in lines[1:-2] if line[:column].strip()]
     assert set(words) <= {"pass", "warn", "missing", "status"}
     assert len(words) == len(doctor().rows) + 1 + len(stages())
-    assert sum("possible here" in line for line in lines) == len(stages())
+    absent = importlib.util.find_spec("openvino") is None
+    assert sum("possible here" in line for line in lines) == len(stages()) - absent
 
 
 def test_need_raises_lacking_after_the_table_and_only_for_what_is_named(
