@@ -6,16 +6,30 @@ import argparse
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NoReturn
+from contextlib import suppress
+from typing import ClassVar, NoReturn, TextIO
 
 from vidom.errors import ExitCode, UserError
+from vidom.wording import escaped
 
 __all__ = ["Parser", "configure_logging", "run"]
 
+# What torch, ONNX Runtime and the standard library say when memory or threads run out.
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|bad[ _]alloc|allocate memory|can't start new thread", re.IGNORECASE
+)
+_LIMITS = {
+    errno.EMFILE: "ulimit -n",
+    errno.EFBIG: "ulimit -f",
+    errno.ENOMEM: "ulimit -v",
+    errno.EAGAIN: "ulimit -u",
+}
 _COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31"}
 
 
@@ -94,7 +108,7 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
         return sys.stderr
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = escaped(super().format(record))
         if record.levelno == logging.INFO:
             return text
         return f"{_coloured(record.levelname.lower() + ':', record.levelno)} {text}"
@@ -117,32 +131,44 @@ def configure_logging(level: int = logging.INFO) -> None:
 def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     """Call `main` with the command line and end the process with the exit code of its outcome.
 
-    A UserError becomes one paragraph on stderr; so do a full disk, a file that may not be read or written
-    and an interruption. Anything else is a fault of vidom and keeps its traceback.
+    A UserError becomes one paragraph on stderr; so does what the operating system refuses: disk space, memory, open
+    files, permissions. Anything else is a fault of vidom: it keeps its traceback, and the exit code is 70.
     """
     # A scheduler's SIGTERM unwinds like Ctrl-C, so that temporary files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _occupy_closed_streams()
     try:
         code = main(None) or ExitCode.DONE
         sys.stdout.flush()
-    except UserError as error:
-        code = _report(str(error), error.exit_code)
     except KeyboardInterrupt:
         code = _report("Interrupted; what was finished is kept.", ExitCode.INTERRUPTED)
     except BrokenPipeError:
         # The reader of stdout exited (`| head`), so that no report is possible.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         code = ExitCode.DONE
-    except OSError as error:
-        reported = _os_error(error)
-        if reported is None:
-            raise
-        code = _report(*reported)
+    except Exception as error:
+        code = _report(*(_explained(error) or _internal(error)))
+    _discard_unwritable(sys.stdout)
+    _discard_unwritable(sys.stderr)
     sys.exit(int(code))
 
 
-def _os_error(error: OSError) -> tuple[str, ExitCode] | None:
+def _explained(error: Exception) -> tuple[str, ExitCode] | None:
+    """Return the paragraph and the exit code for an error that the user can fix, None for any other."""
+    if isinstance(error, UserError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        return (
+            f"This process was refused more memory ({str(error) or 'MemoryError'}). Free some, lift its limit "
+            "(ulimit -v), or use a smaller batch size and fewer workers.",
+            ExitCode.UNAVAILABLE,
+        )
+    return _os_error(error) if isinstance(error, OSError) and error.errno else None
+
+
+def _os_error(error: OSError) -> tuple[str, ExitCode]:
     where = error.filename or "the output"
+    reason = error.strerror or os.strerror(error.errno or 0)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"The disk is full: {where} could not be written. Free some space, or point the output at a "
@@ -152,8 +178,49 @@ def _os_error(error: OSError) -> tuple[str, ExitCode] | None:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"No permission for {where}. Check its owner and mode.", ExitCode.USAGE
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
-        return f"{error.strerror}: {where}", ExitCode.USAGE
-    return None
+        return f"{reason}: {where}", ExitCode.USAGE
+    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+        return f"{reason}: {where}", ExitCode.BAD_DATA
+    limit = _LIMITS.get(error.errno or 0)
+    advice = (
+        f" This process runs under a limit; lift it ({limit}) and run the same command again."
+        if limit
+        else ""
+    )
+    return f"{reason}: {where}.{advice}", ExitCode.UNAVAILABLE
+
+
+def _internal(error: Exception) -> tuple[str, ExitCode]:
+    _write_error(escaped("".join(traceback.format_exception(error)), limit=20_000))
+    return (
+        f"Internal error ({type(error).__name__}). This is a fault of vidom, not a result. What was finished is kept; "
+        "please report the lines above with the command that was run.",
+        ExitCode.INTERNAL_ERROR,
+    )
+
+
+def _occupy_closed_streams() -> None:
+    """Open the null device in place of closed standard streams, so that no file that is opened later becomes one.
+
+    It is opened for reading: what is printed to a stream that the caller closed is reported as an error.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _discard_unwritable(stream: TextIO) -> None:
+    """Discard what is left in a stream that takes nothing more; Python would end with exit code 120."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _report(message: str, code: ExitCode) -> ExitCode:
@@ -162,11 +229,18 @@ def _report(message: str, code: ExitCode) -> ExitCode:
         line
         if line.startswith("  ")
         else textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
-        for line in f"error: {message}".split("\n")
+        for line in f"error: {escaped(message)}".split("\n")
     )
     first = _coloured("error:", logging.ERROR) + first[len("error:") :]
-    print("\n".join((first, *rest)), file=sys.stderr, flush=True)
+    _write_error("\n".join((first, *rest)) + "\n")
     return code
+
+
+def _write_error(text: str) -> None:
+    # Where stderr is full or closed, the exit code is the only report.
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _coloured(text: str, level: int) -> str:

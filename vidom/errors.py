@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 3
     BAD_DATA = 4
     EXTERNAL_TOOL_FAILED = 5
+    INTERNAL_ERROR = 70
     INTERRUPTED = 130
 
 

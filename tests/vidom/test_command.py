@@ -20,7 +20,20 @@ def main(argv=None):
     if kind == "judged": raise CheckFailedError("too low")
     if kind == "interrupt": raise KeyboardInterrupt
     if kind == "full": open("/dev/full", "w").write("x" * 100000)
-    if kind == "bug": raise RuntimeError("ours")
+    if kind == "bug": raise RuntimeError("ours \x1b[2J")
+    if kind == "control": raise BadDataError("a \x1b[2J\u202e name" + "x" * 100_000)
+    if kind == "memory": raise MemoryError
+    if kind == "torch": raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes")
+    if kind == "files":
+        opened = [open("/dev/null") for _ in range(100_000)]
+    if kind == "large":
+        import resource, tempfile
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        with tempfile.TemporaryFile() as file: file.write(b"x" * 100_000)
+    if kind == "long": open("x" * 300)
+    if kind == "print":
+        print("result")
+        kind = 0
     return int(kind)
 run(main)
 """
@@ -33,7 +46,20 @@ def call(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [("bad", 4), ("judged", 1), ("interrupt", 130), ("full", 3), ("0", 0), ("1", 1)]
+    ("kind", "code"),
+    [
+        ("bad", 4),
+        ("judged", 1),
+        ("interrupt", 130),
+        ("full", 3),
+        ("memory", 3),
+        ("torch", 3),
+        ("files", 3),
+        ("large", 3),
+        ("long", 4),
+        ("0", 0),
+        ("1", 1),
+    ],
 )
 def test_each_kind_of_ending_has_its_exit_code_and_no_traceback(kind: str, code: int):
     done = call(kind)
@@ -47,8 +73,42 @@ def test_a_user_error_is_one_paragraph_whose_table_rows_stay_whole():
     assert lines[1] == "  a table row" * 9 + ", always"
 
 
-def test_our_own_fault_keeps_its_traceback():
-    assert "Traceback" in call("bug").stderr
+def test_our_own_fault_keeps_its_traceback_and_has_an_exit_code_of_its_own():
+    done = call("bug")
+    assert done.returncode == 70
+    assert "Traceback" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_foreign_text_neither_commands_the_terminal_nor_fills_it():
+    text = call("control").stderr
+    assert r"a \x1b[2J\u202e" in text
+    assert len(text) < 5000
+
+
+@pytest.mark.parametrize(
+    ("streams", "kind", "code"),
+    [
+        (">&-", "print", 3),
+        (">/dev/full", "print", 3),
+        ("2>&-", "bad", 4),
+        ("2>/dev/full", "bad", 4),
+        ("2>/dev/full", "bug", 70),
+        (">&- 2>&-", "bad", 4),
+        ("<&- >&- 2>&-", "0", 0),
+    ],
+)
+def test_a_closed_or_full_stream_changes_no_exit_code_but_that_of_a_lost_result(
+    streams: str, kind: str, code: int
+):
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$0" -c "$1" {kind} {streams}', sys.executable, PROGRAM],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
 
 
 def parser() -> Parser:

@@ -1,21 +1,29 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import pytest
 
-from vidom.errors import BadDataError
+from vidom.errors import BadDataError, UnavailableError
 from vidom.files import (
+    TEMP_SUFFIX,
     append_line,
     atomic_path,
     crc32_file,
     free_bytes,
     human_bytes,
+    locked_folder,
+    open_journal,
+    read_bytes,
     read_json,
     read_json_lines,
     read_lines,
+    read_text,
     sha256_file,
     write_json,
     write_text,
@@ -66,6 +74,112 @@ def test_json_that_is_absent_cut_short_or_hostile_is_bad_data(tmp_path: Path):
         read_json(path, max_bytes=10)
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("9" * 5000, "digits"),
+        ("[NaN]", "NaN"),
+        ('{"a": -Infinity}', "Infinity"),
+        ("[1\0]", "null characters"),
+    ],
+)
+def test_json_beyond_the_standard_or_python_s_limits_is_bad_data(tmp_path: Path, text: str, reason: str):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(BadDataError, match=reason):
+        read_json(path)
+
+
+def test_only_regular_files_are_read(tmp_path: Path):
+    fifo, loop = tmp_path / "fifo", tmp_path / "loop"
+    os.mkfifo(fifo)
+    loop.symlink_to(loop)
+    for path in (fifo, loop, tmp_path, Path("/dev/zero"), tmp_path / ("x" * 300), Path("a\0b"), fifo / "a"):
+        with pytest.raises(BadDataError):
+            read_bytes(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ("视频 1\n".encode("utf-16"), "UTF-16"),
+        ("video 1\n".encode("utf-16-be"), "UTF-16BE"),
+        ("video 1\n".encode("utf-16-le"), "UTF-16LE"),
+        ("视频/打篮球.mp4 1\n".encode("gbk"), "GB18030"),
+    ],
+)
+def test_another_encoding_is_named(tmp_path: Path, content: bytes, encoding: str):
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    with pytest.raises(BadDataError, match=f"iconv -f {encoding} "):
+        read_text(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_lines(path) == ("[1]",)
+    assert read_json(path) == [1]
+
+
+def test_a_journal_cut_inside_a_letter_gives_the_whole_lines_and_continues_after_them(tmp_path: Path):
+    path = tmp_path / "j.jsonl"
+    path.write_bytes('["篮"]\n["篮"]\n'.encode()[:-5])
+    assert read_json_lines(path) == [["篮"]]
+    with open_journal(path, read_json_lines(path)) as stream:
+        append_line(stream, ["球"])
+    assert read_json_lines(path) == [["篮"], ["球"]]
+
+
+HOLDER = """
+import sys
+from vidom.files import locked_folder
+with locked_folder(sys.argv[1]):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_a_folder_belongs_to_one_process_until_it_ends_however_it_ends(tmp_path: Path):
+    folder = tmp_path / "out"
+    process = hold(folder)
+    with pytest.raises(UnavailableError, match=f"Process {process.pid} is working in"), locked_folder(folder):
+        pass
+    process.kill()
+    process.communicate()
+    with locked_folder(folder), locked_folder(tmp_path / "." / "out"):
+        (folder / "a").touch()
+    assert [path.name for path in folder.iterdir()] == ["a"]
+
+
+def test_a_folder_that_got_no_file_is_removed_again(tmp_path: Path):
+    with locked_folder(tmp_path / "out"):
+        pass
+    assert not (tmp_path / "out").exists()
+
+
+def test_temporary_files_of_ended_processes_only_are_removed(tmp_path: Path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    running = tmp_path / f"a.txt.{os.getppid()}{TEMP_SUFFIX}"
+    left, other = (tmp_path / f"{name}.{ended.pid}{TEMP_SUFFIX}" for name in ("a.txt", "b.txt"))
+    for path in (running, left, other, tmp_path / "data.part"):
+        path.touch()
+    write_text(tmp_path / "a.txt", "")
+    assert running.exists() and other.exists() and not left.exists()
+    with locked_folder(tmp_path):
+        assert running.exists() and not other.exists()
+    assert (tmp_path / "data.part").exists()
 
 
 def test_lines_lose_their_ends_only(tmp_path: Path):
