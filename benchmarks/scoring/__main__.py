@@ -143,7 +143,7 @@ def _scoring_variants(
 
 def _read(paths: Sequence[str], classes: int) -> None:
     for first in range(0, len(paths), _AT_ONCE):
-        read_outputs(paths[first : first + _AT_ONCE], classes=classes)
+        list(read_outputs(paths[first : first + _AT_ONCE], classes=classes))
 
 
 def _read_bytes(paths: Sequence[str]) -> None:
@@ -155,7 +155,7 @@ def _read_bytes(paths: Sequence[str]) -> None:
 
 def _check_equal(results: SyntheticResults) -> None:
     paths = results.paths("TXT")[:1000]
-    if not np.array_equal(np.concatenate(read_outputs(paths)), [np.loadtxt(path) for path in paths]):
+    if not np.array_equal(np.concatenate(list(read_outputs(paths))), [np.loadtxt(path) for path in paths]):
         raise CheckFailedError("The numbers that vidom reads from the texts differ from np.loadtxt's.")
 
 

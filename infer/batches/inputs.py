@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from infer.batches.store_inputs import StoreFacts, store_facts
 from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.engine_outputs import output_stem
+from vidom.formats.npy import read_npy_header
 
 __all__ = [
     "BatchPlan",
@@ -232,10 +231,7 @@ def _input_file(path: str, size: int, rows: int, facts: StoreFacts | None) -> In
 def _tensor_bytes(path: str, spec: TensorSpec) -> int:
     if not path.lower().endswith(".npy"):
         return Path(path).stat().st_size
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise BadDataError(f"The input file {path} is not a readable .npy file ({error}).") from None
+    array = read_npy_header(path, what="input file")
     if array.dtype != spec.dtype:
         raise UsageError(
             f"The input file {path} holds {array.dtype}, the model's input {spec.name!r} takes {spec.dtype}. "
@@ -246,4 +242,4 @@ def _tensor_bytes(path: str, spec: TensorSpec) -> int:
             f"The input file {path} has shape {array.shape}, a sample of the model's input {spec.name!r} "
             f"{spec.sample_shape}; all axes but the first must be equal."
         )
-    return int(array.nbytes)
+    return array.nbytes

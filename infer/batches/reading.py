@@ -12,6 +12,7 @@ import numpy as np
 from infer.batches.inputs import BatchPlan, InputFile
 from infer.engines.tensor_specs import Array, TensorSpec
 from vidom.errors import BadDataError
+from vidom.formats.npy import read_npy
 
 __all__ = ["PURE_DATA_TYPES", "BatchReader", "PureDataType", "ReadBatch", "pure_arrays"]
 
@@ -52,7 +53,13 @@ def pure_arrays(specs: Sequence[TensorSpec], kind: PureDataType) -> list[Array]:
 
 def _read_file(file: InputFile, part: Array, dtype: np.dtype[np.generic]) -> None:
     if file.is_npy:
-        array = np.load(file.path, allow_pickle=False).astype(dtype, order="C", copy=False)
+        array = read_npy(file.path, what="input file", max_bytes=file.bytes).astype(
+            dtype, order="C", copy=False
+        )
+        if array.nbytes != file.bytes:
+            raise BadDataError(
+                f"The input file {file.path} changed: its array had {file.bytes} bytes and now has {array.nbytes}."
+            )
         part[:] = array.reshape(-1).view(np.uint8)
     else:
         with Path(file.path).open("rb", buffering=0) as stream:

@@ -88,7 +88,7 @@ def test_one_that_is_not_like_the_others_is_read_or_refused_as_if_alone(
         truths = [read_output(path, classes=CLASSES) for path in paths]
     except BadDataError as refusal:
         with pytest.raises(BadDataError) as found:
-            read_outputs(paths, classes=CLASSES)
+            list(read_outputs(paths, classes=CLASSES))
         assert str(found.value) == str(refusal)
     else:
         for rows, truth in zip(read_outputs(paths, classes=CLASSES), truths, strict=True):
@@ -106,7 +106,7 @@ def test_the_usual_is_parsed_together(tmp_path: Path, monkeypatch: pytest.Monkey
     for outfmt in ("TXT", "NPY", "BIN"):
         paths = written(tmp_path, [encode_output(rows, outfmt)] * 3, outfmt.lower())
         assert [array.tolist() for array in read_outputs(paths, classes=3)] == [rows.tolist()] * 3
-    assert read_outputs([]) == []
+    assert list(read_outputs([])) == []
 
 
 def test_large_mixed_and_absent_files_are_read_alone(tmp_path: Path) -> None:
@@ -117,6 +117,6 @@ def test_large_mixed_and_absent_files_are_read_alone(tmp_path: Path) -> None:
     sizes = [rows.size for rows in read_outputs([*paths, text])]
     assert sizes == [20_000, 20_000, 2]
     with pytest.raises(BadDataError, match="does not exist"):
-        read_outputs([text, tmp_path / "gone.txt"])
+        list(read_outputs([text, tmp_path / "gone.txt"]))
     with pytest.raises(BadDataError, match="must end in"):
-        read_outputs([os.devnull])
+        list(read_outputs([os.devnull]))

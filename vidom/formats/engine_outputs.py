@@ -19,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vidom.errors import BadDataError
-from vidom.files import read_json, write_text
+from vidom.files import read_bytes, read_json, write_text
+from vidom.formats.npy import decode_npy
+from vidom.wording import shown
 
 __all__ = [
     "OUTPUT_FORMATS",
@@ -37,7 +39,9 @@ __all__ = [
 OutputFormat = Literal["BIN", "NPY", "TXT"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = ("BIN", "NPY", "TXT")
 Array = npt.NDArray[Any]
-MAX_OUTPUT_BYTES = 1 << 28
+MAX_OUTPUT_BYTES = 1 << 26
+# A row of a hundred thousand classes; its words take fifty times as many bytes while they become numbers.
+_MAX_LINE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -83,41 +87,41 @@ def read_output(path: Path | str, *, classes: int | None = None) -> Array:
     `classes`. Raises BadDataError when the file is absent, empty, ragged or not a multiple of a row.
     """
     path = Path(path)
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise BadDataError(f"The output file {path} must end in .npy, .bin or .txt.")
+    content = read_bytes(path, what="output file", max_bytes=MAX_OUTPUT_BYTES)
     try:
-        size = path.stat().st_size
-        if size > MAX_OUTPUT_BYTES:
-            raise BadDataError(
-                f"The output file {path} has {size} bytes, more than the {MAX_OUTPUT_BYTES} that are read."
-            )
-        rows = _READERS[path.suffix.lower()](path, classes)
-    except FileNotFoundError:
-        raise BadDataError(f"The output file {path} does not exist, although the summary names it.") from None
-    except KeyError:
-        raise BadDataError(f"The output file {path} must end in .npy, .bin or .txt.") from None
-    except (ValueError, EOFError, MemoryError) as error:
-        raise BadDataError(f"The output file {path} cannot be read ({error}). It may be truncated.") from None
+        rows = read(content, classes)
+    except ValueError as error:
+        raise BadDataError(
+            f"The output file {path} cannot be read ({shown(error)}). It may be truncated."
+        ) from None
     if rows.size == 0:
         raise BadDataError(f"The output file {path} is empty.")
     return rows
 
 
-def _read_npy(path: Path, _classes: int | None) -> Array:
-    # `np.load` would also try zip archives under this name, and raises different errors for them.
-    with path.open("rb") as stream:
-        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
+def _read_npy(content: bytes, _classes: int | None) -> Array:
+    array = decode_npy(content)
     return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
 
 
-def _read_bin(path: Path, classes: int | None) -> Array:
+def _read_bin(content: bytes, classes: int | None) -> Array:
     if classes is None:
         raise ValueError("a .bin file has no shape, so the class count must be given")
-    # `np.fromfile` would drop the bytes beyond the last complete value.
-    return np.frombuffer(path.read_bytes(), dtype="<f4").reshape(-1, classes)
+    return np.frombuffer(content, dtype="<f4").reshape(-1, classes)
 
 
-def _read_txt(path: Path, _classes: int | None) -> Array:
-    lines = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
-    return np.array(lines, dtype=np.float64) if lines else np.empty((0, 0))
+def _read_txt(content: bytes, _classes: int | None) -> Array:
+    blocks, stream = [np.empty((0, 0))], io.BytesIO(content)
+    # Some lines at a time, since all words of a large file would fill the memory.
+    while lines := stream.readlines(_MAX_LINE_BYTES):
+        if max(map(len, lines)) > _MAX_LINE_BYTES:
+            raise ValueError(f"a line of more than {_MAX_LINE_BYTES} bytes")
+        if rows := [line.split() for line in lines if line.strip()]:
+            blocks.append(np.array(rows, dtype=np.float64))
+    return np.concatenate(blocks[1:] or blocks)
 
 
 _READERS = {".npy": _read_npy, ".bin": _read_bin, ".txt": _read_txt}

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from vidom.errors import BadDataError
 from vidom.files import write_bytes
+from vidom.formats.npy import read_npy
 
 __all__ = [
     "Accuracy",
@@ -34,13 +34,7 @@ __all__ = [
 
 _LOGGED = re.compile(r"top1_correct=([0-9]{1,12}), *tot=([0-9]{1,12})")
 _COUNTED = re.compile(r"success_num: +([0-9]{1,12})\.0\s+total_num: +([0-9]{1,12})\.0")
-# The one header that np.save writes for such labels; NumPy's own reader evaluates it as Python, and falls over on
-# some that are damaged.
-_HEADER_BYTES = 256
-_HEADER = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '<i4', 'fortran_order': False, 'shape': \(([0-9]{1,8}),(?: 1)?\), \} *\n",
-    re.DOTALL,
-)
+_MAX_LABEL_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -105,20 +99,14 @@ def read_label_ids(path: Path) -> tuple[int, ...]:
     """Return the labels of `label_ids.npy` in the order of the samples.
 
     Raises BadDataError when the file is absent, no NumPy file, cut short, or holds anything but int32 of [samples]
-    or [samples, 1].
+    or [samples, 1], none of them negative.
     """
-    if not path.is_file():
-        raise BadDataError(f"The labels {path} do not exist. Run the preprocessing of the 310 flow first.")
-    with path.open("rb") as stream:
-        header = _HEADER.match(stream.read(_HEADER_BYTES))
-        samples = int(header[1]) if header else 0
-        stream.seek(header.end() if header else 0)
-        content = stream.read(4 * samples + 1)
-    if not header or len(content) != 4 * samples:
-        found = f"{samples} labels in {len(content)} bytes" if header else "another header"
+    labels = read_npy(path, what="label file of the 310 flow", max_bytes=_MAX_LABEL_BYTES)
+    if labels.dtype != np.dtype("<i4") or labels.shape not in {(labels.size,), (labels.size, 1)}:
         raise BadDataError(
-            f"The labels {path} cannot be read: expected a NumPy file of int32 [samples, 1], as preprocess.py saves "
-            f"it, but found {found}. It may be a different file or truncated."
+            f"The labels {path} are {labels.dtype} of {labels.shape}; expected int32 [samples, 1], as preprocess.py "
+            "saves them. It may be a different file."
         )
-    labels: npt.NDArray[np.int32] = np.frombuffer(content, "<i4")
-    return tuple(labels.tolist())
+    if labels.size and labels.min() < 0:
+        raise BadDataError(f"The labels {path} hold {labels.min()}; classes are counted from 0.")
+    return tuple(labels.ravel().tolist())

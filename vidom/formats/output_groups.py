@@ -6,9 +6,8 @@ and over. Here files of one length are laid end to end and become numbers in a f
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidom.formats.engine_outputs import read_output
+from vidom.formats.npy import parse_header
 
 __all__ = ["read_outputs"]
 
@@ -29,14 +29,17 @@ _LARGEST_DIGIT = np.array([9, 0, 9, 9, 9, 9, 9, 9, 0], np.uint8)
 _PLACE = np.array([1e6, 0, 1e5, 1e4, 1e3, 1e2, 1e1, 1, 0], np.float32)
 
 
-def read_outputs(paths: Sequence[Path | str], *, classes: int | None = None) -> list[Array]:
-    """Return what `read_output` returns for each of the paths, in their order; raises what it raises.
+def read_outputs(paths: Sequence[Path | str], *, classes: int | None = None) -> Iterator[Array]:
+    """Yield what `read_output` returns for each of the paths, in their order; raises what it raises.
 
     Memory is some ten times the files' bytes, so give some hundred of a long list at once. Whatever is not alike is
     read one by one.
     """
     together = _together(paths, classes)
-    return [read_output(path, classes=classes) for path in paths] if together is None else list(together)
+    if together is None:
+        yield from (read_output(path, classes=classes) for path in paths)
+    else:
+        yield from together
 
 
 def _together(paths: Sequence[Path | str], classes: int | None) -> Array | None:
@@ -52,9 +55,9 @@ def _blobs(paths: Sequence[Path | str]) -> list[bytes] | None:
     blobs: list[bytes] = []
     for path in paths:
         try:
-            # A plain read: `open` looks at each file three times before it gives a byte.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+            # A plain read: `open` looks at each file three times before it gives a byte. A pipe would block it.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError):
             return None
         try:
             blobs.append(os.read(descriptor, _MAX_BYTES + 1))
@@ -75,17 +78,15 @@ def _bin_rows(blobs: Sequence[bytes], classes: int | None) -> Array | None:
 
 def _npy_rows(blobs: Sequence[bytes], _classes: int | None) -> Array | None:
     """Return the arrays of files whose headers are those of the first, byte by byte."""
-    stream = io.BytesIO(blobs[0])
     try:
-        first = np.lib.format.read_array(stream, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError):
+        first = parse_header(blobs[0])
+    except ValueError:
         return None
-    data = len(blobs[0]) - first.nbytes
-    header = blobs[0][:data]
-    complete = stream.tell() == len(blobs[0]) and first.ndim and first.size and first.flags.c_contiguous
-    if not complete or any(not blob.startswith(header) for blob in blobs):
+    start = blobs[0][: first.offset]
+    complete = first.nbytes == len(blobs[0]) - first.offset and first.nbytes and first.shape
+    if not complete or first.fortran_order or any(not blob.startswith(start) for blob in blobs):
         return None
-    values = np.frombuffer(b"".join(blob[data:] for blob in blobs), first.dtype)
+    values = np.frombuffer(b"".join(blob[first.offset :] for blob in blobs), first.dtype)
     return values.reshape(len(blobs), -1, first.shape[-1])
 
 

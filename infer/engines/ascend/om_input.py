@@ -15,6 +15,7 @@ from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadDataError, UsageError
 from vidom.files import read_json
 from vidom.formats.clip_store import ClipStore, StoreHeader
+from vidom.formats.npy import read_npy_header
 
 __all__ = ["OmPlan", "plan_om_batches", "recorded_samples"]
 
@@ -129,9 +130,8 @@ def _recorded_shape(entry: Mapping[str, Any], dym_batch: int | None) -> tuple[in
 def _as_file(first: Path, batch: int) -> TensorSpec:
     """Return an input that takes `batch` files like the first."""
     if first.suffix.lower() == ".npy":
-        try:
-            array = np.load(first, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise BadDataError(f"The input file {first} is not a readable .npy file ({error}).") from None
-        return TensorSpec("input", (batch * len(array), *array.shape[1:]), array.dtype)
+        array = read_npy_header(first, what="input file")
+        if not array.shape:
+            raise BadDataError(f"The input file {first} holds a single number instead of samples.")
+        return TensorSpec("input", (batch * array.shape[0], *array.shape[1:]), array.dtype)
     return TensorSpec("input", (batch, first.stat().st_size), np.dtype(np.uint8))
