@@ -98,8 +98,9 @@ def _locate(given: str, summary: Path) -> Path:
     sibling = summary.parent / ("" if name in (".", "..") else name)
     if sibling.is_dir():
         return sibling
-    as_given = Path(given).resolve()
-    allowed = any(as_given.is_relative_to(root.resolve()) for root in (Path.cwd(), summary.parent))
+    # `Path.resolve` ends with RuntimeError where links form a loop.
+    as_given = Path(os.path.realpath(given))
+    allowed = any(as_given.is_relative_to(os.path.realpath(root)) for root in (Path.cwd(), summary.parent))
     return as_given if allowed and as_given.is_dir() else sibling
 
 

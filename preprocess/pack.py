@@ -15,7 +15,7 @@ from preprocess.datasets.sample_list import list_samples
 from preprocess.pack_groups import Group, StoreDtype, pack_group, store_header
 from vidom.command import run
 from vidom.errors import BadDataError, UnavailableError, UsageError
-from vidom.files import free_bytes, human_bytes
+from vidom.files import free_bytes, human_bytes, locked_folder
 from vidom.formats.clip_store import ClipStore, Skipped, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
 from vidom.formats.recipe import Recipe, recipe_option
@@ -70,11 +70,18 @@ def pack(options: PackOptions) -> ClipStore:
     """Pack the samples of the list into a clip store in `output_dir` and return it.
 
     Groups of samples that an earlier, interrupted run finished are kept, and the bytes are the same as without the
-    interruption. With `per_view` a worker needs the memory of about one view. Raises UnavailableError before the
-    first write if the disk is too small, BadDataError at the first unreadable video unless `on_bad` is "skip", and
-    UsageError if the folder holds a store made with different settings, for `per_view` of samples that are a single
-    view already, and for "aipp" of samples that are not image sequences.
+    interruption. With `per_view` a worker needs the memory of about one view.
+
+    Raises UnavailableError before the first write if the disk is too small or another process packs into the folder,
+    BadDataError at the first unreadable video unless `on_bad` is "skip", and UsageError if the folder holds a store
+    made with different settings or anything but a store, for `per_view` of samples that are a single view already, and
+    for "aipp" of samples that are not image sequences.
     """
+    with locked_folder(options.output_dir):
+        return _pack(options)
+
+
+def _pack(options: PackOptions) -> ClipStore:
     workers = options.workers or usable_cores()
     annotations = list_samples(options.ann_file, data_root=options.data_root, recipe=options.recipe)
     annotations = annotations[: options.limit]
@@ -98,7 +105,7 @@ def pack(options: PackOptions) -> ClipStore:
         for packed in each_finished(pack_group, groups, workers=workers, at_once=at_once, cluster=cluster):
             if packed.skipped and options.on_bad == "fail":
                 raise _unreadable(packed.skipped)
-            writer.add(packed.files, packed.samples, packed.skipped)
+            writer.add(packed)
             bar.update(len(packed.samples) + len(packed.skipped))
     if not writer.samples:
         listing = _listing(list(writer.skipped.values()))

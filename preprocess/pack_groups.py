@@ -19,10 +19,10 @@ from preprocess.tensors.samples import decoder_name, make_sample, open_source
 from vidom.errors import BadDataError
 from vidom.files import write_bytes
 from vidom.formats.aipp import aipp_of
-from vidom.formats.clip_store import ClipFile, Sample, Skipped, StoreHeader
+from vidom.formats.clip_store import ClipFile, Packed, Sample, Skipped, StoreHeader
 from vidom.formats.recipe import Recipe
 
-__all__ = ["Group", "Packed", "StoreDtype", "pack_group", "store_header"]
+__all__ = ["Group", "StoreDtype", "pack_group", "store_header"]
 
 StoreDtype = Literal["float32", "uint8", "aipp"]
 """The element type of a store; "aipp" is uint8 with channels last, for an NPU whose AIPP normalises images."""
@@ -40,15 +40,6 @@ class Group:
     data_root: Path
     recipe: Recipe
     header: StoreHeader
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The result of packing a group."""
-
-    files: tuple[ClipFile, ...]
-    samples: tuple[Sample, ...]
-    skipped: tuple[Skipped, ...]
 
 
 def store_header(
@@ -156,7 +147,7 @@ def _written(
     if group.header.layout == "NHWC":
         tensor = channels_last(tensor.view(np.uint8))
     content = tensor.reshape(-1).view(np.uint8).data
-    write_bytes(path, content)
+    write_bytes(path, content, durable=False)
     return ClipFile(
         name=path.name,
         bytes=tensor.nbytes,

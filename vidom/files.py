@@ -27,6 +27,7 @@ __all__ = [
     "append_line",
     "atomic_path",
     "crc32_file",
+    "flush_to_disk",
     "free_bytes",
     "human_bytes",
     "locked_folder",
@@ -73,13 +74,14 @@ def atomic_path(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         if durable:
-            _flush_to_disk(temporary)
+            flush_to_disk(temporary)
         temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Return once the content of the file is on the disk itself, and survives the loss of power."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -107,10 +109,11 @@ def _is_running(pid: int) -> bool:
 
 
 @contextmanager
-def locked_folder(folder: Path | str) -> Iterator[None]:
+def locked_folder(folder: Path | str, *, mode: int = 0o777) -> Iterator[None]:
     """Keep `folder` for this process while the block runs; a second process is refused.
 
-    The folder is created, and removed again if nothing was written to it. The kernel releases the lock (flock of
+    It is created with its parents, in that mode as far as the umask allows, and what is still empty then is removed
+    again. The kernel releases the lock (flock of
     `.lock`, which holds the pid) however the process ends. Entered again by the process that holds it, it does nothing.
     Temporary files of processes that have ended are removed. File systems without locks are used without.
 
@@ -121,8 +124,9 @@ def locked_folder(folder: Path | str) -> Iterator[None]:
     if key in _held:
         yield
         return
-    created = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    created = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(created):
+        place.mkdir(mode, exist_ok=True)
     descriptor = _lock(folder / LOCK_NAME)
     _held.add(key)
     try:
@@ -132,9 +136,9 @@ def locked_folder(folder: Path | str) -> Iterator[None]:
         _held.remove(key)
         (folder / LOCK_NAME).unlink(missing_ok=True)
         os.close(descriptor)
-        if created:
-            with suppress(OSError):
-                folder.rmdir()
+        with suppress(OSError):
+            for place in created:
+                place.rmdir()
 
 
 def _lock(path: Path) -> int:
@@ -189,9 +193,11 @@ def read_bytes(path: Path | str, *, what: str = "file", max_bytes: int = _MAX_BY
     try:
         # A pipe without a writer would block the opening.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise BadDataError(f"The {what} {path} is not a regular file.")
-            content = stream.read(max_bytes + 1)
+            # As much memory is claimed as is asked for; files of the kernel have size 0.
+            content = stream.read(min(max_bytes, max(status.st_size, _CHUNK)) + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise BadDataError(f"The {what} {path} does not exist.") from None
     except ValueError:

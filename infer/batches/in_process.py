@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,8 +44,9 @@ def run_in_process(
 ) -> InferenceResult:
     """Write the outputs of every input file to `{output}/{output_dirname}`, the summary next to that folder.
 
-    The engine is opened as `how` says. `args` is the command that the summary records, `say` takes the lines of the
-    result. Raises UsageError, BadDataError or UnavailableError before anything is run wherever that can be known.
+    The engine is opened as `how` says; the caller has locked the folder. `args` is the command that the summary
+    records, `say` takes the lines of the result. Raises UsageError, BadDataError or UnavailableError before anything is
+    run wherever that can be known.
     """
     engine = _opened(options, how)
     say(f"[INFO] load model {options.model} success")
@@ -58,9 +58,9 @@ def run_in_process(
     made_with = _made_with(engine)
     journal = None
     if options.output is not None:
-        dirname = options.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
         inputs = {"inputs": plan.fingerprint, "data": options.pure_data_type}
-        journal = RunJournal(str(options.output), dirname, {**made_with, **asdict(execution), **inputs})
+        fingerprint = {**made_with, **asdict(execution), **inputs}
+        journal = RunJournal(str(options.output), str(options.output_dirname), fingerprint)
         say(f"[INFO] output path:{journal.prefix}")
     if options.input is not None:
         say(packing_line(plan, engine.inputs[0]))
@@ -74,6 +74,7 @@ def run_in_process(
         result = replace(result, precision_check=_checked(engine, exact, options, plan, read))
     if journal:
         files = _result_files(journal.prefix, plan, len(engine.outputs), options.outfmt)
+        journal.flush(name for record in records for name, _ in record.outputs)
         _write_summary(journal.summary, files, result, made_with, args)
         journal.finish()
     for line in (*summary_lines(result, everything=options.display_all_summary), *own_lines(result, engine)):

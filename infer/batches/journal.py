@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from infer.batches.run_folder import RunFolder
-from vidom.files import (
-    TEMP_SUFFIX,
-    append_line,
-    crc32_file,
-    read_json_lines,
-    write_bytes,
-    write_text,
-)
+from vidom.files import append_line, crc32_file, flush_to_disk, open_journal, read_json_lines, write_bytes
 from vidom.formats.clip_store import load_record
 
 __all__ = ["BatchRecord", "RunJournal"]
 
 JOURNAL_VERSION = 1
+_OUTPUT_NAME = re.compile(r"[^/\0]{1,255}")
 
 
 @dataclass(frozen=True)
@@ -56,33 +50,41 @@ class RunJournal:
         header = {"vidom": JOURNAL_VERSION, **fingerprint}
         found, *lines = read_json_lines(self._path) or [None]
         self._places.refuse_foreign()
-        records = [load_record(BatchRecord, line) for line in lines] if found == header else []
-        self.done = {record.number: record for record in records if self._is_complete(record)}
-        self._begin(header)
+        records = map(_batch_record, lines) if found == header else ()
+        self.done = {record.number: record for record in records if record and self._is_complete(record)}
+        # The journal is written first and at once: from here on the folder is known to be ours.
+        self._stream = open_journal(self._path, [header, *map(asdict, self.done.values())])
+        self._places.clear(keep={name for record in self.done.values() for name, _ in record.outputs})
 
     def write(self, name: str, content: bytes) -> tuple[str, int]:
         """Write an output file; return its name and CRC-32 for the batch's record."""
-        write_bytes(self.folder / name, content)
+        write_bytes(self.folder / name, content, durable=False)
         return name, zlib.crc32(content)
 
     def add(self, record: BatchRecord) -> None:
-        """Record the batch, whose outputs are on disk, so that it is not run again."""
-        with self._path.open("a", encoding="utf-8") as stream:
-            append_line(stream, asdict(record))
+        """Record the batch, whose outputs are written, so that it is not run again."""
+        append_line(self._stream, asdict(record))
+
+    def flush(self, names: Iterable[str]) -> None:
+        """Wait until these outputs are on the disk itself, which the summary will state of them without checksums."""
+        for name in names:
+            flush_to_disk(self.folder / name)
 
     def finish(self) -> None:
         """Remove the journal; the summary, which marks the run as complete, must have been written before."""
+        self._stream.close()
         self._path.unlink()
-        for name in (self._path.name, self.summary.name):
-            for leftover in self._path.parent.glob(f"{name}.*{TEMP_SUFFIX}"):
-                leftover.unlink()
 
     def _is_complete(self, record: BatchRecord) -> bool:
         paths = ((self.folder / name, crc) for name, crc in record.outputs)
         return all(path.is_file() and crc32_file(path) == crc for path, crc in paths)
 
-    def _begin(self, header: Mapping[str, Any]) -> None:
-        # The journal is written first and at once: from here on the folder is known to be ours.
-        lines = [header, *(asdict(record) for record in self.done.values())]
-        write_text(self._path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        self._places.clear(keep={name for record in self.done.values() for name, _ in record.outputs})
+
+def _batch_record(document: Any) -> BatchRecord | None:
+    """Return the batch that a line of a journal records, None for a damaged one."""
+    try:
+        record = load_record(BatchRecord, document)
+        names = [_OUTPUT_NAME.fullmatch(name) for name, _crc in record.outputs]
+    except (TypeError, ValueError):
+        return None
+    return record if all(names) else None

@@ -70,6 +70,6 @@ def _read_file(file: InputFile, part: Array, dtype: np.dtype[np.generic]) -> Non
             )
     if file.crc32 is not None and zlib.crc32(part.data) != file.crc32:
         raise BadDataError(
-            f"The clip file {file.path} does not have the checksum it was packed with. Delete it and run the "
-            "preprocess command again."
+            f"The clip file {file.path} does not have the checksum it was packed with. Run the preprocess "
+            "command again, which writes it anew."
         )

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from vidom.errors import UsageError
-from vidom.files import TEMP_SUFFIX, read_json, read_json_lines
+from vidom.files import LOCK_NAME, TEMP_SUFFIX, read_json, read_json_lines
 from vidom.formats.engine_outputs import summary_path
 
 __all__ = ["RunFolder"]
 
-_OUTPUT_NAME = re.compile(r".*_\d+\.(bin|npy|txt)")
+_OUTPUT_NAME = re.compile(rf".*_\d+\.(bin|npy|txt)(\.\d+{re.escape(TEMP_SUFFIX)})?", re.DOTALL)
 _DEVICE_SUMMARY = re.compile(r"device\d+_\d+_summary\.json")
 _DEVICE_FOLDER = re.compile(r"device\d+_\d+")
 
@@ -59,7 +59,7 @@ class RunFolder:
 
         It is ours if its journal or summary has the key `vidom`, or our facts are next to it.
         """
-        occupied = self.summary.exists() or (self.folder.exists() and any(self.folder.iterdir()))
+        occupied = self.summary.exists() or bool(self._files())
         if occupied and not self._is_ours():
             raise UsageError(
                 f"{self.folder} already holds files that no vidom run wrote (its summary {self.summary.name} is "
@@ -73,6 +73,9 @@ class RunFolder:
         if isinstance(header, dict) and "vidom" in header:
             return True
         return self.summary.exists() and "vidom" in read_json(self.summary, what="result summary")
+
+    def _files(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()} - {LOCK_NAME} if self.folder.exists() else set()
 
     def clear(self, *, keep: Collection[str] = ()) -> None:
         """Create the folder, or remove the outputs of an earlier run except those in `keep`; other files stay.
@@ -93,10 +96,6 @@ class RunFolder:
     @staticmethod
     def _clear_folder(folder: Path, keep: Collection[str]) -> None:
         for path in folder.iterdir():
-            stale = (
-                _OUTPUT_NAME.fullmatch(path.name)
-                or _DEVICE_SUMMARY.fullmatch(path.name)
-                or path.name.endswith(TEMP_SUFFIX)
-            )
+            stale = _OUTPUT_NAME.fullmatch(path.name) or _DEVICE_SUMMARY.fullmatch(path.name)
             if stale and path.name not in keep and path.is_file():
                 path.unlink()

@@ -167,7 +167,7 @@ class ChunkModel:
             for job in jobs
         ]
         for packed in each_finished(pack_group, groups, workers=workers):
-            writer.add(packed.files, packed.samples, packed.skipped)
+            writer.add(packed)
         reasons = {index: skip.reason for index, skip in writer.skipped.items()}
         writer.finish(source.recipe.labels(), source.recipe.dataset.info_name)
         return [(job, reasons[job.index]) for job in jobs if job.index in reasons]

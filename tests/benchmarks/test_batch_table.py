@@ -21,7 +21,7 @@ from export.to_om import ToOmOptions
 from infer.engines.engine_options import AscendOptions, OnnxRuntimeOptions, OpenVinoOptions
 from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
-from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
+from vidom.formats.clip_store import ClipFile, Packed, Sample, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
 from vidom.formats.recipe import load_recipe
 
@@ -43,7 +43,7 @@ def store_with(folder: Path, recipe_path: Path, *, right: int) -> Path:
         path.write_bytes(clip.tobytes())
         label = int(order[number, 0 if number < right else 6])
         clip_file = ClipFile(path.name, path.stat().st_size, crc32_file(path), (number,), 0)
-        writer.add([clip_file], [Sample(number, f"clip{number}", label, "synthetic", (1,))], [])
+        writer.add(Packed((clip_file,), (Sample(number, f"clip{number}", label, "synthetic", (1,)),), ()))
     writer.finish([f"class {number}" for number in range(7)], "tiny.info")
     return folder
 

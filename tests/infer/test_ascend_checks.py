@@ -19,7 +19,7 @@ from infer.engines.ascend.om_input import plan_om_batches
 from infer.engines.engine_options import AscendOptions
 from vidom.errors import BadDataError, UnavailableError, UsageError, UserError
 from vidom.files import crc32_file
-from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
+from vidom.formats.clip_store import ClipFile, Packed, Sample, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
 
 
@@ -150,7 +150,8 @@ def store_of(folder: Path, rows: np.ndarray, dtype: str) -> Path:
         path = writer.clips / writer.file_name(number)
         path.write_bytes(row.astype(dtype).tobytes())
         clip_file = ClipFile(path.name, path.stat().st_size, crc32_file(path), (number,), 0)
-        writer.add([clip_file], [Sample(number, str(number), number % 3, f"v{number}", (1,))], [])
+        sample = Sample(number, str(number), number % 3, f"v{number}", (1,))
+        writer.add(Packed((clip_file,), (sample,), ()))
     writer.finish(["a", "b", "c"], "tiny.info")
     return folder / "clips"
 

@@ -12,7 +12,7 @@ from infer.batches.reading import BatchReader
 from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
-from vidom.formats.clip_store import ClipFile, Sample, StoreHeader
+from vidom.formats.clip_store import ClipFile, Packed, Sample, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
 
 
@@ -34,7 +34,8 @@ def store(folder: Path, samples: np.ndarray, *, per_file: int = 1, finish: bool 
         path.write_bytes(np.concatenate([rows, *[rows[:1]] * padding]).tobytes())
         indices = tuple(range(start, start + len(rows)))
         clip_file = ClipFile(path.name, path.stat().st_size, crc32_file(path), indices, padding)
-        writer.add([clip_file], [Sample(index, f"v{index}", 0, "", ()) for index in indices], [])
+        packed = tuple(Sample(index, f"v{index}", 0, "", ()) for index in indices)
+        writer.add(Packed((clip_file,), packed, ()))
     if finish:
         writer.finish(["a"], "r.info")
     return writer.clips

@@ -11,7 +11,7 @@ import pytest
 
 from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
-from vidom.formats.clip_store import ClipFile, ClipStore, Sample, Skipped, StoreHeader, read_info
+from vidom.formats.clip_store import ClipFile, ClipStore, Packed, Sample, Skipped, StoreHeader, read_info
 from vidom.formats.clip_store_writer import ClipStoreWriter
 
 HEADER = StoreHeader(
@@ -36,7 +36,7 @@ def add_group(writer: ClipStoreWriter, start: int, *, bad: int | None) -> None:
     clip_file = ClipFile(name, HEADER.file_bytes, crc32_file(writer.clips / name), tuple(good), 2 - len(good))
     skipped = [Skipped(index, f"v{index}", f"v{index}.mp4", "no frames") for index in group if index == bad]
     samples = [Sample(index, f"ü{index}", index % 2, f"v{index}.mp4", (0, index)) for index in good]
-    writer.add([clip_file], samples, skipped)
+    writer.add(Packed((clip_file,), tuple(samples), tuple(skipped)))
 
 
 def write(folder: Path, *, bad: int | None = BAD, starts: tuple[int, ...] = (0, 2, 4, 6)) -> ClipStoreWriter:
@@ -83,7 +83,7 @@ def test_a_float_store_keeps_its_values(tmp_path: Path):
     values = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
     (writer.clips / "000000.bin").write_bytes(values.tobytes())
     crc = crc32_file(writer.clips / "000000.bin")
-    writer.add([ClipFile("000000.bin", 24, crc, (0,), 0)], [Sample(0, "a", 0, "", ())], [])
+    writer.add(Packed((ClipFile("000000.bin", 24, crc, (0,), 0),), (Sample(0, "a", 0, "", ()),), ()))
     writer.finish(["a"], "a.info")
     store = ClipStore.open(tmp_path)
     np.testing.assert_array_equal(store.read(store.files[0]), values[None], strict=True)

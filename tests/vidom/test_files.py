@@ -3,11 +3,11 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 import zlib
 from pathlib import Path
 
 import pytest
+from held_folder import held_folder
 
 from vidom.errors import BadDataError, UnavailableError
 from vidom.files import (
@@ -133,30 +133,14 @@ def test_a_journal_cut_inside_a_letter_gives_the_whole_lines_and_continues_after
     assert read_json_lines(path) == [["篮"], ["球"]]
 
 
-HOLDER = """
-import sys
-from vidom.files import locked_folder
-with locked_folder(sys.argv[1]):
-    print("locked", flush=True)
-    sys.stdin.read()
-"""
-
-
-def hold(folder: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "locked\n"
-    return process
-
-
 def test_a_folder_belongs_to_one_process_until_it_ends_however_it_ends(tmp_path: Path):
     folder = tmp_path / "out"
-    process = hold(folder)
-    with pytest.raises(UnavailableError, match=f"Process {process.pid} is working in"), locked_folder(folder):
+    with (
+        held_folder(folder) as holder,
+        pytest.raises(UnavailableError, match=f"Process {holder.pid} is working in"),
+        locked_folder(folder),
+    ):
         pass
-    process.kill()
-    process.communicate()
     with locked_folder(folder), locked_folder(tmp_path / "." / "out"):
         (folder / "a").touch()
     assert [path.name for path in folder.iterdir()] == ["a"]

@@ -24,13 +24,23 @@ import numpy.typing as npt
 
 from vidom.errors import BadDataError
 from vidom.files import crc32_file, read_json, read_lines
-from vidom.formats.clip_store_records import ClipFile, Sample, Skipped, StoreHeader, load_record
+from vidom.formats.clip_store_records import (
+    ClipFile,
+    Packed,
+    Sample,
+    Skipped,
+    StoreHeader,
+    load_record,
+    texts,
+)
 from vidom.formats.mindspore_310 import read_label_ids
+from vidom.wording import shown
 
 __all__ = [
     "SCHEMA_VERSION",
     "ClipFile",
     "ClipStore",
+    "Packed",
     "Sample",
     "Skipped",
     "StoreHeader",
@@ -42,6 +52,8 @@ SCHEMA_VERSION = 1
 DTYPES = ("float32", "uint8")
 # As many digits as any data set needs; longer ones cost Python quadratic time.
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_FILE_NAME = re.compile(r"[0-9A-Za-z_-]{1,64}\.bin")
+_LARGEST = 1 << 48
 
 
 @dataclass(frozen=True)
@@ -81,22 +93,26 @@ class ClipStore:
                 samples={sample.index: sample for sample in samples},
                 skipped=tuple(load_record(Skipped, entry) for entry in document["skipped"]),
                 files=tuple(load_record(ClipFile, entry) for entry in document["files"]),
-                labels=tuple(document["labels"]),
+                labels=texts(document["labels"]),
             )
             store._check_consistency(len(samples))
             return store
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadDataError(
-                f"The manifest of the clip store {folder} is damaged ({error!r}). Pack the store again."
+                f"The manifest of the clip store {folder} is damaged ({shown(repr(error))}). Pack the store again."
             ) from None
 
     def _check_consistency(self, samples: int) -> None:
         header = self.header
-        if header.dtype not in DTYPES or min(header.shape, default=0) < 1:
+        if header.dtype not in DTYPES or min(header.shape, default=0) < 1 or header.file_bytes > _LARGEST:
             raise ValueError(f"tensors of {header.dtype!r} and shape {header.shape}")
         views = header.views_per_sample
         averaging = ("prob", "score") if views > 1 else ("",)
-        if views < 1 or header.average_clips not in averaging or min(views, header.samples_per_file) > 1:
+        if (
+            min(views, header.samples_per_file) < 1
+            or header.average_clips not in averaging
+            or min(views, header.samples_per_file) > 1
+        ):
             raise ValueError(
                 f"{views} views of {header.samples_per_file} samples, averaged by {header.average_clips!r}"
             )
@@ -105,12 +121,14 @@ class ClipStore:
             (index, view) for index in self.samples for view in range(views)
         }:
             raise ValueError("the samples listed are not those that the files hold")
+        if any(min(sample.index, sample.label) < 0 for sample in self.samples.values()):
+            raise ValueError("a sample with a negative index or label")
 
     def path(self, clip_file: ClipFile) -> Path:
         """Return the path of the file. Raises BadDataError for a name that would leave the store."""
-        if Path(clip_file.name).name != clip_file.name:
+        if not _FILE_NAME.fullmatch(clip_file.name):
             raise BadDataError(
-                f"The manifest of {self.folder} names {clip_file.name!r}, which is not a plain file name."
+                f"The manifest of {self.folder} names {shown(clip_file.name)}, which is not a plain file name."
             )
         return self.folder / "clips" / clip_file.name
 
@@ -126,8 +144,8 @@ class ClipStore:
         """Raise BadDataError unless the file's bytes have the checksum of the manifest."""
         if crc32_file(self.path(clip_file)) != clip_file.crc32:
             raise BadDataError(
-                f"The clip file {self.path(clip_file)} does not have the checksum it was packed with. Delete it "
-                "and run the preprocess command again."
+                f"The clip file {self.path(clip_file)} does not have the checksum it was packed with. Run the "
+                "preprocess command again, which writes it anew."
             )
 
     def read(self, clip_file: ClipFile) -> npt.NDArray[Any]:
@@ -163,7 +181,9 @@ def read_info(path: Path | str) -> dict[int, int]:
     for number, line in enumerate(read_lines(path, what="label list"), start=1):
         fields = line.split()
         if len(fields) != 2 or not all(_NUMBER.fullmatch(field) for field in fields):
-            raise BadDataError(f"Line {number} of {path} is {line!r}; expected `index label`, two integers.")
+            raise BadDataError(
+                f"Line {number} of {path} is {shown(repr(line))}; expected `index label`, two integers."
+            )
         index, label = map(int, fields)
         if index in labels:
             raise BadDataError(f"Line {number} of {path} gives sample {index} a second time.")

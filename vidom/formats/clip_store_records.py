@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-__all__ = ["ClipFile", "Sample", "Skipped", "StoreHeader", "load_record"]
+from vidom.wording import shown
+
+__all__ = ["ClipFile", "Packed", "Sample", "Skipped", "StoreHeader", "load_record", "texts"]
 
 _T = TypeVar("_T")
 
@@ -50,7 +53,7 @@ class StoreHeader:
 
     @property
     def _row_bytes(self) -> int:
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -89,20 +92,44 @@ class ClipFile:
     view: int = 0
 
 
+@dataclass(frozen=True)
+class Packed:
+    """The result of packing a group of list positions, a line of the journal."""
+
+    files: tuple[ClipFile, ...]
+    samples: tuple[Sample, ...]
+    skipped: tuple[Skipped, ...]
+
+
 def load_record(kind: type[_T], document: Mapping[str, Any]) -> _T:
     """Return the dataclass whose fields JSON gave back, its lists as tuples.
 
-    Raises TypeError when a field is unknown, of a different type, or absent without a default.
+    Raises TypeError when `document` is none, or a field is unknown, infinite, of a different type, or absent without a
+    default.
     """
+    if not isinstance(document, Mapping):
+        raise TypeError(f"{shown(document)} instead of fields")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
     for name, hint in _hints(kind).items():
-        value = values.get(name, getattr(kind, name, None))
+        value: Any = values.get(name, getattr(kind, name, None))
         elements = [get_origin(part) or part for part in get_args(hint)][:1]
-        if not isinstance(value, get_origin(hint) or hint):
-            raise TypeError(f"{name} is {value!r}")
-        if elements and not all(isinstance(item, elements[0]) for item in value):
-            raise TypeError(f"{name} is {value!r}")
+        if not _are((value,), get_origin(hint) or hint) or (elements and not _are(value, elements[0])):
+            raise TypeError(f"{name} is {shown(value)}")
     return kind(**values)
+
+
+def texts(document: Any) -> tuple[str, ...]:
+    """Return a JSON list of texts as a tuple. Raises TypeError for anything else."""
+    if not isinstance(document, list) or not _are(document, str):
+        raise TypeError(f"{shown(document)} instead of a list of texts")
+    return tuple(document)
+
+
+def _are(values: Sequence[Any], kind: type) -> bool:
+    """Return whether all values are finite and of that type; Python takes truth values for integers, JSON does not."""
+    types = {*map(type, values)}
+    right = all(issubclass(found, kind) and (found is not bool or kind is bool) for found in types)
+    return right and (float not in types or all(map(math.isfinite, values)))
 
 
 _hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)

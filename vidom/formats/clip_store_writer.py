@@ -10,16 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from vidom.errors import UsageError
-from vidom.files import TEMP_SUFFIX, append_line, read_json_lines, write_text
+from vidom.files import (
+    LOCK_NAME,
+    TEMP_SUFFIX,
+    append_line,
+    crc32_file,
+    open_journal,
+    read_json_lines,
+    write_text,
+)
 from vidom.formats.clip_store import (
     SCHEMA_VERSION,
     ClipFile,
     ClipStore,
+    Packed,
     Sample,
     Skipped,
     StoreHeader,
     load_record,
 )
+from vidom.progress import progress
+from vidom.wording import shown, some
 
 __all__ = ["ClipStoreWriter"]
 
@@ -27,16 +38,16 @@ __all__ = ["ClipStoreWriter"]
 class ClipStoreWriter:
     """Writes a store file by file so that a killed run, started again, ends with the same bytes.
 
-    Finished files are recorded in a journal; `finished` names the list positions that need no more work.
-    What was skipped is tried again, since the video may have been repaired in the meantime.
-    Raises UsageError when `folder` already holds a store made with different settings.
+    Finished files are recorded in a journal; `finished` names the list positions that need no more work: those whose
+    files still have their checksums. What was skipped is tried again, since the video may have been repaired in the
+    meantime. Lock the folder around it. Raises UsageError when `folder` already holds a store made with different
+    settings, or anything but a store; nothing is changed then.
     """
 
     def __init__(self, folder: Path, header: StoreHeader) -> None:
         self.folder = folder
         self.header = header
         self.clips = folder / "clips"
-        self.clips.mkdir(parents=True, exist_ok=True)
         self._journal_path = folder / "manifest.journal.jsonl"
         self.files: dict[str, ClipFile] = {}
         self.samples: dict[int, Sample] = {}
@@ -53,15 +64,10 @@ class ClipStoreWriter:
         stem = f"{position // self.header.samples_per_file:06d}"
         return f"{stem}v{view:02d}.bin" if self.header.views_per_sample > 1 else f"{stem}.bin"
 
-    def add(self, files: Sequence[ClipFile], samples: Sequence[Sample], skipped: Sequence[Skipped]) -> None:
-        """Record one finished group of list positions; its files, if any sample was readable, are on disk."""
-        record = {
-            "files": [asdict(clip_file) for clip_file in files],
-            "samples": [asdict(sample) for sample in samples],
-            "skipped": [asdict(skip) for skip in skipped],
-        }
-        append_line(self._journal, record)
-        self._remember(record)
+    def add(self, packed: Packed) -> None:
+        """Record one finished group of list positions; its files, if any sample was readable, are written."""
+        append_line(self._journal, asdict(packed))
+        self._remember(packed)
 
     def finish(self, labels: Sequence[str], info_name: str) -> None:
         """Write the manifest and the `.info` list; remove the journal and leftovers."""
@@ -82,59 +88,90 @@ class ClipStoreWriter:
 
     def _resume(self) -> None:
         """Take over the groups that an earlier run finished without skipping anything."""
-        header, *records = read_json_lines(self._journal_path) or self._records_of_finished_store()
         wanted = _plain(asdict(self.header))
+        header, groups = self._earlier()
         if header and header != wanted:
             raise self._other_settings(header)
+        complete = []
+        with progress(total=len(groups), unit="group", label="check finished files") as bar:
+            for group in groups:
+                if self._is_complete(group):
+                    complete.append(group)
+                    self._remember(group)
+                bar.update()
+        self._journal = open_journal(self._journal_path, [wanted, *map(asdict, complete)])
+        self.clips.mkdir(exist_ok=True)
         self._remove_leftovers()
-        kept = [
-            record for record in records if not record["skipped"] and all(map(self._on_disk, record["files"]))
-        ]
-        for record in kept:
-            self._remember(record)
-        # Rewritten completely, so that a line truncated by the kill does not remain in the middle.
-        write_text(self._journal_path, "".join(f"{json.dumps(line)}\n" for line in [wanted, *kept]))
-        self._journal = self._journal_path.open("a", encoding="utf-8")
 
     def _remove_leftovers(self) -> None:
-        for leftover in self.clips.glob(f"*{TEMP_SUFFIX}"):
+        for leftover in self.clips.glob(f"*.bin.*{TEMP_SUFFIX}"):
             leftover.unlink()
 
-    def _records_of_finished_store(self) -> list[dict[str, Any]]:
+    def _earlier(self) -> tuple[Any, list[Packed]]:
+        """Return the header and the groups of an earlier run; no header where there was none."""
+        if self._journal_path.exists():
+            header, *records = read_json_lines(self._journal_path) or [None]
+            return header, [group for group in map(_packed, records) if group]
         if not (self.folder / "manifest.json").exists():
-            return [{}]
+            self._refuse_foreign()
+            return None, []
         store = ClipStore.open(self.folder)
         incomplete = {self.file_name(skip.index) for skip in store.skipped}
         # The views of one sample were recorded together.
         groups = groupby(_in_order(store.files), key=lambda clip_file: clip_file.samples)
-        records = [
-            {
-                "files": [asdict(clip_file) for clip_file in files],
-                "samples": [asdict(store.samples[index]) for index in files[0].samples],
-                "skipped": [],
-            }
+        return _plain(asdict(store.header)), [
+            Packed(files, tuple(store.samples[index] for index in files[0].samples), ())
             for files in (tuple(group) for _, group in groups)
             if files[0].name not in incomplete
         ]
-        return [_plain(asdict(store.header)), *records]
 
-    def _on_disk(self, clip_file: Mapping[str, Any]) -> bool:
-        path = self.clips / clip_file["name"]
-        return bool(path.is_file() and path.stat().st_size == self.header.file_bytes)
+    def _refuse_foreign(self) -> None:
+        found = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
+        foreign = sorted(set(found) - {LOCK_NAME})
+        if foreign:
+            raise UsageError(
+                f"{self.folder} is not empty and holds no clip store, but {some(map(shown, foreign))}. Nothing was "
+                "changed; choose a different --output_dir."
+            )
 
-    def _other_settings(self, found: Mapping[str, Any]) -> UsageError:
+    def _is_complete(self, group: Packed) -> bool:
+        held = {index for clip_file in group.files for index in clip_file.samples}
+        if group.skipped or held != {sample.index for sample in group.samples}:
+            return False
+        return len(group.files) == self.header.views_per_sample and all(
+            clip_file.samples
+            and clip_file.name == self.file_name(clip_file.samples[0], clip_file.view)
+            and (path := self.clips / clip_file.name).is_file()
+            and path.stat().st_size == clip_file.bytes == self.header.file_bytes
+            and crc32_file(path) == clip_file.crc32
+            for clip_file in group.files
+        )
+
+    def _other_settings(self, found: Any) -> UsageError:
         wanted = _plain(asdict(self.header))
-        differing = [key for key in wanted if found.get(key) != wanted[key]]
-        details = "; ".join(f"{key} {found.get(key)!r} there, {wanted[key]!r} requested" for key in differing)
+        there = found if isinstance(found, Mapping) else {}
+        differing = [key for key in wanted if there.get(key) != wanted[key]]
+        details = "; ".join(
+            f"{key} {shown(repr(there.get(key)))} there, {wanted[key]!r} requested" for key in differing
+        )
         return UsageError(
             f"{self.folder} already holds a clip store made with different settings ({details}). Choose a different "
             "--output_dir, or delete that folder first."
         )
 
-    def _remember(self, record: Mapping[str, Any]) -> None:
-        self.files |= {entry["name"]: load_record(ClipFile, entry) for entry in record["files"]}
-        self.samples |= {entry["index"]: load_record(Sample, entry) for entry in record["samples"]}
-        self.skipped |= {entry["index"]: load_record(Skipped, entry) for entry in record["skipped"]}
+    def _remember(self, group: Packed) -> None:
+        self.files |= {clip_file.name: clip_file for clip_file in group.files}
+        self.samples |= {sample.index: sample for sample in group.samples}
+        self.skipped |= {skip.index: skip for skip in group.skipped}
+
+
+def _packed(document: Any) -> Packed | None:
+    """Return the group that a line of a journal records, None for a damaged one."""
+    kinds: tuple[tuple[str, Any], ...] = (("files", ClipFile), ("samples", Sample), ("skipped", Skipped))
+    try:
+        return Packed(*(tuple(load_record(kind, entry) for entry in document[key]) for key, kind in kinds))
+    except (KeyError, TypeError):
+        return None
 
 
 def _in_order(files: Iterable[ClipFile]) -> list[ClipFile]:

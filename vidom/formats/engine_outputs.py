@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from vidom.errors import BadDataError
 from vidom.files import read_bytes, read_json, write_text
+from vidom.formats.clip_store_records import texts
 from vidom.formats.npy import decode_npy
 from vidom.wording import shown
 
@@ -42,6 +44,8 @@ Array = npt.NDArray[Any]
 MAX_OUTPUT_BYTES = 1 << 26
 # A row of a hundred thousand classes; its words take fifty times as many bytes while they become numbers.
 _MAX_LINE_BYTES = 1 << 20
+# Limits of Linux, in bytes.
+_MAX_NAME, _MAX_PATH = 255, 4095
 
 
 @dataclass(frozen=True)
@@ -182,12 +186,12 @@ def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, An
     document = read_json(path, what="result summary")
     try:
         entries = tuple(
-            ResultFile(key, _names(entry["infiles"]), _names(entry["outfiles"]))
+            ResultFile(key, _paths(entry["infiles"]), _paths(entry["outfiles"]))
             for key, entry in sorted(document["filesinfo"].items(), key=lambda item: int(item[0]))
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadDataError(
-            f"{path} is not a summary as ais_bench writes it: its `filesinfo` cannot be read."
+            f"{path} is not a summary as ais_bench writes it: its `filesinfo` cannot be read ({shown(repr(error))})."
         ) from None
     if not entries:
         raise BadDataError(
@@ -197,7 +201,11 @@ def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, An
     return entries, document
 
 
-def _names(paths: Any) -> tuple[str, ...]:
-    if not isinstance(paths, list) or not {str}.issuperset(map(type, paths)):
-        raise TypeError("not a list of paths")
-    return tuple(paths)
+def _paths(document: Any) -> tuple[str, ...]:
+    """Return a list of paths such as a file can have. Raises TypeError or ValueError for anything else."""
+    for path in (paths := texts(document)):
+        encoded = os.fsencode(path)
+        longest = max(map(len, encoded.split(b"/")))
+        if b"\0" in encoded or len(encoded) > _MAX_PATH or longest > _MAX_NAME:
+            raise ValueError(f"{shown(path)} is no path")
+    return paths

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from engine_runs import CLASSES, N
 
-from vidom.formats.clip_store import ClipFile, Sample, Skipped, StoreHeader
+from vidom.formats.clip_store import ClipFile, Packed, Sample, Skipped, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
 
 
@@ -25,9 +25,11 @@ def pack(folder: Path, labels: Mapping[int, int], *, per_file: int, skip: int | 
         name = writer.file_name(start)
         (folder / "clips" / name).write_bytes(bytes(per_file))
         writer.add(
-            [ClipFile(name, per_file, 0, tuple(good), per_file - len(good))],
-            [Sample(index, f"video{index}", labels[index], "", ()) for index in good],
-            [Skipped(index, f"video{index}", "", "no frames") for index in group if index == skip],
+            Packed(
+                (ClipFile(name, per_file, 0, tuple(good), per_file - len(good)),),
+                tuple(Sample(index, f"video{index}", labels[index], "", ()) for index in good),
+                tuple(Skipped(index, f"video{index}", "", "no frames") for index in group if index == skip),
+            )
         )
     writer.finish([f"class {index}" for index in range(CLASSES)], "sthv2.info")
     return folder
@@ -53,10 +55,7 @@ def pack_views(folder: Path, labels: Mapping[int, int], *, views: int, average_c
         names = [f"{index:06d}v{view:02d}.bin" for view in range(views)]
         for name in names:
             (folder / "clips" / name).write_bytes(b"x")
-        writer.add(
-            [ClipFile(name, 1, 0, (index,), 0, view) for view, name in enumerate(names)],
-            [Sample(index, f"video{index}", labels[index], "", ())],
-            [],
-        )
+        files = tuple(ClipFile(name, 1, 0, (index,), 0, view) for view, name in enumerate(names))
+        writer.add(Packed(files, (Sample(index, f"video{index}", labels[index], "", ()),), ()))
     writer.finish([f"class {index}" for index in range(CLASSES)], "sthv2.info")
     return folder
