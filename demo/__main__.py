@@ -19,6 +19,7 @@ from postprocess.score import ScoreOptions, score
 from preprocess.pack import PackOptions, pack
 from vidom.command import run
 from vidom.errors import CheckFailedError
+from vidom.files import locked_folder
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.options import option, read_options
@@ -145,7 +146,8 @@ def table(result: DemoResult, output_dir: Path) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the demo and print its table; raise CheckFailedError when the TSM's accuracy is below the target."""
     options = read_options(DemoOptions, argv, prog="python -m demo")
-    result = demo(options)
+    with locked_folder(options.output_dir):
+        result = demo(options)
     _log.info(f"\nDone in {result.seconds:.0f} s.\n")
     print(table(result, options.output_dir))
     if result.tsm.top1.value < REQUIRED_TOP1:

@@ -18,7 +18,7 @@ from demo.rendering import render_frames
 from demo.sthv2_folder import SPLITS, Layout, Split
 from vidom.command import run
 from vidom.errors import UnavailableError, UsageError
-from vidom.files import atomic_path, read_json, write_json
+from vidom.files import atomic_path, locked_folder, read_json, write_json
 from vidom.options import option, read_options
 from vidom.parallel.workers import each_finished
 from vidom.progress import progress
@@ -161,7 +161,9 @@ def _entry(split: Split, index: int, seed: int) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Generate the data set and print its folder."""
-    print(generate(read_options(GenerateOptions, argv, prog="python -m demo.generate")).root)
+    options = read_options(GenerateOptions, argv, prog="python -m demo.generate")
+    with locked_folder(options.output_dir):
+        print(generate(options).root)
 
 
 if __name__ == "__main__":

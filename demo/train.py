@@ -19,6 +19,7 @@ from networks.checkpoints.checkpoint import PlainValue, save_mmaction2
 from networks.loading import build_network
 from vidom.command import run
 from vidom.errors import UsageError
+from vidom.files import locked_folder
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.formats.views import ViewPlan
 from vidom.options import option, read_options
@@ -161,8 +162,10 @@ def _normalised(pixels: Tensor, plan: ViewPlan) -> Tensor:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train both networks and print their files and accuracies."""
-    for trained in train(read_options(TrainOptions, argv, prog="python -m demo.train")):
-        print(f"{trained.path} top1 {trained.top1:.4f}")
+    options = read_options(TrainOptions, argv, prog="python -m demo.train")
+    with locked_folder(options.output_dir):
+        for trained in train(options):
+            print(f"{trained.path} top1 {trained.top1:.4f}")
 
 
 if __name__ == "__main__":

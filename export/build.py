@@ -16,6 +16,7 @@ from export.to_onnx import Opset, ToOnnxOptions, to_onnx
 from export.verify import VerifyOptions, check_passed, verify
 from vidom.command import run
 from vidom.errors import CheckFailedError
+from vidom.files import locked_folder
 from vidom.options import option, read_options
 from vidom.parity import render
 
@@ -91,7 +92,10 @@ def _optimize(options: BuildOptions, target: Target) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and build the model."""
-    build(read_options(BuildOptions, argv, prog="build.py"))
+    options = read_options(BuildOptions, argv, prog="build.py")
+    # The stages write to this folder one after the other; none of them must find another command in it.
+    with locked_folder(options.optimized.parent):
+        build(options)
 
 
 if __name__ == "__main__":

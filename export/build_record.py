@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vidom.files import read_json, sha256_file, write_json
+from vidom.files import locked_folder, sha256_file, write_json
+from vidom.formats.built_models import BUILD_RECORD, read_built
 from vidom.system.source_digest import sources_digest
 
 __all__ = ["BUILD_RECORD", "code_digest", "is_fresh", "read_record", "tool_versions", "write_record"]
 
-BUILD_RECORD = "build.json"
 _PACKAGES = ("vidom", "networks", "export")
 _TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
 
@@ -31,24 +31,22 @@ def tool_versions() -> dict[str, str]:
 
 def read_record(model: Path) -> dict[str, Any]:
     """Return the entry of `model` in `build.json`, an empty dictionary if there is none."""
-    path = model.parent / BUILD_RECORD
-    if not path.exists():
-        return {}
-    entry: dict[str, Any] = read_json(path, what="build record").get("models", {}).get(model.name, {})
-    return entry
+    return read_built(model.parent).get(model.name, {})
 
 
 def write_record(model: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
-    """Write the entry of `model` in `build.json`: what it was made from, its hash, tool versions and `facts`."""
-    path = model.parent / BUILD_RECORD
-    document = read_json(path, what="build record") if path.exists() else {"models": {}}
-    document["models"][model.name] = {
-        "sha256": sha256_file(model),
-        "made_from": dict(made_from),
-        "tools": tool_versions(),
-        **facts,
-    }
-    write_json(path, document)
+    """Write the entry of `model` in `build.json`: what it was made from, its hash, tool versions and `facts`.
+
+    Raises UnavailableError while another process builds in the folder; commands lock it from their start.
+    """
+    with locked_folder(model.parent):
+        entry = {
+            "sha256": sha256_file(model),
+            "made_from": dict(made_from),
+            "tools": tool_versions(),
+            **facts,
+        }
+        write_json(model.parent / BUILD_RECORD, {"models": {**read_built(model.parent), model.name: entry}})
 
 
 def is_fresh(model: Path, made_from: Mapping[str, Any]) -> bool:

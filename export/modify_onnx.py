@@ -22,7 +22,7 @@ from export.surgery.values import batch_of
 from export.verification.equivalence import check_equivalence
 from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
-from vidom.files import sha256_file, write_bytes
+from vidom.files import locked_folder, sha256_file, write_bytes
 from vidom.options import add_options, option, options_from
 from vidom.parity import Flip, Parity, render
 
@@ -234,7 +234,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_options(parser, ModifyOnnxOptions)
     given = vars(parser.parse_args(argv))
     options = options_from(ModifyOnnxOptions, given)
-    done = modify_onnx(options)
+    with locked_folder(options.output.parent):
+        done = modify_onnx(options)
     print(as_text(done), flush=True)
     if not done.passed:
         _log.error(f"Outputs differ beyond tolerance; {options.output} was not written.")

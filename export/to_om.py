@@ -16,7 +16,7 @@ from export.lint.linter import lint, summary
 from export.lint.subject import Subject, read_subject
 from vidom.command import run
 from vidom.errors import CheckFailedError, ExternalToolError, UnavailableError, UsageError
-from vidom.files import write_text
+from vidom.files import locked_folder, write_text
 from vidom.options import nested, option, read_options
 from vidom.system.cann import find_cann, require_atc
 from vidom.system.npu import common_soc_version, list_npus, normalise_soc_version
@@ -180,7 +180,8 @@ def _compile(
 def main(argv: Sequence[str] | None = None) -> None:
     """Compile and print the path of the model, or for a dry run the ATC command."""
     options = read_options(ToOmOptions, argv, prog="to_om.py")
-    written = to_om(options)
+    with locked_folder(options.output.parent):
+        written = to_om(options)
     if not options.dry_run:
         print(written)
 

@@ -16,7 +16,7 @@ from export.model_options import ModelOptions
 from export.tracing import set_batch, traced
 from vidom.command import run
 from vidom.errors import UsageError
-from vidom.files import atomic_path
+from vidom.files import atomic_path, locked_folder
 from vidom.formats.aipp import aipp_of
 from vidom.formats.recipe import Recipe
 from vidom.options import option, read_options
@@ -121,7 +121,9 @@ def _check_aipp(recipe: Recipe, *, dynamic_batch: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, export and print the path of the model."""
-    print(to_onnx(read_options(ToOnnxOptions, argv, prog="to_onnx.py")))
+    options = read_options(ToOnnxOptions, argv, prog="to_onnx.py")
+    with locked_folder(options.output.parent):
+        print(to_onnx(options))
 
 
 if __name__ == "__main__":

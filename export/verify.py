@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from export.verification.equivalence import compare_outputs
 from export.verification.probe import Probe, StageOutput, random_samples
 from vidom.command import run
 from vidom.errors import BadDataError, CheckFailedError
-from vidom.files import sha256_file
+from vidom.files import locked_folder, sha256_file
 from vidom.formats.recipe import Recipe
 from vidom.options import option, read_options
 from vidom.parity import Parity, Tolerance, render
@@ -181,7 +182,11 @@ def _at_batch(path: Path, batch_size: int) -> ir.Model:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, print the table and, as last line, PASSED or FAILED."""
-    parities = verify(read_options(VerifyOptions, argv, prog="verify.py"))
+    options = read_options(VerifyOptions, argv, prog="verify.py")
+    with ExitStack() as locks:
+        for folder in {path.parent for path in options.model}:
+            locks.enter_context(locked_folder(folder))
+        parities = verify(options)
     print(render(parities))
     check_passed(parities)
 

@@ -36,7 +36,7 @@ from postprocess.scored import accuracy_remarks, accuracy_text, log_remarks
 from preprocess.pack_groups import StoreDtype
 from vidom.command import run
 from vidom.errors import UsageError
-from vidom.files import parse_bytes
+from vidom.files import locked_folder, parse_bytes
 from vidom.formats.recipe import Recipe, recipe_option
 from vidom.options import option, read_options
 from vidom.parallel.ray_cluster import ray_option
@@ -95,9 +95,14 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """Return the metrics of the model on the list, and write them and the record of all scores to `output_dir`.
 
     Samples have the dtype of the model's input. Raises UsageError when model and recipe do not fit or the folder holds
-    a different evaluation, BadDataError at the first unreadable sample unless `on_bad` is "skip"; what was computed is
-    kept, and the same call resumes with it.
+    a different evaluation, UnavailableError when another process evaluates into it, BadDataError at the first
+    unreadable sample unless `on_bad` is "skip"; what was computed is kept, and the same call resumes with it.
     """
+    with locked_folder(options.output_dir):
+        return _evaluate(options)
+
+
+def _evaluate(options: EvaluateOptions) -> Evaluation:
     reference = None if options.compare is None else record_in(options.compare)
     plan = plan_evaluation(
         recipe=options.recipe,

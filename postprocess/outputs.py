@@ -14,7 +14,7 @@ from vidom.errors import BadDataError
 from vidom.formats.engine_outputs import output_stem, read_summary, summary_path
 from vidom.wording import some
 
-__all__ = ["Output", "find_outputs", "metrics_path"]
+__all__ = ["Output", "find_outputs", "metrics_path", "run_folder"]
 
 _FIRST_OUTPUT = re.compile(r"(?P<stem>.+)_0\.(txt|npy|bin)", re.IGNORECASE)
 
@@ -57,9 +57,18 @@ def find_outputs(result_path: Path | str) -> tuple[Output, ...]:
 
 def metrics_path(result_path: Path | str) -> Path:
     """Return the default path of a run's metrics: `NAME_metrics.json` next to folder and summary."""
+    folder = run_folder(result_path)
+    return folder.with_name(f"{folder.name}_metrics.json")
+
+
+def run_folder(result_path: Path | str) -> Path:
+    """Return the folder of a run, given it or its summary, next to which it is."""
     result_path = Path(result_path).absolute()
-    name = result_path.name if result_path.is_dir() else result_path.stem.removesuffix("_summary")
-    return result_path.with_name(f"{name}_metrics.json")
+    return (
+        result_path
+        if result_path.is_dir()
+        else result_path.with_name(result_path.stem.removesuffix("_summary"))
+    )
 
 
 def _from_summary(summary: Path) -> tuple[Output, ...]:

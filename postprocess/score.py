@@ -8,20 +8,22 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from postprocess.gather import gather, peek
 from postprocess.matching import Match, check_coverage, in_order, match_by_number, match_by_store
 from postprocess.metrics import Metrics
-from postprocess.outputs import find_outputs, metrics_path
+from postprocess.outputs import find_outputs, metrics_path, run_folder
 from postprocess.scored import accuracy_remarks, accuracy_text, check_labels, log_remarks, write_scored
 from postprocess.truth import find_truth
 from postprocess.view_scores import sample_scores
 from vidom.command import run
 from vidom.errors import CheckFailedError, UsageError
-from vidom.files import read_lines, write_text
+from vidom.files import locked_folder, read_lines, write_text
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.mindspore_310 import Accuracy, accuracy_line
 from vidom.options import option, read_options
@@ -100,8 +102,20 @@ def score(options: ScoreOptions) -> Scores:
     scores, labels and class names only, not on batch size, file format, order or place.
 
     Raises UsageError for conflicting class counts and as `find_truth` does, BadDataError as `find_outputs`,
-    `check_coverage`, `gather` and `sample_scores` do, and when a label is not a class.
+    `check_coverage`, `gather` and `sample_scores` do, and when a label is not a class, UnavailableError while another
+    process works on the results.
     """
+    with _locked(options.result_path):
+        return _score(options)
+
+
+def _locked(result_path: Path) -> AbstractContextManager[None]:
+    """Return the lock of the run's folder, whose files an inference would replace; none where it is read-only."""
+    folder = run_folder(result_path)
+    return locked_folder(folder) if os.access(folder, os.W_OK) else nullcontext()
+
+
+def _score(options: ScoreOptions) -> Scores:
     outputs = find_outputs(options.result_path)
     truth = find_truth(outputs, options.info_path)
     _log.info(f"{len(truth.labels)} labels from {truth.source}")

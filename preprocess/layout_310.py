@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vidom.command import run
 from vidom.errors import UsageError
-from vidom.files import atomic_path
+from vidom.files import atomic_path, locked_folder
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.mindspore_310 import input_name, write_label_ids
 from vidom.options import option, read_options
@@ -54,7 +54,7 @@ def lay_out(options: Layout310Options) -> Path:
 
 
 def _link(source: Path, target: Path) -> None:
-    with atomic_path(target) as temporary:
+    with atomic_path(target, durable=False) as temporary:
         try:
             os.link(source, temporary)
         except OSError:
@@ -64,7 +64,9 @@ def _link(source: Path, target: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, lay out, and print the folder."""
-    print(lay_out(read_options(Layout310Options, argv)))
+    options = read_options(Layout310Options, argv)
+    with locked_folder(options.output_dir):
+        print(lay_out(options))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from infer.engines.engine_options import (
 )
 from vidom.command import run
 from vidom.errors import UsageError
-from vidom.files import write_json, write_text
+from vidom.files import locked_folder, write_json, write_text
 from vidom.formats.clip_store import ClipStore
 from vidom.options import option, read_options
 from vidom.system.cann import find_atc
@@ -107,7 +107,9 @@ def _engine(request: EngineRequest) -> EngineOptions:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
-    table = batch_table(read_options(BatchTableOptions, argv, prog="python -m benchmarks.batch_table"))
+    options = read_options(BatchTableOptions, argv, prog="python -m benchmarks.batch_table")
+    with locked_folder(options.output_dir):
+        table = batch_table(options)
     print(table.text, end="")
     _log.info(f"table, numbers and figure: {table.output_dir / 'batch_table'}.md, .json and .png")
 

@@ -13,13 +13,12 @@ from infer.engines.engine_options import (
     engine_options,
 )
 from vidom.errors import UnavailableError, UsageError, UserError
-from vidom.files import read_json, sha256_file
+from vidom.files import sha256_file
+from vidom.formats.built_models import read_built
 from vidom.system.ais_bench_probe import probe_ais_bench
 from vidom.system.npu import list_npus
 
 __all__ = ["Choice", "choose_engine", "lacking_for_npu"]
-
-_BUILD_RECORD = "build.json"
 
 
 @dataclass(frozen=True)
@@ -81,11 +80,10 @@ def _offline(model: Path) -> tuple[str, Path, str]:
 
 def _built_from(om: Path, model: Path) -> bool:
     """Return whether the build record, if there is one, states that this very file was compiled."""
-    record = om.with_name(_BUILD_RECORD)
-    if not record.is_file() or not model.is_file():
+    entry = read_built(om.parent).get(om.name)
+    if entry is None or not model.is_file():
         return True
-    entry = read_json(record, what="build record").get("models", {}).get(om.name, {})
-    compiled = entry.get("made_from", {}).get("model_sha256")
+    compiled = entry["made_from"].get("model_sha256")
     return compiled is None or compiled == sha256_file(model)
 
 

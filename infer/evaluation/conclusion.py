@@ -128,7 +128,7 @@ def _scores_of(record: Path, jobs: Sequence[Job], *, classes: int) -> np.ndarray
             f"The record {record} does not match its list: {len(missing)} samples have no row ({some(missing)}), "
             f"{len(duplicate)} samples have several ({some(duplicate)}), {len(foreign)} rows belong to no sample, or "
             f"have a different id, label or class count ({some(foreign)}). "
-            "Rerun the command; if that does not help, delete the record."
+            "Rerun the command with a different --output_dir."
         )
     return scores
 

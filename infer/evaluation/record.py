@@ -10,7 +10,6 @@ float32. A truncated or damaged line does not have its checksum; it is dropped a
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vidom.errors import BadDataError, UsageError
-from vidom.files import TEMP_SUFFIX, atomic_path
+from vidom.files import atomic_path, parse_json
+from vidom.formats.clip_store import load_record
+from vidom.wording import shown
 
 __all__ = ["RECORD_NAME", "Row", "RowRecord", "read_header", "read_rows"]
 
@@ -42,6 +43,16 @@ class Row:
     scores: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class _Fields:
+    """The fields of a row's line."""
+
+    index: int
+    id: str
+    label: int
+    scores: str
+
+
 class RowRecord:
     """The record in a folder, open for the missing rows; `done` holds the indices of the samples that have theirs.
 
@@ -52,11 +63,9 @@ class RowRecord:
     def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
         self.path = folder / RECORD_NAME
         header = {"vidom": _VERSION, **header}
-        if self.path.exists():
+        if self.path.exists() or self.path.is_symlink():
             _check_same_evaluation(self.path, header)
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(f"{RECORD_NAME}.*{TEMP_SUFFIX}"):
-            leftover.unlink()
         self.done: set[int] = set()
         self._keep_complete_lines(header)
         self._stream = self.path.open("ab", buffering=0)
@@ -110,7 +119,7 @@ def _check_same_evaluation(path: Path, header: Mapping[str, Any]) -> None:
     differing = [key for key in header if existing.get(key) != header[key]]
     if differing:
         details = "; ".join(
-            f"{key} {existing.get(key)!r} there, {header[key]!r} requested" for key in differing
+            f"{key} {shown(repr(existing.get(key)))} there, {header[key]!r} requested" for key in differing
         )
         raise UsageError(
             f"{path} is the record of a different evaluation ({details}). Nothing was changed; choose a different "
@@ -125,10 +134,11 @@ def _document(row: Row) -> dict[str, Any]:
 
 def _row(document: Mapping[str, Any]) -> Row | None:
     try:
-        scores = np.frombuffer(base64.b64decode(document["scores"], validate=True), "<f4").astype(np.float32)
-        return Row(int(document["index"]), str(document["id"]), int(document["label"]), scores)
-    except (KeyError, TypeError, ValueError, binascii.Error):
+        fields = load_record(_Fields, document)
+        scores = np.frombuffer(base64.b64decode(fields.scores, validate=True), "<f4").astype(np.float32)
+    except (TypeError, ValueError):
         return None
+    return Row(fields.index, fields.id, fields.label, scores)
 
 
 def _line(document: Mapping[str, Any]) -> bytes:
@@ -138,6 +148,8 @@ def _line(document: Mapping[str, Any]) -> bytes:
 
 def _documents(path: Path) -> Iterator[dict[str, Any] | None]:
     """Yield the content of each line, None for a truncated or damaged one."""
+    if not path.is_file():
+        return
     with path.open("rb") as stream:
         while line := stream.readline(_MAX_LINE):
             yield _checked(line)
@@ -148,7 +160,7 @@ def _checked(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n") or line[:9] != b"%08x " % zlib.crc32(text):
         return None
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = parse_json(text)
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None

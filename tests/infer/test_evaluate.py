@@ -104,10 +104,10 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(recipe: Recipe, tmp_p
     samples = 600
     model = sum_model(tmp_path / "m.onnx", 4)
     killed_in_the_middle(tmp_path / "killed", command_line(tmp_path / "killed", model, annotations))
-    assert names(tmp_path / "killed") == ["record.jsonl"]
+    assert names(tmp_path / "killed") == [".lock", "record.jsonl"]
     with (tmp_path / "killed" / "record.jsonl").open("a") as stream:
         stream.write('0badc0de {"index": 1')
-    (tmp_path / "killed" / "record.jsonl.99.part").write_bytes(b"half")
+    (tmp_path / "killed" / f"record.jsonl.{2**22 + 1}.part").write_bytes(b"half")
     again = run_evaluation(tmp_path / "killed", model, annotations)
     whole = run_evaluation(tmp_path / "whole", model, annotations, workers=2)
     assert 0 < again.run.resumed < samples == again.run.resumed + again.run.computed

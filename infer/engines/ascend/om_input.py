@@ -13,7 +13,7 @@ import numpy as np
 from infer.batches.inputs import BatchPlan, InputArgument, first_input, plan_batches
 from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadDataError, UsageError
-from vidom.files import read_json
+from vidom.formats.built_models import read_built
 from vidom.formats.clip_store import ClipStore, StoreHeader
 from vidom.formats.npy import read_npy_header
 
@@ -105,11 +105,7 @@ def _store_of(first: Path) -> ClipStore | None:
 
 
 def _record(model: Path) -> Mapping[str, Any]:
-    path = model.with_name("build.json")
-    if not path.is_file():
-        return {}
-    models = read_json(path, what="build record").get("models", {})
-    entry: Mapping[str, Any] = models.get(model.name, {}).get("made_from", {})
+    entry: Mapping[str, Any] = read_built(model.parent).get(model.name, {}).get("made_from", {})
     return entry
 
 
