@@ -129,7 +129,8 @@ def _files_in(folder: str) -> set[str]:
     if not Path(folder).is_dir():
         return set()
     with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.is_file()}
+        # `is_file` of an entry raises OSError where links form a loop.
+        return {e.name for e in entries if e.is_file(follow_symlinks=False) or Path(e).is_file()}
 
 
 def _from_folder(folder: Path) -> tuple[Output, ...]:

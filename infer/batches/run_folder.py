@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidom.errors import UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import LOCK_NAME, TEMP_SUFFIX, read_json, read_json_lines
 from vidom.formats.engine_outputs import summary_path
 
@@ -72,7 +72,11 @@ class RunFolder:
         header: Any = next(iter(read_json_lines(self.journal)), None)
         if isinstance(header, dict) and "vidom" in header:
             return True
-        return self.summary.exists() and "vidom" in read_json(self.summary, what="result summary")
+        try:
+            summary = read_json(self.summary, what="result summary")
+        except BadDataError:
+            return False
+        return isinstance(summary, dict) and "vidom" in summary
 
     def _files(self) -> set[str]:
         return {path.name for path in self.folder.iterdir()} - {LOCK_NAME} if self.folder.exists() else set()

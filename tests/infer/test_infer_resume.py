@@ -32,7 +32,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path):
     # What a kill may leave at the worst moment: half a journal line, a temporary file, an output not recorded.
     with (tmp_path / "killed" / "run.journal.jsonl").open("a") as stream:
         stream.write('{"number": 7')
-    (tmp_path / "killed" / "run" / "video_2_0.bin.99.part").write_bytes(b"half")
+    (tmp_path / "killed" / "run" / f"video_2_0.bin.{2**22 + 1}.part").write_bytes(b"half")
     (tmp_path / "killed" / "run" / f"video_{FILES - 1}_0.bin").write_bytes(b"stale")
     again = run(model, folder, tmp_path / "killed")
     whole = run(model, folder, tmp_path / "whole")
@@ -180,6 +180,25 @@ def test_a_folder_that_vidom_did_not_make_is_not_touched(model: Path, folder: Pa
         run(model, folder, strangers)
     assert contents(strangers / "run") == before
     assert [path.name for path in strangers.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("summary", ["", "[1]", '{"filesinfo": 1}', '{"pid": %s}' % ("9" * 5000)])
+def test_a_summary_that_is_none_is_a_different_program_s(
+    summary: str, model: Path, folder: Path, tmp_path: Path
+):
+    (tmp_path / "run_summary.json").write_text(summary)
+    with pytest.raises(UsageError, match="choose a different --output_dirname"):
+        run(model, folder, tmp_path)
+    assert (tmp_path / "run_summary.json").read_text() == summary
+
+
+@pytest.mark.parametrize("line", ["7", '{"number": 3}', '{"number": 3, "seconds": 1e999}'])
+def test_a_damaged_line_of_a_journal_is_run_again(line: str, model: Path, folder: Path, tmp_path: Path):
+    interrupted(3, model, folder, tmp_path / "out")
+    with (tmp_path / "out" / "run.journal.jsonl").open("a") as journal:
+        journal.write(f"{line}\n")
+    assert run(model, folder, tmp_path / "out").resumed == 3
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run", "run_summary.json"]
 
 
 def test_a_killed_run_resumed_with_different_weights_has_the_outputs_of_the_new_model_only(

@@ -196,7 +196,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(data: tuple[Path, Path], tm
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed" / "manifest.json").exists()
-    (clips / "000003.bin.99.part").write_bytes(b"truncated")
+    (clips / f"000003.bin.{2**22 + 1}.part").write_bytes(b"truncated")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert " 60 files to write" not in done.stderr

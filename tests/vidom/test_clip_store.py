@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_stopped_anywhere_and_resumed_it_has_the_same_bytes(tmp_path: Path):
         # What a kill may leave: half a journal line, half a file under its temporary name.
         journal = folder / "manifest.journal.jsonl"
         journal.write_text(journal.read_text() + '{"file": {"na')
-        (writer.clips / "000003.bin.77.part").write_bytes(b"half")
+        (writer.clips / f"000003.bin.{2**22 + 1}.part").write_bytes(b"half")
         finished(folder)
         assert contents(folder) == contents(tmp_path / "whole")
 
@@ -133,6 +134,64 @@ def test_what_was_skipped_or_damaged_is_tried_again_and_nothing_else(tmp_path: P
     repaired = ClipStore.open(tmp_path)
     assert set(repaired.samples) == set(range(COUNT)) and repaired.skipped == ()
     assert repaired.files[2] == store.files[2] and repaired.files[1].padding == 0
+
+
+def test_a_finished_clip_whose_bytes_became_zeros_is_written_again(tmp_path: Path):
+    for name, starts in (("finished", (0, 2, 4, 6)), ("begun", (0, 2))):
+        folder = tmp_path / name
+        writer = write(folder, starts=starts, bad=None)
+        if name == "finished":
+            writer.finish(["zero", "one"], "names.info")
+        (folder / "clips" / "000001.bin").write_bytes(bytes(HEADER.file_bytes))
+        assert {2, 3} & ClipStoreWriter(folder, HEADER).finished == set()
+        assert {0, 1} <= ClipStoreWriter(folder, HEADER).finished
+
+
+def test_a_journal_cut_inside_a_letter_resumes(tmp_path: Path):
+    finished(tmp_path / "whole")
+    write(tmp_path / "s", starts=(0, 2, 4))
+    journal = tmp_path / "s" / "manifest.journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[: whole.rindex("ü".encode()) + 1])
+    writer = ClipStoreWriter(tmp_path / "s", HEADER)
+    assert writer.finished == {0, 1}
+    finished(tmp_path / "s")
+    assert contents(tmp_path / "s") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "7",
+        "{}",
+        '{"files": 1, "samples": [], "skipped": []}',
+        '{"files": [{"name": "../../x"}], "samples": [], "skipped": []}',
+        '{"files": [{"name": "../names.info", "bytes": 12, "crc32": 0, "samples": [4, 5], "padding": 0}], '
+        '"samples": [{"index": 4, "id": "a", "label": 0, "source": "", "frames": []}, '
+        '{"index": 5, "id": "a", "label": 0, "source": "", "frames": []}], "skipped": []}',
+        '{"files": [], "samples": [{"index": 4, "id": "a", "label": 0, "source": "", "frames": []}], "skipped": []}',
+    ],
+)
+def test_a_line_of_a_journal_that_records_no_group_is_packed_again(line: str, tmp_path: Path):
+    finished(tmp_path / "whole")
+    write(tmp_path / "s", starts=(0,))
+    with (tmp_path / "s" / "manifest.journal.jsonl").open("a") as journal:
+        journal.write(f"{line}\n")
+    assert ClipStoreWriter(tmp_path / "s", HEADER).finished == {0, 1}
+    finished(tmp_path / "s")
+    assert contents(tmp_path / "s") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "foreign", ["manifest.json", "names.info", "clips/000000.bin", "clips/my.part", "thesis.tex", ".git"]
+)
+def test_a_folder_that_holds_anything_else_is_not_touched(foreign: str, tmp_path: Path):
+    (tmp_path / foreign).parent.mkdir(exist_ok=True)
+    (tmp_path / foreign).write_text('{"name": "a web page", "files": []}')
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match=re.escape(foreign.partition("/")[0])):
+        ClipStoreWriter(tmp_path, HEADER)
+    assert contents(tmp_path) == before
 
 
 def test_other_settings_are_refused_and_listed(tmp_path: Path):
@@ -210,6 +269,19 @@ def put(*keys: Any, value: Any) -> Callable[[Any], None]:
         put("files", 0, "bytes", value=None),
         put("files", 0, "name", value=5),
         put("skipped", 0, "reason", value=[]),
+        put("shape", value=[True, 3]),
+        put("shape", value=[2**40, 2**40]),
+        put("samples_per_file", value=0),
+        put("samples_per_file", value=True),
+        put("views_per_sample", value=10**12),
+        put("samples", 0, "index", value=True),
+        put("samples", 0, "label", value=-1),
+        put("samples", 0, "label", value=1e999),
+        put("samples", 0, "frames", value=[0, 1e999]),
+        put("files", 0, "crc32", value=1e999),
+        put("labels", value=["zero", 1]),
+        put("labels", value="zero"),
+        put("samples", 0, value={"index": "\x1b[2J" * 100_000}),
     ],
 )
 def test_damaged_manifests_are_bad_data(damage: Callable[[Any], None], tmp_path: Path):
@@ -217,8 +289,9 @@ def test_damaged_manifests_are_bad_data(damage: Callable[[Any], None], tmp_path:
     document = json.loads((tmp_path / "manifest.json").read_text())
     damage(document)
     (tmp_path / "manifest.json").write_text(json.dumps(document))
-    with pytest.raises(BadDataError, match=r"[Pp]ack (it|the store) again"):
+    with pytest.raises(BadDataError, match=r"[Pp]ack (it|the store) again|is not valid JSON") as refusal:
         ClipStore.open(tmp_path)
+    assert len(str(refusal.value)) < 1000 and "\x1b" not in str(refusal.value)
 
 
 def test_a_manifest_that_is_no_document_is_bad_data(tmp_path: Path):
@@ -232,7 +305,28 @@ def test_a_manifest_that_is_no_document_is_bad_data(tmp_path: Path):
         ClipStore.open(tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize("name", ["../names.info", "/etc/passwd", "sub/000000.bin"])
+def test_manifests_of_the_campaign_are_bad_data(fixtures: Path, tmp_path: Path):
+    paths = sorted((fixtures / "attacks").glob("manifest_*.json"))
+    assert len(paths) == 3
+    for path in paths:
+        (tmp_path / "manifest.json").write_bytes(path.read_bytes())
+        with pytest.raises(BadDataError):
+            ClipStore.open(tmp_path).check_sizes()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../names.info",
+        "/etc/passwd",
+        "sub/000000.bin",
+        "0" * 300 + ".bin",
+        "a\0.bin",
+        "\x1b[2J.bin",
+        "..",
+        "",
+    ],
+)
 def test_a_name_that_leaves_the_store_is_refused(name: str, tmp_path: Path):
     finished(tmp_path)
     document = json.loads((tmp_path / "manifest.json").read_text())

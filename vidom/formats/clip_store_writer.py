@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from vidom.errors import UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.files import (
     LOCK_NAME,
     TEMP_SUFFIX,
@@ -112,10 +112,11 @@ class ClipStoreWriter:
         if self._journal_path.exists():
             header, *records = read_json_lines(self._journal_path) or [None]
             return header, [group for group in map(_packed, records) if group]
-        if not (self.folder / "manifest.json").exists():
+        try:
+            store = ClipStore.open(self.folder)
+        except BadDataError:
             self._refuse_foreign()
             return None, []
-        store = ClipStore.open(self.folder)
         incomplete = {self.file_name(skip.index) for skip in store.skipped}
         # The views of one sample were recorded together.
         groups = groupby(_in_order(store.files), key=lambda clip_file: clip_file.samples)
@@ -130,7 +131,7 @@ class ClipStoreWriter:
         foreign = sorted(set(found) - {LOCK_NAME})
         if foreign:
             raise UsageError(
-                f"{self.folder} is not empty and holds no clip store, but {some(map(shown, foreign))}. Nothing was "
+                f"{self.folder} is not empty and holds no intact clip store, but {some(map(shown, foreign))}. Nothing was "
                 "changed; choose a different --output_dir."
             )
 
