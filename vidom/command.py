@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
 import re
@@ -137,6 +138,9 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     # A scheduler's SIGTERM unwinds like Ctrl-C, so that temporary files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _occupy_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # What the encoding of a terminal lacks, such as the bytes of a foreign file name, is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main(None) or ExitCode.DONE
         sys.stdout.flush()

@@ -27,6 +27,7 @@ __all__ = [
     "append_line",
     "atomic_path",
     "crc32_file",
+    "encode_json",
     "flush_to_disk",
     "free_bytes",
     "human_bytes",
@@ -180,7 +181,13 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, document: Any, *, indent: int | None = 2) -> None:
     """Write `document` to `path` as JSON in the given key order; NaN and infinity raise ValueError."""
-    write_text(path, json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, encode_json(text + "\n"))
+
+
+def encode_json(text: str) -> bytes:
+    """Return JSON text as UTF-8; the half surrogate pairs in names of undecodable bytes become escapes."""
+    return text.encode(errors="backslashreplace")
 
 
 def read_bytes(path: Path | str, *, what: str = "file", max_bytes: int = _MAX_BYTES) -> bytes:
@@ -306,8 +313,9 @@ def open_journal(path: Path, documents: Iterable[Any]) -> IO[str]:
 
     A line that a killed process cut short is thereby gone, and the next one does not continue it.
     """
-    write_text(path, "".join(f"{json.dumps(document, ensure_ascii=False)}\n" for document in documents))
-    return path.open("a", encoding="utf-8")
+    lines = "".join(f"{json.dumps(document, ensure_ascii=False)}\n" for document in documents)
+    write_bytes(path, encode_json(lines))
+    return path.open("a", encoding="utf-8", errors="backslashreplace")
 
 
 def _chunks(path: Path | str) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidom.errors import BadDataError, UsageError
-from vidom.files import atomic_path, parse_json
+from vidom.files import atomic_path, encode_json, parse_json
 from vidom.formats.clip_store import load_record
 from vidom.wording import shown
 
@@ -142,7 +142,7 @@ def _row(document: Mapping[str, Any]) -> Row | None:
 
 
 def _line(document: Mapping[str, Any]) -> bytes:
-    text = json.dumps(document, ensure_ascii=False).encode()
+    text = encode_json(json.dumps(document, ensure_ascii=False))
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 

@@ -31,6 +31,7 @@ def main(argv=None):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         with tempfile.TemporaryFile() as file: file.write(b"x" * 100_000)
     if kind == "long": open("x" * 300)
+    if kind == "letters": print(chr(0xDCE9), chr(0x2603))
     if kind == "print":
         print("result")
         kind = 0
@@ -78,6 +79,15 @@ def test_our_own_fault_keeps_its_traceback_and_has_an_exit_code_of_its_own():
     assert done.returncode == 70
     assert "Traceback" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gbk", "ascii"])
+def test_letters_that_the_terminal_lacks_are_no_reason_to_fail(encoding: str):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "letters"], capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"},
+    )  # fmt: skip
+    assert done.stdout.startswith(b"\\udce9 ") and b"Traceback" not in done.stderr
 
 
 def test_foreign_text_neither_commands_the_terminal_nor_fills_it():

@@ -146,10 +146,19 @@ def test_a_folder_belongs_to_one_process_until_it_ends_however_it_ends(tmp_path:
     assert [path.name for path in folder.iterdir()] == ["a"]
 
 
+def test_names_of_undecodable_bytes_go_through_json(tmp_path: Path):
+    name = os.fsdecode(b"caf\xe9 \xe2\x98\x83")
+    write_json(tmp_path / "a.json", [name])
+    assert read_json(tmp_path / "a.json") == [name]
+    with open_journal(tmp_path / "j.jsonl", [[name]]) as stream:
+        append_line(stream, [name])
+    assert read_json_lines(tmp_path / "j.jsonl") == [[name], [name]]
+
+
 def test_a_folder_that_got_no_file_is_removed_again(tmp_path: Path):
-    with locked_folder(tmp_path / "out"):
+    with locked_folder(tmp_path / "new" / "out"):
         pass
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_temporary_files_of_ended_processes_only_are_removed(tmp_path: Path):

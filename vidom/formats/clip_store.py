@@ -80,7 +80,7 @@ class ClipStore:
         try:
             if document["version"] != SCHEMA_VERSION:
                 raise BadDataError(
-                    f"The clip store {folder} has manifest version {document['version']}, this vidom reads "
+                    f"The clip store {folder} has manifest version {shown(document['version'])}, this vidom reads "
                     f"version {SCHEMA_VERSION}. Pack it again."
                 )
             samples = [load_record(Sample, entry) for entry in document["samples"]]

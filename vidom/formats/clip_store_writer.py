@@ -15,8 +15,10 @@ from vidom.files import (
     TEMP_SUFFIX,
     append_line,
     crc32_file,
+    encode_json,
     open_journal,
     read_json_lines,
+    write_bytes,
     write_text,
 )
 from vidom.formats.clip_store import (
@@ -82,7 +84,7 @@ class ClipStoreWriter:
         }
         info = "".join(f"{index} {self.samples[index].label}\n" for index in sorted(self.samples))
         write_text(self.folder / info_name, info)
-        write_text(self.folder / "manifest.json", _a_line_per_entry(manifest))
+        write_bytes(self.folder / "manifest.json", encode_json(_a_line_per_entry(manifest)))
         self._journal_path.unlink()
         self._remove_leftovers()
 
@@ -131,8 +133,8 @@ class ClipStoreWriter:
         foreign = sorted(set(found) - {LOCK_NAME})
         if foreign:
             raise UsageError(
-                f"{self.folder} is not empty and holds no intact clip store, but {some(map(shown, foreign))}. Nothing was "
-                "changed; choose a different --output_dir."
+                f"{self.folder} is not empty and holds no intact clip store, but {some(map(shown, foreign))}. Nothing "
+                "was changed; choose a different --output_dir."
             )
 
     def _is_complete(self, group: Packed) -> bool:
