@@ -31,7 +31,9 @@ def main(argv=None):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         with tempfile.TemporaryFile() as file: file.write(b"x" * 100_000)
     if kind == "long": open("x" * 300)
-    if kind == "letters": print(chr(0xDCE9), chr(0x2603))
+    if kind == "letters":
+        print(chr(0xDCE9), chr(0x2603))
+        kind = 0
     if kind == "print":
         print("result")
         kind = 0
