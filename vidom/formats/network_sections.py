@@ -10,7 +10,7 @@ from vidom.formats.views import Layout, ViewPlan
 
 __all__ = ["I3dSection", "NetworkSection", "PptsmSection", "StnetSection", "TsmSection"]
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10_000)]
 
 
 class _NetworkSection(BaseModel):

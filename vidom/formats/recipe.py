@@ -10,19 +10,21 @@ import argparse
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vidom.errors import UsageError
 from vidom.files import read_lines
 from vidom.formats.network_sections import NetworkSection
-from vidom.formats.recipe_faults import explain
+from vidom.formats.recipe_document import parse_value, read_document
+from vidom.formats.recipe_faults import explain, is_text
 from vidom.formats.views import ViewPlan
 from vidom.options import group
+from vidom.wording import shown
 
 __all__ = [
     "AverageClips",
@@ -40,7 +42,20 @@ __all__ = [
 
 AverageClips = Literal["prob", "score"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=1_000_000)]
+Line = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Name = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+_SHOWN_FAULTS = 20
+
+
+def _is_template(text: str) -> str:
+    if not _TEMPLATE.fullmatch(text):
+        raise ValueError("must be a file name with exactly one number such as {:05} or {}, without a slash")
+    return text
+
+
+_TEMPLATE = re.compile(r"[^/{}\x00-\x1f\x7f]*\{(:0?[1-9]?d?)?\}[^/{}\x00-\x1f\x7f]*")
+FrameTemplate = Annotated[str, Field(max_length=100), AfterValidator(_is_template)]
 
 
 class _Section(BaseModel):
@@ -51,17 +66,22 @@ class Checkpoint(_Section):
     """Where the weights come from and how they are laid out."""
 
     framework: Literal["mmaction2", "paddle", "mindspore"]
-    file: str
-    url: str | None = None
+    file: Line
+    url: Line | None = None
 
 
 class Dataset(_Section):
-    """What the classes mean and what the frames on disk are called."""
+    """What the classes mean and what the frames on disk are called.
 
-    name: str
+    `frame_template` is a file name with one number; that of the first frame is `first_frame`, 0 or 1, which each
+    folder shows by itself where it is left out.
+    """
+
+    name: Name
     num_classes: Positive
-    labels: str
-    frame_template: str = "img_{:05}.jpg"
+    labels: Line
+    frame_template: FrameTemplate = "img_{:05}.jpg"
+    first_frame: Literal[0, 1] | None = None
 
     @property
     def info_name(self) -> str:
@@ -86,16 +106,16 @@ class Published(_Section):
     average_clips: AverageClips
     top1: Fraction
     top5: Fraction | None = None
-    chip: str | None = None
-    fps: dict[Positive, float] = {}
-    source: str
+    chip: Line | None = None
+    fps: dict[Positive, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    source: Line
 
 
 class Recipe(_Section):
     """Everything about one deployable model; see the class of each section."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
-    summary: str
+    name: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_]+$")]
+    summary: Line
     network: NetworkSection
     checkpoint: Checkpoint
     dataset: Dataset
@@ -210,35 +230,30 @@ def recipe_names() -> tuple[str, ...]:
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return the validated recipe of that name in `om_models`, or of that path if it ends in `.yaml`.
 
-    `overrides` are `section.key=value` texts whose values are read as YAML. All faults are reported at
-    once in one UsageError; an unknown key names the nearest known one.
+    `overrides` are `section.key=value` texts; the value of an entry that is a text is taken as it is, any other is read
+    as YAML. All faults are reported at once in one UsageError; an unknown key names the nearest known one.
     """
     path = _recipe_path(name_or_path)
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"The recipe {path} is not valid YAML: {error}") from None
-    if not isinstance(document, dict):
-        raise UsageError(f"The recipe {path} must be a YAML mapping, found {type(document).__name__}.")
+    document = read_document(path)
     for override in overrides:
         _override(document, override)
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        faults = "\n".join(f"  {explain(fault, Recipe)}" for fault in error.errors())
-        raise UsageError(f"The recipe {path} has {error.error_count()} fault(s):\n{faults}") from None
+        faults = [f"  {explain(fault, Recipe)}" for fault in error.errors(include_url=False)[:_SHOWN_FAULTS]]
+        if error.error_count() > _SHOWN_FAULTS:
+            faults.append(f"  and {error.error_count() - _SHOWN_FAULTS} more")
+        listed = "\n".join(faults)
+        raise UsageError(f"The recipe {path} has {error.error_count()} fault(s):\n{listed}") from None
 
 
 def _recipe_path(name_or_path: str) -> Path:
     if name_or_path.endswith((".yaml", ".yml")):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise UsageError(f"The recipe file {path} does not exist.")
-        return path
+        return Path(name_or_path)
     if name_or_path not in recipe_names():
         near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
         raise UsageError(
-            f"There is no recipe named {name_or_path!r} in {recipe_folder()}"
+            f"There is no recipe named {shown(name_or_path)!r} in {recipe_folder()}"
             + (f"; did you mean {near[0]!r}?" if near else ".")
             + f" Known: {', '.join(recipe_names())}. A path to a .yaml file is accepted too."
         )
@@ -249,15 +264,21 @@ def _override(document: dict[str, Any], text: str) -> None:
     dotted, equals, value = text.partition("=")
     if not equals or not dotted:
         raise UsageError(
-            f"--set {text!r} is not of the form section.key=value, e.g. head.average_clips=prob."
+            f"--set {shown(text)!r} is not of the form section.key=value, e.g. head.average_clips=prob."
         )
     *parents, leaf = dotted.split(".")
     section: Any = document
     for parent in parents:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
-            raise UsageError(f"--set {text!r}: {parent!r} is not a section of the recipe.")
+            raise UsageError(f"--set {shown(text)!r}: {shown(parent)!r} is not a section of the recipe.")
     try:
-        section[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {text!r}: the value is not valid YAML.") from None
+        section[leaf] = _unquoted(value) if is_text([*parents, leaf], Recipe) else parse_value(value)
+    except ValueError as error:
+        raise UsageError(f"--set {shown(text)!r}: the value cannot be read: {error}") from None
+
+
+def _unquoted(text: str) -> str:
+    """Return the text without the quotes that YAML would require around it."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -11,8 +12,12 @@ __all__ = ["Layout", "Pipeline", "ViewPlan"]
 
 Pipeline = Literal["mmaction2", "paddlevideo", "mindspore"]
 Layout = Literal["NCHW", "NCTHW", "stacked", "planes"]
-Triple = tuple[float, float, float]
-Positive = Annotated[int, Field(gt=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[int, Field(gt=0, le=10_000)]
+
+# The largest recipe, I3D's thirty views, has 0.76 GB.
+_MAX_SAMPLE_BYTES = 1 << 33
 
 _DENSE_POSITIONS = 10
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
@@ -61,8 +66,8 @@ class ViewPlan(BaseModel):
     crop: Literal["center", "three"]
     crop_size: Positive
     colour: Literal["rgb", "bgr"] = "rgb"
-    mean: Triple
-    std: Triple
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Deviation, Deviation, Deviation]
     layout: Layout = "NCHW"
     frame_size: FrameSize | None = None
 
@@ -89,6 +94,12 @@ class ViewPlan(BaseModel):
         if self.layout in ("stacked", "planes") and (self.crops, self.phases) != (1, 1):
             raise ValueError(
                 f"layout {self.layout} is one view, found {self.phases} phase(s) x {self.crops} crop(s)"
+            )
+        size = 4 * math.prod(self.sample_shape)
+        if size > _MAX_SAMPLE_BYTES:
+            raise ValueError(
+                f"one sample would have {size / 1e9:.1f} GB ({self.arithmetic}); the maximum is "
+                f"{_MAX_SAMPLE_BYTES / 1e9:.1f} GB"
             )
         return self
 
