@@ -23,7 +23,8 @@ __all__ = ["Parser", "configure_logging", "run"]
 
 # What torch, ONNX Runtime and the standard library say when memory or threads run out.
 _NO_MEMORY = re.compile(
-    r"can't allocate memory|bad[ _]alloc|allocate memory|can't start new thread", re.IGNORECASE
+    r"can't allocate memory|bad[ _]alloc|allocate memory|can't start new thread|failed to map segment",
+    re.IGNORECASE,
 )
 _LIMITS = {
     errno.EMFILE: "ulimit -n",
@@ -161,7 +162,8 @@ def _explained(error: Exception) -> tuple[str, ExitCode] | None:
     """Return the paragraph and the exit code for an error that the user can fix, None for any other."""
     if isinstance(error, UserError):
         return str(error), error.exit_code
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+    unsized = isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(str(error))
+    if isinstance(error, MemoryError) or unsized:
         return (
             f"This process was refused more memory ({str(error) or 'MemoryError'}). Free some, lift its limit "
             "(ulimit -v), or use a smaller batch size and fewer workers.",
@@ -206,13 +208,15 @@ def _internal(error: Exception) -> tuple[str, ExitCode]:
 def _occupy_closed_streams() -> None:
     """Open the null device in place of closed standard streams, so that no file that is opened later becomes one.
 
-    It is opened for reading: what is printed to a stream that the caller closed is reported as an error.
+    For stdout it is opened for reading: what is printed there is a result, whose loss is reported as an error.
     """
     while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        _discard(sys.stderr)
 
 
 def _discard_unwritable(stream: TextIO) -> None:

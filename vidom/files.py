@@ -128,22 +128,34 @@ def locked_folder(folder: Path | str, *, mode: int = 0o777) -> Iterator[None]:
     created = [place for place in (folder, *folder.parents) if not place.exists()]
     for place in reversed(created):
         place.mkdir(mode, exist_ok=True)
-    descriptor = _lock(folder / LOCK_NAME)
-    _held.add(key)
     try:
-        remove_leftovers(folder)
-        yield
+        with _lock(folder / LOCK_NAME):
+            _held.add(key)
+            try:
+                remove_leftovers(folder)
+                yield
+            finally:
+                _held.remove(key)
     finally:
-        _held.remove(key)
-        (folder / LOCK_NAME).unlink(missing_ok=True)
-        os.close(descriptor)
         with suppress(OSError):
             for place in created:
                 place.rmdir()
 
 
-def _lock(path: Path) -> int:
-    """Return a descriptor that holds the lock of the file, which the holder removes before it releases it."""
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock of the file, which holds the pid, and remove it before the lock is released."""
+    descriptor = _locked_file(path)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked_file(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
@@ -162,8 +174,6 @@ def _lock(path: Path) -> int:
         # Between opening and locking, the earlier holder may have removed the file.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()}\n".encode())
                 return descriptor
         os.close(descriptor)
 

@@ -31,6 +31,11 @@ def main(argv=None):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         with tempfile.TemporaryFile() as file: file.write(b"x" * 100_000)
     if kind == "long": open("x" * 300)
+    if kind == "worker":
+        import multiprocessing
+        print("lost", file=sys.stderr)
+        multiprocessing.get_context("spawn").Process(target=int).start()
+        kind = 0
     if kind == "letters":
         print(chr(0xDCE9), chr(0x2603))
         kind = 0
@@ -81,6 +86,13 @@ def test_our_own_fault_keeps_its_traceback_and_has_an_exit_code_of_its_own():
     assert done.returncode == 70
     assert "Traceback" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+def test_without_stderr_workers_start():
+    done = subprocess.run(
+        ["bash", "-c", 'exec "$0" -c "$1" worker 2>&-', sys.executable, PROGRAM], check=False
+    )
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gbk", "ascii"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -144,6 +145,15 @@ def test_a_folder_belongs_to_one_process_until_it_ends_however_it_ends(tmp_path:
     with locked_folder(folder), locked_folder(tmp_path / "." / "out"):
         (folder / "a").touch()
     assert [path.name for path in folder.iterdir()] == ["a"]
+
+
+def test_a_lock_that_cannot_be_written_leaves_nothing(tmp_path: Path):
+    lock = (
+        f"from vidom.files import locked_folder\nwith locked_folder({str(tmp_path / 'new' / 'out')!r}): pass"
+    )
+    done = subprocess.run(["bash", "-c", 'ulimit -f 0; exec "$0" -c "$1"', sys.executable, lock], check=False,
+                          capture_output=True)  # fmt: skip
+    assert done.returncode != 0 and list(tmp_path.iterdir()) == []
 
 
 def test_names_of_undecodable_bytes_go_through_json(tmp_path: Path):
