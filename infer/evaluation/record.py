@@ -68,13 +68,14 @@ class RowRecord:
         folder.mkdir(parents=True, exist_ok=True)
         self.done: set[int] = set()
         self._keep_complete_lines(header)
-        self._stream = self.path.open("ab", buffering=0)
+        self._stream = self.path.open("ab")
 
     def add(self, rows: Sequence[Row]) -> None:
         """Append the rows of samples that have none yet."""
         new = {row.index: row for row in rows if row.index not in self.done}
         if new:
             self._stream.write(b"".join(_line(_document(row)) for row in new.values()))
+            self._stream.flush()
             self.done |= new.keys()
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -62,3 +64,15 @@ def test_what_is_no_file_is_no_record(make: Callable[[Path], object], tmp_path: 
     make(tmp_path / "record.jsonl")
     with pytest.raises(UsageError, match="not a record"):
         RowRecord(tmp_path, {"a": 1})
+
+
+def test_a_row_that_is_written_in_part_is_an_error(tmp_path: Path):
+    """The system writes as much as fits and reports an error for the next byte only."""
+    code = (
+        "import resource, sys, numpy; from pathlib import Path; from infer.evaluation.record import Row, RowRecord\n"
+        "record = RowRecord(Path(sys.argv[1]), {'a': 1})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"
+        "record.add([Row(0, 'a', 0, numpy.zeros(100, numpy.float32))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert "File too large" in done.stderr
