@@ -24,7 +24,7 @@ from benchmarks.evaluation.stage_times import (
     stage_times,
 )
 from benchmarks.measuring.memory import peak_rss
-from benchmarks.measuring.report import Report, Table, Target, check_plotting, write_report
+from benchmarks.measuring.report import Report, Table, Target, check_plotting, reported, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.packing.variants import frame_folders
 from vidom.command import run
@@ -226,9 +226,7 @@ def _plot(figure: Any, *, measured: Sequence[StageTimes], scaling: _Scaling) -> 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Measure and print the report; 1 if a target is missed."""
-    report = evaluation(read_options(EvaluationOptions, argv, prog="python -m benchmarks.evaluation"))
-    print(report.text, end="")
-    return report.exit_code
+    return reported(evaluation, read_options(EvaluationOptions, argv, prog="python -m benchmarks.evaluation"))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import av
 import cv2
 import numpy as np
 
-from benchmarks.measuring.report import Report, Table, Target, write_report
+from benchmarks.measuring.report import Report, Table, Target, reported, write_report
 from benchmarks.measuring.settings import machine_state
 from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.sources.decoding import Decoder, decoder_version
@@ -228,6 +228,4 @@ def _synthetic_videos(folder: Path, *, count: int = 24, frames: int = 45) -> tup
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Measure and print the report; 1 if a target is missed."""
-    report = extraction(read_options(ExtractionOptions, argv, prog="python -m benchmarks.extraction"))
-    print(report.text, end="")
-    return report.exit_code
+    return reported(extraction, read_options(ExtractionOptions, argv, prog="python -m benchmarks.extraction"))

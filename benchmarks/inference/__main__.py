@@ -13,7 +13,7 @@ from benchmarks.inference.rows import measured
 from benchmarks.inference.scaling import measured_scaling
 from benchmarks.inference.tables import report_of
 from benchmarks.inference.variants import subject_of
-from benchmarks.measuring.report import Report, check_plotting, write_report
+from benchmarks.measuring.report import Report, check_plotting, reported, write_report
 from benchmarks.measuring.settings import under_fair_settings
 from vidom.command import run
 from vidom.errors import ExitCode, UsageError
@@ -82,10 +82,9 @@ def inference(options: InferenceOptions) -> Report:
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Measure, print the tables and PASSED or FAILED for each target; 1 if one is missed."""
-    report = inference(read_options(InferenceOptions, argv, prog="python -m benchmarks.inference"))
-    print(report.text, end="")
-    print("PASSED" if report.exit_code == ExitCode.DONE else "FAILED", flush=True)
-    return report.exit_code
+    code = reported(inference, read_options(InferenceOptions, argv, prog="python -m benchmarks.inference"))
+    print("PASSED" if code == ExitCode.DONE else "FAILED", flush=True)
+    return code
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from vidom.errors import ExitCode, UnavailableError
-from vidom.files import atomic_path, write_json, write_text
+from vidom.files import atomic_path, locked_folder, write_json, write_text
 
 __all__ = [
     "SCHEMA",
@@ -20,6 +20,7 @@ __all__ = [
     "Target",
     "check_plotting",
     "markdown_table",
+    "reported",
     "write_plot",
     "write_report",
 ]
@@ -117,6 +118,25 @@ def check_plotting() -> None:
         raise UnavailableError(
             "The figure needs matplotlib. Run: pip install matplotlib (included in make setup)."
         )
+
+
+class _WithFolder(Protocol):
+    @property
+    def output_dir(self) -> Path: ...
+
+
+_Options = TypeVar("_Options", bound=_WithFolder)
+
+
+def reported(measure: Callable[[_Options], Report], options: _Options) -> ExitCode:
+    """Measure in the output folder of the options, print the report and return its exit code.
+
+    Raises UnavailableError while another process works in the folder, and what `measure` raises.
+    """
+    with locked_folder(options.output_dir):
+        report = measure(options)
+    print(report.text, end="")
+    return report.exit_code
 
 
 def write_report(report: Report, output_dir: Path, *, plot: Plot | None = None) -> None:

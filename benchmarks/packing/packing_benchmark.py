@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.measuring.interleaved import interleave
 from benchmarks.measuring.memory import peak_rss_of
-from benchmarks.measuring.report import Report, check_plotting, write_report
+from benchmarks.measuring.report import Report, check_plotting, reported, write_report
 from benchmarks.packing.tables import DTYPES, RECIPE, plot_packing, report_packing
 from benchmarks.packing.variants import all_variants, frame_folders, plain_by_crop, plain_sample
 from preprocess.sources.frames import RawFrames
@@ -158,6 +158,4 @@ def _scaling(frames: Sequence[Path], samples: int) -> dict[int, tuple[float, int
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Measure and print the report; 1 if a target is missed."""
-    report = packing(read_options(PackingOptions, argv, prog="python -m benchmarks.packing"))
-    print(report.text, end="")
-    return report.exit_code
+    return reported(packing, read_options(PackingOptions, argv, prog="python -m benchmarks.packing"))

@@ -16,7 +16,7 @@ from benchmarks.inference.variants import built
 from benchmarks.measuring.graph_times import sample_of
 from benchmarks.measuring.interleaved import interleave
 from benchmarks.measuring.node_time import node_seconds
-from benchmarks.measuring.report import Report, check_plotting, write_report
+from benchmarks.measuring.report import Report, check_plotting, reported, write_report
 from benchmarks.measuring.settings import under_fair_settings
 from benchmarks.roofline.machine_peaks import kernels
 from benchmarks.roofline.operator_costs import op_costs
@@ -96,9 +96,7 @@ def roofline(options: RooflineOptions) -> Report:
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Measure and print the report."""
-    report = roofline(read_options(RooflineOptions, argv, prog="python -m benchmarks.roofline"))
-    print(report.text, end="")
-    return report.exit_code
+    return reported(roofline, read_options(RooflineOptions, argv, prog="python -m benchmarks.roofline"))
 
 
 if __name__ == "__main__":

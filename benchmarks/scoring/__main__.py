@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.measuring.interleaved import interleave
 from benchmarks.measuring.memory import peak_rss
-from benchmarks.measuring.report import Report, check_plotting, write_report
+from benchmarks.measuring.report import Report, check_plotting, reported, write_report
 from benchmarks.measuring.settings import under_fair_settings
 from benchmarks.scoring import modelzoo_scorer
 from benchmarks.scoring.result_files import SyntheticResults, write_results
@@ -169,9 +169,7 @@ def _peaks(results: SyntheticResults, samples: int) -> tuple[int, int]:
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Measure and print the report; 1 if a target is missed."""
-    report = scoring(read_options(ScoringOptions, argv, prog="python -m benchmarks.scoring"))
-    print(report.text, end="")
-    return report.exit_code
+    return reported(scoring, read_options(ScoringOptions, argv, prog="python -m benchmarks.scoring"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measuring.graph_times import measured_times, sample_of
-from benchmarks.measuring.report import Cell, Report, Table, write_report
+from benchmarks.measuring.report import Cell, Report, Table, reported, write_report
 from benchmarks.measuring.settings import machine_state
 from export.lint_onnx import LintOptions, lint_onnx
 from export.modify_onnx import ModifyOnnxOptions, modify_onnx
@@ -20,7 +20,7 @@ from export.surgery.operator_counts import count_operators
 from export.to_onnx import OPSETS, Opset, ToOnnxOptions, to_onnx
 from export.verify import VerifyOptions, verify
 from vidom.command import run
-from vidom.errors import CheckFailedError
+from vidom.errors import CheckFailedError, ExitCode
 from vidom.formats.recipe import load_recipe
 from vidom.options import option, read_options
 
@@ -102,9 +102,9 @@ def _row(name: str, opset: Opset, options: SurgeryOptions) -> tuple[Cell, ...]:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Measure and print the report."""
-    print(surgery(read_options(SurgeryOptions, argv, prog="python -m benchmarks.surgery")).text, end="")
+    return reported(surgery, read_options(SurgeryOptions, argv, prog="python -m benchmarks.surgery"))
 
 
 if __name__ == "__main__":

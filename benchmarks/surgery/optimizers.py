@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measuring.graph_times import measured_times, sample_of
-from benchmarks.measuring.report import Report, write_report
+from benchmarks.measuring.report import Report, reported, write_report
 from benchmarks.surgery.optimizer_report import CONTROL, Graph, optimizer_report
 from export.auto_optimizer.external_optimizer import find_auto_optimizer
 from export.build_record import read_record
@@ -109,9 +109,9 @@ def _optimized(surgery: Surgery, model: Path, output_dir: Path) -> tuple[Graph, 
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Compare and print the report; 1 if a graph gives different results."""
-    report = optimizers(read_options(OptimizersOptions, argv, prog="python -m benchmarks.surgery.optimizers"))
-    print(report.text, end="")
-    return report.exit_code
+    return reported(
+        optimizers, read_options(OptimizersOptions, argv, prog="python -m benchmarks.surgery.optimizers")
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.inference.naive_graph import naive_graph
 from benchmarks.measuring.graph_times import measured_times, sample_of
-from benchmarks.measuring.report import Cell, Report, Table, Target, write_report
+from benchmarks.measuring.report import Cell, Report, Table, Target, reported, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
 from export.surgery import pass_types
 from export.surgery.model_file import load_model, model_bytes
@@ -110,9 +110,7 @@ def _rows(
 
 def main(argv: Sequence[str] | None = None) -> ExitCode:
     """Measure and print the report; 1 if a pass changed the results of a graph."""
-    report = passes(read_options(PassesOptions, argv, prog="python -m benchmarks.surgery.passes"))
-    print(report.text, end="")
-    return report.exit_code
+    return reported(passes, read_options(PassesOptions, argv, prog="python -m benchmarks.surgery.passes"))
 
 
 if __name__ == "__main__":
