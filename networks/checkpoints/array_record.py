@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from networks.checkpoints.inert_pickle import Call, Global
 from vidom.errors import BadDataError
+from vidom.wording import shown
 
 __all__ = ["ARRAY_NAMES", "ArrayRecord", "array_record"]
 
@@ -66,7 +67,7 @@ def array_record(value: Any, *, name: str, source: str) -> ArrayRecord:
         case Call(name=called, arguments=(kind, raw)) if called in _SCALARS:
             shape, by_column = (), False
         case _:
-            found = value.name if isinstance(value, Call | Global) else type(value).__name__
+            found = shown(value.name) if isinstance(value, Call | Global) else type(value).__name__
             raise BadDataError(f"{source}: the entry {name!r} should be an array, but is {found}.")
     dtype, content = _dtype(kind, name=name, source=source), _content(raw)
     # In Python True is an int; in a shape it is invalid.

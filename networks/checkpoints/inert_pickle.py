@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from networks.checkpoints.pickle_names import names_data
 from vidom.errors import BadDataError
+from vidom.wording import shown
 
 __all__ = ["ByteStream", "Call", "Global", "Pickled", "Stored", "read_pickle"]
 
@@ -88,7 +89,7 @@ def read_pickle(stream: ByteStream, *, source: str, names: Collection[str] | Non
     except (ValueError, LookupError) as error:
         raise BadDataError(
             f"{source} is damaged or not a checkpoint: its pickle cannot be read "
-            f"({str(error)[:200]}). Download it again and compare its sha256 with the published one."
+            f"({shown(error)}). Download it again and compare its sha256 with the published one."
         ) from None
 
 
@@ -214,7 +215,7 @@ class _Machine:
         name = f"{'builtins' if module == '__builtin__' else module}.{attribute}"
         if not (names_data(name) if self._names is None else name in self._names):
             raise BadDataError(
-                f"{self._source} refers to `{name[:100]}`, which no checkpoint needs and which could run code on this "
+                f"{self._source} refers to `{shown(name)}`, which no checkpoint needs and which could run code on this "
                 "machine. Nothing was executed. Do not use this file, and download the checkpoint from its publisher."
             )
         return Global(name)

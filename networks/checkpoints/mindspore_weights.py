@@ -15,6 +15,7 @@ from networks.checkpoints.mindspore_ckpt import read_ckpt
 from networks.checkpoints.mindspore_file import Array
 from vidom.errors import BadDataError
 from vidom.files import sha256_file
+from vidom.wording import shown, some
 
 __all__ = ["mindspore_key", "read_mindspore", "xception_is_depthwise"]
 
@@ -46,17 +47,17 @@ def read_mindspore(path: Path | str) -> Checkpoint:
     weights = _without_prefix(
         {name: value for name, value in values.items() if not _OPTIMIZER.fullmatch(name)}
     )
-    others = [f"{name} ({value.dtype})" for name, value in weights.items() if value.dtype.kind != "f"]
+    others = [f"{shown(name)} ({value.dtype})" for name, value in weights.items() if value.dtype.kind != "f"]
     if others:
         raise BadDataError(
             f"The checkpoint {path} has {len(others)} weights that are not floating-point numbers: "
-            f"{', '.join(others[:5])}. It may be of a quantized network; use the float32 one."
+            f"{some(others)}. It may be of a quantized network; use the float32 one."
         )
     state: dict[str, Tensor] = {}
     for name, value in weights.items():
         if mindspore_key(name) in state:
             raise BadDataError(
-                f"The checkpoint {path} has two entries for {mindspore_key(name)}, one of them {name}."
+                f"The checkpoint {path} has two entries for {shown(mindspore_key(name))}, one of them {shown(name)}."
             )
         state[mindspore_key(name)] = torch.from_numpy(value).float()
     return Checkpoint(path=path, sha256=sha256_file(path), meta=_meta(values), state_dict=state)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from networks.checkpoints.inert_pickle import Call, Global, Stored
 from vidom.errors import BadDataError
+from vidom.wording import shown
 
 __all__ = ["TensorRecord", "element_type", "tensor_record"]
 
@@ -26,6 +27,9 @@ _ELEMENT_TYPES = {
     "torch.ByteStorage": torch.uint8,
     "torch.BoolStorage": torch.bool,
 }
+_MAX_DIMENSIONS = 8
+# No file holds more; a pickled integer may have any number of digits.
+_LARGEST = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ def element_type(storage_class: str, *, source: str) -> torch.dtype:
     """Return the dtype of a storage class such as `torch.FloatStorage`; raises BadDataError for an unknown one."""
     if storage_class not in _ELEMENT_TYPES:
         known = ", ".join(_ELEMENT_TYPES)
-        raise BadDataError(f"{source} has a {storage_class}, which is not supported; supported are {known}.")
+        raise BadDataError(
+            f"{source} has a {shown(storage_class)}, which is not supported; supported are {known}."
+        )
     return _ELEMENT_TYPES[storage_class]
 
 
@@ -89,19 +95,32 @@ def tensor_record(value: Any, *, name: str, source: str) -> TensorRecord:
             (
                 # The storage's device is ignored; a sixth part, None, belongs to the legacy layout.
                 Stored(
-                    identifier=("storage", Global(name=kind), str(key), _, int(elements))
-                    | ("storage", Global(name=kind), str(key), _, int(elements), None)
+                    identifier=("storage", Global(name=kind), str(key), _, elements)
+                    | ("storage", Global(name=kind), str(key), _, elements, None)
                 ),
-                int(offset),
+                offset,
                 tuple(shape),
                 tuple(strides),
                 *_,
             ),
-        ) if len(shape) == len(strides) and all(isinstance(number, int) for number in (*shape, *strides)):
+        ):
+            if not len(shape) == len(strides) <= _MAX_DIMENSIONS or not all(
+                map(_is_size, (elements, offset, *shape, *strides))
+            ):
+                raise BadDataError(
+                    f"{source}, tensor {shown(name)}: its shape, strides, offset and storage should be integers that "
+                    f"a file can have, of at most {_MAX_DIMENSIONS} dimensions, with a stride for each. It is damaged; "
+                    "download it again."
+                )
             return TensorRecord(key, elements, element_type(kind, source=source), offset, shape, strides)
     raise _invalid_entry(call, name=name, source=source)
 
 
+def _is_size(number: Any) -> bool:
+    # In Python True is an int; in a shape it is invalid.
+    return type(number) is int and 0 <= number <= _LARGEST
+
+
 def _invalid_entry(value: Any, *, name: str, source: str) -> BadDataError:
-    found = value.name if isinstance(value, Call | Global) else type(value).__name__
-    return BadDataError(f"{source}: the entry {name!r} should be a dense tensor, but is {found}.")
+    found = shown(value.name) if isinstance(value, Call | Global) else type(value).__name__
+    return BadDataError(f"{source}: the entry '{shown(name)}' should be a dense tensor, but is {found}.")

@@ -25,6 +25,7 @@ from networks.checkpoints.inert_pickle import Global, Pickled, Stored, read_pick
 from networks.checkpoints.opening import checkpoint_file, unreadable
 from networks.checkpoints.tensor_record import element_type, tensor_record
 from vidom.errors import BadDataError
+from vidom.wording import shown, some
 
 __all__ = ["TorchFile", "read_torch_file"]
 
@@ -60,14 +61,14 @@ class TorchFile:
         keys = {record.storage for record in records.values()}
         if missing := keys - self.places.keys():
             raise BadDataError(
-                f"{source} has no storages {sorted(missing)[:5]} for its tensors. Download it again."
+                f"{source} has no storages {shown(some(sorted(missing)))} for its tensors. Download it again."
             )
         if sum(self.places[key].length for key in keys) > self.path.stat().st_size:
             raise BadDataError(f"{source} has overlapping storages: together they are larger than the file.")
         with self.path.open("rb") as stream:
             storages = {key: _read(stream, self.places[key], path=self.path) for key in keys}
         return {
-            name: record.view_of(storages[record.storage], source=f"{source}, tensor {name}")
+            name: record.view_of(storages[record.storage], source=f"{source}, tensor {shown(name)}")
             for name, record in records.items()
         }
 
@@ -110,20 +111,30 @@ def _directory(path: Path, stream: IO[bytes]) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(stream) as archive:
             return archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+    # zipfile seeks to wherever the archive says, hence OSError and OverflowError.
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        ValueError,
+        struct.error,
+        OSError,
+        OverflowError,
+    ) as error:
         raise unreadable(
-            path, f"it starts like a zip archive, but its directory cannot be read ({error})"
+            path, f"it starts like a zip archive, but its directory cannot be read ({shown(error)})"
         ) from None
 
 
 def _member(path: Path, stream: IO[bytes], info: zipfile.ZipInfo) -> _Place:
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-        raise unreadable(path, f"its member {info.filename} is compressed, which torch.save never does")
-    # zipfile subtracts what it regards as a prefix of the archive, so the result may be negative.
-    stream.seek(max(info.header_offset, 0))
+        raise unreadable(
+            path, f"its member {shown(info.filename)} is compressed, which torch.save never does"
+        )
+    # The offset is that of a zip64 field, less what zipfile regards as a prefix of the archive.
+    if not 0 <= info.header_offset <= os.fstat(stream.fileno()).st_size - _LOCAL_HEADER:
+        raise unreadable(path, f"its member {shown(info.filename)} is outside the file")
+    stream.seek(info.header_offset)
     header = stream.read(_LOCAL_HEADER)
-    if info.header_offset < 0 or len(header) < _LOCAL_HEADER:
-        raise unreadable(path, f"its member {info.filename} is outside the file")
     # The lengths in the local header are used: torch adds padding there to align storages.
     name_length, extra_length = struct.unpack("<HH", header[26:])
     offset = info.header_offset + _LOCAL_HEADER + name_length + extra_length
@@ -157,16 +168,16 @@ def _element_sizes(described: Pickled, *, source: str) -> dict[str, int]:
 def _legacy_places(path: Path, view: mmap.mmap, keys: Any, *, sizes: Mapping[str, int]) -> dict[str, _Place]:
     if not isinstance(keys, list):
         raise unreadable(path, "its list of storages is damaged")
-    places = {}
+    places: dict[str, _Place] = {}
     for key in keys:
         count = view.read(8)
         if len(count) < 8 or not isinstance(key, str) or key not in sizes:
-            raise unreadable(path, f"it ends before its storage {key!r}")
+            raise unreadable(path, f"it ends before its storage number {len(places)}")
         length = struct.unpack("<q", count)[0] * sizes[key]
         places[key] = _Place(offset=view.tell(), length=length)
         if not 0 <= length <= len(view) - view.tell():
             raise unreadable(
-                path, f"its storage {key!r} of {length} bytes does not fit into the file of {len(view)}"
+                path, f"its storage {shown(key)} of {length} bytes does not fit into the file of {len(view)}"
             )
         view.seek(length, os.SEEK_CUR)
     return places

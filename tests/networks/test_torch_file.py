@@ -81,7 +81,7 @@ def test_a_missing_storage_is_rejected(checkpoint: Path) -> None:
     with zipfile.ZipFile(checkpoint, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    assert "has no storages ['3']" in error_of(checkpoint)
+    assert "has no storages 3 " in error_of(checkpoint)
 
 
 def test_overlapping_storages_are_rejected(tmp_path: Path) -> None:
