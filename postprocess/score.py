@@ -22,7 +22,7 @@ from postprocess.scored import accuracy_remarks, accuracy_text, check_labels, lo
 from postprocess.truth import find_truth
 from postprocess.view_scores import sample_scores
 from vidom.command import run
-from vidom.errors import CheckFailedError, UsageError
+from vidom.errors import BadDataError, CheckFailedError, UsageError
 from vidom.files import locked_folder, read_lines, write_text
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.mindspore_310 import Accuracy, accuracy_line
@@ -33,6 +33,8 @@ __all__ = ["ScoreOptions", "Scores", "main", "score"]
 
 _log = logging.getLogger(__name__)
 
+MOST_CLASSES = 10_000
+_MAX_NAMES_BYTES = 1 << 22
 THRESHOLDS = ("top1", "top5", "mean_class_accuracy")
 
 
@@ -129,6 +131,11 @@ def _score(options: ScoreOptions) -> Scores:
         _, columns = peek(outputs[0], classes)
         matches = match_by_store(outputs, store)
     classes = columns if classes is None else classes
+    if classes > MOST_CLASSES:
+        raise BadDataError(
+            f"{outputs[0].path} holds {classes} scores in a row; at most {MOST_CLASSES} classes are scored, because "
+            "the confusion matrix has a cell for each pair of them. Score the output that holds the class scores."
+        )
     check_coverage(matches, truth.labels, store)
     check_labels(truth.labels, classes, truth.source)
     scores = gather(matches, truth.labels, classes=classes)
@@ -147,7 +154,9 @@ def _score(options: ScoreOptions) -> Scores:
 
 def _classes(options: ScoreOptions, store: ClipStore | None) -> tuple[tuple[str, ...], int | None]:
     labels = options.labels
-    names = read_lines(labels, what="file of class names") if labels is not None else ()
+    names = (
+        () if labels is None else read_lines(labels, what="file of class names", max_bytes=_MAX_NAMES_BYTES)
+    )
     counts = {"--num_classes": options.num_classes, f"--labels {labels}": len(names)}
     if store is not None:
         counts[f"the clip store {store.folder}"] = len(store.labels)

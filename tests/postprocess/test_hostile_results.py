@@ -138,6 +138,27 @@ def test_texts_take_memory_by_the_block(tmp_path: Path) -> None:
     assert shape == "(2400001, 2)" and int(kilobytes) < 200_000
 
 
+def test_rows_of_a_million_scores_are_no_classes(tmp_path: Path) -> None:
+    summary = results(tmp_path)
+    np.save(tmp_path / "r" / "0_0.npy", np.zeros((1, 1_000_000), np.float32))
+    with pytest.raises(BadDataError, match="at most 10000 classes"):
+        score(ScoreOptions(result_path=summary, info_path=tmp_path / "x.info"))
+
+
+def test_a_list_of_gigabytes_is_refused(tmp_path: Path) -> None:
+    summary = results(tmp_path)
+    for name in ("x.info", "labels.txt"):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, 1 << 34)
+        with pytest.raises(BadDataError, match=rf"{name} has more than the"):
+            score(
+                ScoreOptions(
+                    result_path=summary, info_path=tmp_path / "x.info", labels=tmp_path / "labels.txt"
+                )
+            )
+        (tmp_path / name).write_text("".join(f"{index} {index}\n" for index in range(N)))
+
+
 @pytest.mark.parametrize("row", [b"0.5\n", b"0.500000 \n"])
 def test_texts_of_many_rows_are_refused(row: bytes, tmp_path: Path) -> None:
     path = tmp_path / "0_0.txt"

@@ -54,6 +54,8 @@ DTYPES = ("float32", "uint8")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _FILE_NAME = re.compile(r"[0-9A-Za-z_-]{1,64}\.bin")
 _LARGEST = 1 << 48
+# Some two million samples.
+_MAX_LIST_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def read_info(path: Path | str) -> dict[int, int]:
     if Path(path).suffix == ".npy":
         return dict(enumerate(read_label_ids(Path(path))))
     labels: dict[int, int] = {}
-    for number, line in enumerate(read_lines(path, what="label list"), start=1):
+    for number, line in enumerate(read_lines(path, what="label list", max_bytes=_MAX_LIST_BYTES), start=1):
         fields = line.split()
         if len(fields) != 2 or not all(_NUMBER.fullmatch(field) for field in fields):
             raise BadDataError(
