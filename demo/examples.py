@@ -13,7 +13,7 @@ from demo.generate import scene_of
 from demo.motion import MOTIONS, Scene
 from demo.rendering import render_frames
 from demo.sthv2_folder import SPLITS, Split
-from preprocess.sources.jpeg import Image, decode_jpeg
+from preprocess.sources.image_files import Image, decode_jpeg
 from preprocess.tensors.samples import make_sample
 from preprocess.tensors.sampling import uniform_train
 from vidom.formats.views import ViewPlan

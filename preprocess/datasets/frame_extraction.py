@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from preprocess.sources.decoding import Decoder, decode, decoder_version
 from preprocess.sources.frame_folders import frame_numbers
-from preprocess.sources.jpeg import check_frame_size
+from preprocess.sources.image_files import check_frame_size
 from vidom.errors import BadDataError, UsageError
 from vidom.files import TEMP_SUFFIX
 

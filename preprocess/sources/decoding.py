@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.sources.jpeg import check_frame_size
+from preprocess.sources.image_files import check_frame_size
 from preprocess.sources.video import DEMUXER_OPTIONS, TimedFrame, VideoFile
 from vidom.errors import BadDataError, UsageError
 

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from preprocess.sources.jpeg import Image, decode_with_pillow
+from preprocess.sources.image_files import Image, decode_with_pillow
 from vidom.errors import BadDataError
 
 __all__ = ["FramePack", "PackedFrames", "read_frame_pack", "read_pack_label"]

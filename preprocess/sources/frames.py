@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from preprocess.sources.jpeg import Image, decode_jpeg
+from preprocess.sources.image_files import Image, decode_jpeg
 from vidom.errors import BadDataError
 
 __all__ = ["FrameSource", "RawFrames"]

@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from preprocess.sources.container_end import missing_bytes
-from preprocess.sources.jpeg import Image, check_frame_size
+from preprocess.sources.image_files import Image, check_frame_size
 from vidom.errors import BadDataError
 
 __all__ = ["DEMUXER_OPTIONS", "TimedFrame", "VideoFile"]

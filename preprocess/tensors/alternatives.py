@@ -19,7 +19,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 
 from preprocess.sources.decoding import decode
 from preprocess.sources.frames import FrameSource
-from preprocess.sources.jpeg import Image
+from preprocess.sources.image_files import Image
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.pillow_pixels import resize_with_pillow
 from preprocess.tensors.pipelines import PIPELINES, resized_frames

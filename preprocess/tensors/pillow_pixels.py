@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
-from preprocess.sources.jpeg import Image
+from preprocess.sources.image_files import Image
 
 __all__ = ["four_by_three", "resize_with_pillow", "unit_pixel_table"]
 

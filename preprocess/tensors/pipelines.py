@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.sources.frames import FrameSource
-from preprocess.sources.jpeg import Image, check_frame_size, decode_jpeg, decode_with_pillow
+from preprocess.sources.image_files import Image, check_frame_size, decode_jpeg, decode_with_pillow
 from preprocess.tensors.crops import short_side_size
 from preprocess.tensors.pillow_pixels import four_by_three, resize_with_pillow, unit_pixel_table
 from preprocess.tensors.pixels import Dtype, Table, pixel_table, resize

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.sources.jpeg import Image
+from preprocess.sources.image_files import Image
 from vidom.formats.crop_boxes import Box
 
 __all__ = [

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from preprocess.sources.frames import FrameSource, RawFrames
-from preprocess.sources.jpeg import Image
+from preprocess.sources.image_files import Image
 from preprocess.tensors.clips import clip_views, read_clips
 from preprocess.tensors.crops import short_side_size
 from preprocess.tensors.pipelines import frame_positions

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from preprocess.sources.frames import RawFrames
-from preprocess.sources.jpeg import decode_jpeg
+from preprocess.sources.image_files import decode_jpeg
 from preprocess.tensors.samples import make_sample
 from vidom.errors import BadDataError
 from vidom.formats.views import ViewPlan

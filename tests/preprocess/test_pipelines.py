@@ -17,7 +17,7 @@ import pytest
 
 from preprocess.sources.frame_pack import PackedFrames
 from preprocess.sources.frames import RawFrames
-from preprocess.sources.jpeg import decode_with_pillow
+from preprocess.sources.image_files import decode_with_pillow
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.pipelines import PIPELINES
 from preprocess.tensors.samples import PreparedSample, make_sample

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocess.sources.jpeg import decode_jpeg, decode_with_pillow
+from preprocess.sources.image_files import decode_jpeg, decode_with_pillow
 from vidom.errors import BadDataError
 
 
