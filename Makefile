@@ -129,8 +129,8 @@ format: $(READY) ## fix with ruff what it can
 data: $(NEEDED) ## DATASET=sthv2|ucf101|ucf101_66|kinetics400|folder SRC -> frames, lists and label files in OUT
 	$(VIDOM) data --dataset "$(DATASET)" --src "$(SRC)" --out "$(FOLDER)" $(call given,--ray,RAY) $(DATA_ARGS)
 
-data-audit: $(READY) ## open every sample of ANN below DATA_ROOT; report in OUT/audit.json, exit 1 on faults
-	$(VIDOM) audit --ann_file "$(ANN)" --data_root "$(DATA_ROOT)" $(call given,--labels,LABELS) --report "$(FOLDER)/audit.json"
+data-audit: $(READY) ## open every sample of ANN below DATA_ROOT (with MODEL, as its recipe names frames and classes); report in OUT/audit.json, exit 1 on faults
+	$(VIDOM) audit --ann_file "$(ANN)" --data_root "$(DATA_ROOT)" $(if $(findstring file,$(origin MODEL)),,--recipe $(MODEL) $(SETS)) $(call given,--labels,LABELS) --report "$(FOLDER)/audit.json"
 
 preprocess: $(NEEDED) ## DATA_ROOT + ANN -> clip store of tensors
 	$(VIDOM) preprocess $(FILES) $(SETS) $(LISTED)

@@ -13,7 +13,7 @@ from demo.generate import scene_of
 from demo.motion import MOTIONS, Scene
 from demo.rendering import render_frames
 from demo.sthv2_folder import SPLITS, Split
-from preprocess.sources.image_files import Image, decode_jpeg
+from preprocess.sources.image_files import Image, decode_with_opencv
 from preprocess.tensors.samples import make_sample
 from preprocess.tensors.sampling import uniform_train
 from vidom.formats.views import ViewPlan
@@ -50,7 +50,7 @@ class SyntheticClip:
         """Yield the frames at these positions."""
         for frame in render_frames(self.scene, self.numbers[list(positions)].tolist()):
             _, content = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-            yield decode_jpeg(content.tobytes(), name=self.name)
+            yield decode_with_opencv(content.tobytes(), name=self.name)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from preprocess.datasets.splits import read_class_list
 from vidom.command import run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import write_json
+from vidom.formats.frame_naming import FrameNaming
+from vidom.formats.recipe import Recipe, recipe_option
 from vidom.options import option, read_options
 from vidom.parallel.workers import each_finished
 from vidom.progress import progress
@@ -53,10 +55,14 @@ class Audit:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions:
-    """Open every video or frame folder of a list and report problems."""
+    """Open every video or frame folder of a list and report problems; with a recipe, also labels that it does not have.
+
+    A recipe says how frames are named too.
+    """
 
     ann_file: Path = option("list to check")
     data_root: Path = option("folder that the paths of the list are relative to")
+    recipe: Recipe | None = recipe_option(required=False)
     labels: Path | None = option("class names, one per line, to check labels against", default=None)
     report: Path | None = option("JSON file for all problems", default=None)
     min_frames: int = option("warn about videos with fewer frames, which are sampled repeatedly", default=8)
@@ -77,11 +83,15 @@ def audit(options: AuditOptions) -> Audit:
             f"The data root {options.data_root} is not a folder. Pass the folder that {options.ann_file} is relative "
             "to."
         )
-    num_classes = len(read_class_list(options.labels)) if options.labels else None
+    recipe = options.recipe
+    num_classes = recipe.dataset.num_classes if recipe else None
+    if options.labels:
+        num_classes = len(read_class_list(options.labels))
+    naming = recipe.dataset.frame_naming if recipe else FrameNaming()
     _, lines = read_list(options.ann_file)
     problems = list(_list_problems(lines, num_classes))
     jobs = [
-        AuditJob(line.number, line.annotation, options.data_root, min_frames=options.min_frames)
+        AuditJob(line.number, line.annotation, options.data_root, naming, options.min_frames)
         for line in lines
         if line.annotation and not leaves_data_root(line.annotation)
     ]

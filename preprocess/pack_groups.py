@@ -127,7 +127,7 @@ def _source(group: Group, entry: Annotation) -> FrameSource:
         entry,
         data_root=group.data_root,
         pipeline=group.recipe.views.pipeline,
-        template=group.recipe.dataset.frame_template,
+        naming=group.recipe.dataset.frame_naming,
     )
 
 

@@ -112,7 +112,7 @@ def _heavy(demo: Case, frames: Sequence[Path], folder: Path) -> Case:
     listed, data = folder / "frames.txt", folder / "frames"
     data.mkdir()
     lines = []
-    for number, source in enumerate(frame_folders(frames, recipe.dataset.frame_template)):
+    for number, source in enumerate(frame_folders(frames, recipe.dataset.frame_naming)):
         (data / f"{number:06d}").symlink_to(source.folder.resolve())
         lines.append(f"{number:06d} {source.total_frames} 0\n")
     listed.write_text("".join(lines))

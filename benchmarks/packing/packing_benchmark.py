@@ -63,7 +63,7 @@ def packing(options: PackingOptions) -> Report:
     # As in pack's workers, for the plain variants too.
     cv2.setNumThreads(1)
     recipe = load_recipe(RECIPE)
-    sources = frame_folders(options.frames, recipe.dataset.frame_template)
+    sources = frame_folders(options.frames, recipe.dataset.frame_naming)
     _check_equal(sources, recipe.views)
     _log.info(f"{options.rounds} rounds …")
     plans = [_whole(source, recipe.views) for source in sources]
@@ -136,7 +136,7 @@ def made_sequentially(samples: int, dtype: Dtype, *folders: str) -> float:
     """Return the seconds of this process for the samples and their checksums, cycling through the folders."""
     cv2.setNumThreads(1)
     recipe = load_recipe(RECIPE)
-    sources = frame_folders([Path(folder) for folder in folders], recipe.dataset.frame_template)
+    sources = frame_folders([Path(folder) for folder in folders], recipe.dataset.frame_naming)
     began = time.perf_counter()
     for source in islice(cycle(sources), samples):
         _make(source, plan=recipe.views, dtype=dtype)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocess.sources.frame_folders import frame_numbers
 from preprocess.sources.frames import RawFrames
 from preprocess.tensors.crops import short_side_size
 from preprocess.tensors.pipelines import frame_positions, resized_frames
@@ -17,6 +18,7 @@ from preprocess.tensors.pixels import split_planes
 from preprocess.tensors.samples import make_sample
 from vidom.errors import UsageError
 from vidom.formats.crop_boxes import Box, crop_boxes
+from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.views import ViewPlan
 
 __all__ = [
@@ -35,16 +37,16 @@ PLAIN_BY_CROP = "plain, crop by crop"
 STAGES = ("files read", "decoded", "resized", "split into planes")
 
 
-def frame_folders(folders: Sequence[Path], template: str) -> tuple[RawFrames, ...]:
+def frame_folders(folders: Sequence[Path], naming: FrameNaming) -> tuple[RawFrames, ...]:
     """Return all frames of each folder. Raises UsageError for a folder without any."""
     sources = []
     for folder in folders:
-        count = len(list(folder.glob(template.replace("{:05}", "[0-9]" * 5))))
-        if not (folder / template.format(1)).is_file():
+        count = frame_numbers(folder, template=naming.template).frames if folder.is_dir() else 0
+        if not count:
             raise UsageError(
-                f"There is no {template.format(1)} in {folder}. Give folders of extracted frames."
+                f"There is no frame such as {naming.template.format(1)} in {folder}. Give folders of extracted frames."
             )
-        sources.append(RawFrames(folder, count, template=template))
+        sources.append(RawFrames(folder, count, naming))
     return tuple(sources)
 
 
@@ -104,7 +106,7 @@ def plain_by_crop(source: RawFrames, plan: ViewPlan) -> Float:
 def _crops(source: RawFrames, plan: ViewPlan, *, rgb: bool = False) -> list[NDArray[np.uint8]]:
     images = []
     for position in frame_positions(source, plan).tolist():
-        image = cv2.imread(str(source.folder / source.template.format(source.first_index + position)))
+        image = cv2.imread(str(source.naming.path(source.folder, source.first_index + position)))
         if image is None:
             raise UsageError(f"OpenCV cannot read frame {source.first_index + position} of {source.name}.")
         if rgb:
@@ -132,7 +134,7 @@ def _needed(source: RawFrames, plan: ViewPlan) -> list[int]:
 
 def _read(source: RawFrames, plan: ViewPlan) -> None:
     for position in _needed(source, plan):
-        (source.folder / source.template.format(source.first_index + position)).read_bytes()
+        (source.naming.path(source.folder, source.first_index + position)).read_bytes()
 
 
 def _decoded(source: RawFrames, plan: ViewPlan) -> None:

@@ -22,6 +22,7 @@ from infer.evaluation.record import Row
 from preprocess.tensors.pixels import Dtype
 from vidom.errors import UsageError
 from vidom.files import human_bytes, sha256_file
+from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.views import ViewPlan
 
 __all__ = ["BatchModel", "BatchSource", "sample_dtype"]
@@ -42,7 +43,7 @@ class BatchSource:
     options: ArrayEngineOptions
     batch_size: int | None
     views: ViewPlan
-    frame_template: str
+    naming: FrameNaming
     data_root: Path
 
     @classmethod
@@ -55,7 +56,7 @@ class BatchSource:
         batch_size: int | None = None,
     ) -> BatchSource:
         """Return the source for the plan's samples."""
-        return cls(model, options, batch_size, plan.views, plan.frame_template, plan.data_root)
+        return cls(model, options, batch_size, plan.views, plan.naming, plan.data_root)
 
     def open(self) -> BatchModel:
         """Return the model loaded in this process, which shares its cores with decoding processes."""
@@ -69,7 +70,7 @@ class BatchSource:
 
     def maker(self, dtype: Dtype) -> SampleMaker:
         """Return what makes the samples of this dtype."""
-        return SampleMaker(self.views, self.frame_template, self.data_root, dtype)
+        return SampleMaker(self.views, self.naming, self.data_root, dtype)
 
     def reference(self) -> BatchSource | None:
         """Return the same model computed in float32, None where the engine already does what the graph says."""

@@ -28,6 +28,7 @@ from infer.evaluation.plan import Job
 from preprocess.tensors.pixels import Dtype
 from preprocess.tensors.samples import make_sample, open_source
 from vidom.errors import BadDataError, UnavailableError
+from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.views import ViewPlan
 from vidom.parallel.workers import start_worker
 
@@ -55,7 +56,7 @@ class SampleMaker:
     """Makes the tensors of samples below `data_root`; picklable, so that every process makes the same ones."""
 
     views: ViewPlan
-    frame_template: str
+    naming: FrameNaming
     data_root: Path
     dtype: Dtype
 
@@ -65,7 +66,7 @@ class SampleMaker:
             job.annotation,
             data_root=self.data_root,
             pipeline=self.views.pipeline,
-            template=self.frame_template,
+            naming=self.naming,
         )
         try:
             make_sample(source, self.views, dtype=self.dtype, out=out)

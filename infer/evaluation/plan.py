@@ -17,6 +17,7 @@ from preprocess.datasets.annotations import Annotation
 from preprocess.datasets.sample_list import list_digest, list_samples
 from preprocess.tensors.samples import decoder_name
 from vidom.errors import UsageError
+from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.recipe import Recipe
 from vidom.formats.views import ViewPlan
 
@@ -42,7 +43,7 @@ class Plan:
     recipe_name: str
     recipe_sha256: str
     views: ViewPlan
-    frame_template: str
+    naming: FrameNaming
     class_names: tuple[str, ...]
     published_top1: float | None
     decoder: str
@@ -90,7 +91,7 @@ def plan_evaluation(
         recipe_name=recipe.name,
         recipe_sha256=recipe.digest,
         views=recipe.views,
-        frame_template=recipe.dataset.frame_template,
+        naming=recipe.dataset.frame_naming,
         class_names=recipe.labels(),
         published_top1=next(published, None),
         decoder=decoder_name(jobs[0].annotation, recipe.views.pipeline),

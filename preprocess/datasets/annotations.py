@@ -1,4 +1,10 @@
-"""Annotation lists of the videos of a data set, in the formats of mmaction2's tools."""
+"""Annotation lists of the videos of a data set, in the formats of mmaction2's tools: lines of text, or JSON.
+
+    [{"filename": "a.mp4", "label": 3}, ...]                       videos
+    [{"frame_dir": "a", "total_frames": 300, "label": 3}, ...]     folders of frames; "offset" may be there too
+
+Source: `load_json_annotations` of mmaction/datasets/base.py and `load_annotations` of rawframe_dataset.py.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +13,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from vidom.errors import BadDataError
-from vidom.files import read_lines
+from vidom.files import read_json, read_lines
+from vidom.wording import shown
 
 __all__ = ["Annotation", "Kind", "ListLine", "leaves_data_root", "read_annotations", "read_list"]
 
@@ -22,6 +29,17 @@ _FORMS: dict[Kind, str] = {
     "rawframes": "<folder> <total_frames> <label>",
     "rawframes_with_offset": "<folder> <offset> <total_frames> <label>",
 }
+_JSON_KEYS: dict[Kind, str] = {
+    "videos": "filename",
+    "rawframes": "frame_dir",
+    "rawframes_with_offset": "frame_dir",
+}
+_JSON_COUNTS: dict[Kind, tuple[str, ...]] = {
+    "videos": (),
+    "rawframes": ("total_frames",),
+    "rawframes_with_offset": ("offset", "total_frames"),
+}
+_LIMIT = 10**9
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _SHOWN = 10
 
@@ -55,8 +73,11 @@ def read_list(path: Path | str, *, kind: Kind | None = None) -> tuple[Kind, tupl
     """Return the kind of the list at `path` and its lines in order; only their form is checked.
 
     Lines are split at whitespace from the right, so that names may contain spaces. Without `kind` it is inferred from
-    how many numbers most lines end with. Raises BadDataError for a list that is absent or empty.
+    how many numbers most lines end with, or from the entries' keys in JSON, whose entries count as lines. Raises
+    BadDataError for a list that is absent, empty, or neither text nor such JSON.
     """
+    if Path(path).suffix == ".json":
+        return _read_json_list(Path(path))
     lines = [(number, line.strip()) for number, line in enumerate(read_lines(path, what="list"), 1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
@@ -96,6 +117,42 @@ def leaves_data_root(annotation: Annotation) -> bool:
     """Return whether the annotation's path is absolute, contains `..`, or is invalid."""
     path = PurePosixPath(annotation.path)
     return path.is_absolute() or ".." in path.parts or "\0" in annotation.path
+
+
+def _read_json_list(path: Path) -> tuple[Kind, tuple[ListLine, ...]]:
+    entries = read_json(path, what="list")
+    if not isinstance(entries, list) or not entries:
+        raise BadDataError(f"The list {path} must be a JSON array of entries, not empty.")
+    first = entries[0] if isinstance(entries[0], dict) else {}
+    if not first.keys() & _JSON_KEYS.values():
+        raise BadDataError(
+            f"The entries of the list {path} have the keys {shown(', '.join(map(str, first)) or 'none')}; expected "
+            '"filename" and "label" for videos, or "frame_dir", "total_frames" and "label" for folders of frames.'
+        )
+    kind: Kind = "videos" if _JSON_KEYS["videos"] in first else "rawframes"
+    if "offset" in first:
+        kind = "rawframes_with_offset"
+    return kind, tuple(_json_line(number, entry, kind) for number, entry in enumerate(entries, 1))
+
+
+def _json_line(number: int, entry: Any, kind: Kind) -> ListLine:
+    text = shown(entry)
+    if not isinstance(entry, dict):
+        return ListLine(number, text, None, "it is not an object")
+    name, label = entry.get(_JSON_KEYS[kind]), entry.get("label")
+    if isinstance(label, list) and len(label) == 1:
+        (label,) = label
+    keys = _JSON_COUNTS[kind]
+    numbers: list[Any] = [*(entry.get(key) for key in keys), label]
+    if not isinstance(name, str) or not name:
+        return ListLine(number, text, None, f'it has no "{_JSON_KEYS[kind]}"')
+    if isinstance(label, list):
+        return ListLine(number, text, None, "it has several labels; only one is supported")
+    if not all(type(value) is int and 0 <= value < _LIMIT for value in numbers):
+        return ListLine(
+            number, text, None, f"expected {', '.join((*keys, 'label'))} to be integers of at most 9 digits"
+        )
+    return ListLine(number, text, _annotation(name, numbers, kind))
 
 
 def _kind_of(lines: Sequence[str]) -> Kind:

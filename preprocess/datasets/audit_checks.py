@@ -12,6 +12,7 @@ from preprocess.sources.frame_folders import FrameNumbers, frame_numbers
 from preprocess.sources.frames import RawFrames
 from preprocess.sources.video import VideoFile
 from vidom.errors import BadDataError
+from vidom.formats.frame_naming import FrameNaming
 
 __all__ = ["WARNINGS", "AuditJob", "Problem", "ProblemKind", "check_sample"]
 
@@ -48,12 +49,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class AuditJob:
-    """One sample to be checked; `template` is the naming of its frames if it is a folder."""
+    """One sample to be checked; `naming` is that of its frames if it is a folder."""
 
     line: int
     annotation: Annotation
     data_root: Path
-    template: str = "img_{:05}.jpg"
+    naming: FrameNaming = FrameNaming()
     min_frames: int = 1
 
 
@@ -96,25 +97,44 @@ def _folder_problems(job: AuditJob, folder: Path) -> Found:
     if not folder.is_dir():
         yield "missing", f"{folder} does not exist or is not a folder"
         return
-    numbers = frame_numbers(folder, template=job.template)
-    yield from _number_problems(job, numbers)
-    yield from _frame_problems(job, folder)
-
-
-def _number_problems(job: AuditJob, numbers: FrameNumbers) -> Found:
     annotation = job.annotation
-    declared = annotation.offset + (annotation.total_frames or 0)
-    if numbers.frames and (numbers.missing or numbers.first != 1):
-        missing = ", ".join(map(str, numbers.missing)) or "none"
-        yield "gap", f"frames {numbers.first} to {numbers.last}, missing in between: {missing}"
+    source = RawFrames(folder, annotation.total_frames or 0, job.naming, annotation.offset)
+    numbers = frame_numbers(folder, template=job.naming.template)
+    try:
+        first = source.first_index - annotation.offset
+    except BadDataError as error:
+        yield "unreadable", str(error)
+        return
+    yield from _number_problems(job, numbers, first)
+    yield from _frame_problems(source)
+
+
+def _number_problems(job: AuditJob, numbers: FrameNumbers, first: int) -> Found:
+    annotation = job.annotation
+    last = first + annotation.offset + (annotation.total_frames or 0) - 1
+    if numbers.frames and (numbers.missing or numbers.first != first):
+        missing = (
+            f"missing in between: {', '.join(map(str, numbers.missing))}"
+            if numbers.missing
+            else "none missing"
+        )
+        yield "gap", f"frames {numbers.first} to {numbers.last}, {missing}; the first one should be {first}"
     # A part of a folder, whose id includes its offset, may end before the folder does.
-    if declared > numbers.last:
-        yield "fewer_frames", f"the list declares frames up to {declared}, the last one is {numbers.last}"
-    elif declared < numbers.last and annotation.id == annotation.path:
+    if last > numbers.last:
+        yield "fewer_frames", f"the list declares frames up to {last}, the last one is {numbers.last}"
+    elif last < numbers.last and annotation.id == annotation.path:
         yield (
             "surplus_frames",
-            f"the list declares {declared} frames, but there are frames up to {numbers.last}",
+            f"the list declares frames up to {last}, but there are frames up to {numbers.last}",
         )
+    if not numbers.frames and numbers.other_entries:
+        name = job.naming.template.format(first)
+        yield (
+            "zero_length",
+            f"no frame is named {name}, but there are {numbers.other_entries} other files; if frames are named "
+            "differently, set the recipe's dataset.frame_template",
+        )
+        return
     yield from _length_problems(min(numbers.frames, annotation.total_frames or 0), job)
 
 
@@ -125,21 +145,17 @@ def _length_problems(count: int, job: AuditJob) -> Found:
         yield "too_short", f"{count} frames, fewer than {job.min_frames}"
 
 
-def _frame_problems(job: AuditJob, folder: Path) -> Found:
+def _frame_problems(source: RawFrames) -> Found:
     """Yield which existing frames are empty, damaged, or differ in size from the first."""
-    annotation = job.annotation
-    source = RawFrames(
-        folder, annotation.total_frames or 0, template=job.template, first_index=1 + annotation.offset
-    )
     empty: list[str] = []
     damaged: list[str] = []
     uneven: list[str] = []
     size: tuple[int, ...] | None = None
     for position in range(source.total_frames):
-        path = folder / job.template.format(source.first_index + position)
-        if not path.is_file():
+        path = source.naming.path(source.folder, source.first_index + position)
+        if not path.exists():
             continue
-        if not path.stat().st_size:
+        if path.is_file() and not path.stat().st_size:
             empty.append(path.name)
             continue
         try:
@@ -153,7 +169,7 @@ def _frame_problems(job: AuditJob, folder: Path) -> Found:
     if empty:
         yield "zero_length", f"empty frame files: {_some(empty)}"
     if damaged:
-        yield "unreadable", f"frames that are not complete JPEG files: {_some(damaged)}"
+        yield "unreadable", f"frames that are not complete JPEG or PNG files: {_some(damaged)}"
     if uneven:
         yield "uneven_size", f"frames that differ in size from the first: {_some(uneven)}"
 

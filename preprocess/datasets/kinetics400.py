@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from preprocess.datasets.splits import (
     unique_entries,
 )
 from vidom.errors import BadDataError, UsageError
+from vidom.files import read_text
 
 __all__ = ["class_folder", "locate_kinetics400"]
 
@@ -94,21 +96,18 @@ def _entries(path: Path, labels: tuple[str, ...], root: Path) -> Iterator[Entry]
 
 def _clips(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (class name, file name without suffix) of each row."""
-    # Spreadsheets write a byte-order mark.
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        try:
-            rows = csv.DictReader(stream)
-            missing = set(_COLUMNS) - set(rows.fieldnames or ())
-            if missing:
-                raise BadDataError(
-                    f"The first line of {path} lacks the column(s) {', '.join(sorted(missing))}."
-                )
-            for row in rows:
-                yield _clip(row, path, rows.line_num)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise BadDataError(
-                f"The annotations {path} are not CSV in the format of Kinetics ({error})."
-            ) from None
+    text = io.StringIO(read_text(path, what="annotations"), newline="")
+    try:
+        rows = csv.DictReader(text)
+        missing = set(_COLUMNS) - set(rows.fieldnames or ())
+        if missing:
+            raise BadDataError(f"The first line of {path} lacks the column(s) {', '.join(sorted(missing))}.")
+        for row in rows:
+            yield _clip(row, path, rows.line_num)
+    except csv.Error as error:
+        raise BadDataError(
+            f"The annotations {path} are not CSV in the format of Kinetics ({error})."
+        ) from None
 
 
 def _clip(row: dict[str, str | None], path: Path, line: int) -> tuple[str, str]:

@@ -23,7 +23,8 @@ _SUFFIX_LENGTH = 4
 def list_samples(ann_file: Path, *, data_root: Path, recipe: Recipe) -> tuple[Annotation, ...]:
     """Return the list's samples in order, with labels checked against the recipe's classes.
 
-    A `.json` list names packs in the folder of the list's name: those of `val.json` are in `val`. Raises UsageError if
+    A `.json` list of {"video_name"} names packs in the folder of its own name: those of `val.json` are in `val`. Any
+    other list is one of mmaction2's (see `preprocess.datasets.annotations`). Raises UsageError if
     `data_root` is not a folder, BadDataError as `read_annotations` and `read_pack_annotations` do.
     """
     if not data_root.is_dir():
@@ -31,7 +32,7 @@ def list_samples(ann_file: Path, *, data_root: Path, recipe: Recipe) -> tuple[An
             f"The data root {data_root} is not a folder. Pass the folder that {ann_file} is relative to."
         )
     classes = recipe.dataset.num_classes
-    if ann_file.suffix == ".json":
+    if ann_file.suffix == ".json" and names_packs(ann_file):
         return read_pack_annotations(ann_file, data_root=data_root, folder=ann_file.stem, num_classes=classes)
     return read_annotations(ann_file, num_classes=classes)
 
@@ -40,6 +41,17 @@ def list_digest(annotations: Sequence[Annotation]) -> str:
     """Return a SHA-256 over the samples and their order, independent of the list's path and formatting."""
     entries = json.dumps([asdict(annotation) for annotation in annotations]).encode()
     return hashlib.sha256(entries).hexdigest()
+
+
+def names_packs(ann_file: Path) -> bool:
+    """Return whether the first entry of the JSON list names a pack, as StNet's lists do."""
+    entries = read_json(ann_file, what="list")
+    return (
+        isinstance(entries, list)
+        and bool(entries[:1])
+        and isinstance(entries[0], dict)
+        and "video_name" in entries[0]
+    )
 
 
 def pack_names(ann_file: Path) -> tuple[str, ...]:

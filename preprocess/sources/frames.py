@@ -1,18 +1,21 @@
-"""What every source of frames offers, and frames as JPEG files in a folder."""
+"""What every source of frames offers, and frames as image files in a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from preprocess.sources.image_files import Image, decode_jpeg
+from preprocess.sources.image_files import Image, decode_with_opencv
 from vidom.errors import BadDataError
+from vidom.files import read_bytes
+from vidom.formats.frame_naming import FrameNaming
 
 __all__ = ["FrameSource", "RawFrames"]
 
-_MAX_JPEG_BYTES = 1 << 28
+_MAX_IMAGE_BYTES = 1 << 28
 
 
 class FrameSource(Protocol):
@@ -40,41 +43,45 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True)
 class RawFrames:
-    """The frames extracted into `folder`, named by `template` from `first_index` on.
+    """The frames extracted into `folder`, named by `naming`.
 
-    `total_frames` is trusted, as in the original pipelines: files beyond it are ignored. `decode(content, name=...)`
-    decodes the bytes of a file.
+    `total_frames` is trusted, as in the original pipelines: files beyond it are ignored. The sample begins `offset`
+    frames after the folder's first one. `decode(content, name=...)` decodes the bytes of a file.
     """
 
     folder: Path
     total_frames: int
-    template: str = "img_{:05}.jpg"
-    first_index: int = 1
-    decode: Callable[..., Image] = decode_jpeg
+    naming: FrameNaming = FrameNaming()
+    offset: int = 0
+    decode: Callable[..., Image] = decode_with_opencv
 
     @property
     def name(self) -> str:
         """The folder."""
         return str(self.folder)
 
+    @cached_property
+    def first_index(self) -> int:
+        """The number of the first frame; BadDataError as `FrameNaming.first_in` raises it."""
+        return self.offset + self.naming.first_in(self.folder, self.offset + self.total_frames)
+
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
         """Yield the frames at these positions; raises BadDataError for a frame that is missing or damaged."""
         for position in positions:
-            yield self.decode(self._bytes(position), name=str(self._file(position)))
-
-    def _file(self, position: int) -> Path:
-        return self.folder / self.template.format(self.first_index + position)
-
-    def _bytes(self, position: int) -> bytes:
-        path = self._file(position)
-        if not path.is_file():
-            raise self._missing(path)
-        size = path.stat().st_size
-        if size > _MAX_JPEG_BYTES:
-            raise BadDataError(f"The frame {path} has {size} bytes; the maximum is {_MAX_JPEG_BYTES}.")
-        return path.read_bytes()
+            path = self.naming.path(self.folder, self.first_index + position)
+            if not path.exists():
+                raise self._missing(path)
+            yield self.decode(
+                read_bytes(path, what="frame", max_bytes=_MAX_IMAGE_BYTES),
+                name=str(path),
+            )
 
     def _missing(self, path: Path) -> BadDataError:
+        if self.folder.is_file():
+            return BadDataError(
+                f"{self.folder} is a file, but the list declares {self.total_frames} frames for it, as lists of frame "
+                "folders do. A list of videos has lines of a path and a label only: remove the counts."
+            )
         if not self.folder.is_dir():
             return BadDataError(
                 f"The frame folder {self.folder} does not exist. Check --data_root and the list, or extract "
@@ -82,5 +89,6 @@ class RawFrames:
             )
         return BadDataError(
             f"The frame {path} does not exist, but the list declares {self.total_frames} frames from number "
-            f"{self.first_index} on for its folder. Extract the frames again or correct the list."
+            f"{self.first_index} on for its folder. Extract the frames again, correct the list, or, if the frames are "
+            "named differently, set the recipe's dataset.frame_template (such as {:05}.jpg) and dataset.first_frame."
         )

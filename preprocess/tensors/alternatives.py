@@ -107,7 +107,7 @@ def alternative(name: str, video: Path, plan: ViewPlan) -> FrameSource:
         case "decoder=bt709":
             return _Decoded(video, _bt709)
         case "decoder=jpeg":
-            return _Changed(usual, partial(_through_jpeg, decoder=PIPELINES[plan.pipeline].decode_jpeg))
+            return _Changed(usual, partial(_through_jpeg, decoder=PIPELINES[plan.pipeline].decode_image))
     height, width = next(resized_frames(usual, [0], plan)).shape[:2]
     resizer = resize if name == "resizer=opencv" else resize_with_pillow
     return _Changed(usual, partial(resizer, width=width, height=height))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.sources.frames import FrameSource
-from preprocess.sources.image_files import Image, check_frame_size, decode_jpeg, decode_with_pillow
+from preprocess.sources.image_files import Image, check_frame_size, decode_with_opencv, decode_with_pillow
 from preprocess.tensors.crops import short_side_size
 from preprocess.tensors.pillow_pixels import four_by_three, resize_with_pillow, unit_pixel_table
 from preprocess.tensors.pixels import Dtype, Table, pixel_table, resize
@@ -33,13 +33,13 @@ class FrameworkPipeline:
     """The steps of one framework's test pipeline.
 
     `sample(total_frames, plan)` returns the positions of uniform sampling; dense sampling is the same in all.
-    `decode_jpeg(content, name=...)` decodes extracted frames. `size(width, height, short_side=...)` is the size that
+    `decode_image(content, name=...)` decodes extracted frames. `size(width, height, short_side=...)` is the size that
     frames are resized to by `resize(image, width, height)`. `pixel_table(mean=..., std=...)` normalises.
     """
 
     library: Literal["opencv", "pillow"]
     sample: Callable[[int, ViewPlan], NDArray[np.int64]]
-    decode_jpeg: Callable[..., Image]
+    decode_image: Callable[..., Image]
     size: Callable[..., tuple[int, int]]
     resize: Callable[[Image, int, int], Image]
     pixel_table: Callable[..., Table]
@@ -65,7 +65,9 @@ def _runs(total_frames: int, plan: ViewPlan) -> NDArray[np.int64]:
 
 PIPELINES: Mapping[Pipeline, FrameworkPipeline] = MappingProxyType(
     {
-        "mmaction2": FrameworkPipeline("opencv", _uniform, decode_jpeg, short_side_size, resize, pixel_table),
+        "mmaction2": FrameworkPipeline(
+            "opencv", _uniform, decode_with_opencv, short_side_size, resize, pixel_table
+        ),
         "paddlevideo": FrameworkPipeline(
             "pillow",
             _middles,

@@ -17,6 +17,7 @@ from preprocess.tensors.pipelines import PIPELINES, frame_positions, lookup_tabl
 from preprocess.tensors.pixels import Dtype, Planes, Tensor, split_planes, write_crop
 from vidom.errors import BadDataError
 from vidom.formats.crop_boxes import Box, crop_boxes
+from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.views import Pipeline, ViewPlan
 
 __all__ = ["PreparedSample", "decoder_name", "make_sample", "open_source"]
@@ -39,12 +40,11 @@ def open_source(
     *,
     data_root: Path,
     pipeline: Pipeline = "mmaction2",
-    template: str = "img_{:05}.jpg",
-    first_index: int = 1,
+    naming: FrameNaming = FrameNaming(),
 ) -> FrameSource:
     """Return the source of the annotated video, a pack (.pkl), a video file or a frame folder, without reading it.
 
-    `template` and `first_index` are the naming of extracted frames; `pipeline` selects their decoder.
+    `naming` is that of extracted frames; `pipeline` selects their decoder.
     """
     path = data_root / annotation.path
     if path.suffix == ".pkl":
@@ -54,9 +54,9 @@ def open_source(
     return RawFrames(
         path,
         annotation.total_frames,
-        template=template,
-        first_index=first_index + annotation.offset,
-        decode=PIPELINES[pipeline].decode_jpeg,
+        naming=naming,
+        offset=annotation.offset,
+        decode=PIPELINES[pipeline].decode_image,
     )
 
 

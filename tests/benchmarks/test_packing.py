@@ -11,6 +11,7 @@ from benchmarks.packing.packing_benchmark import PackingOptions, packing
 from benchmarks.packing.variants import frame_folders, plain_by_crop, plain_sample
 from preprocess.sources.frames import RawFrames
 from vidom.errors import CheckFailedError, UsageError
+from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.recipe import load_recipe
 
 SYNTH = Path(__file__).parents[1] / "fixtures" / "synth"
@@ -55,7 +56,7 @@ def test_a_plain_variant_with_different_bytes_stops_the_run(tmp_path: Path, monk
 
 def test_the_plain_variants_are_numpy_arithmetic():
     plan = load_recipe("tsm_sthv2", ["views.short_side=64", "views.crop_size=64"]).views
-    (source,) = frame_folders([SYNTH / "port_240x427"], "img_{:05}.jpg")
+    (source,) = frame_folders([SYNTH / "port_240x427"], FrameNaming())
     assert source == RawFrames(source.folder, len(list(source.folder.iterdir())))
     mean, std = (np.array(numbers, np.float32)[:, None, None] for numbers in (plan.mean, plan.std))
     crops = np.stack(packing_variants._crops(source, plan))[..., ::-1].transpose(0, 3, 1, 2)
@@ -65,7 +66,7 @@ def test_the_plain_variants_are_numpy_arithmetic():
 
 
 def test_a_folder_without_frames_is_rejected(tmp_path: Path):
-    with pytest.raises(UsageError, match=r"no img_00001\.jpg in"):
-        frame_folders([tmp_path], "img_{:05}.jpg")
+    with pytest.raises(UsageError, match=r"no frame such as img_00001\.jpg in"):
+        frame_folders([tmp_path], FrameNaming())
     with pytest.raises(UsageError, match="--samples must be at least 10"):
         run(tmp_path, samples=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from preprocess.sources.frames import RawFrames
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.samples import open_source
 from vidom.errors import BadDataError
+from vidom.formats.frame_naming import FrameNaming
 
 
 @pytest.fixture
@@ -105,6 +107,59 @@ def test_invalid_lists_are_rejected(listed, text: str) -> None:
     message_of(listed(text), kind="rawframes")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.txt").write_bytes("a.mp4 0\r\nb.mp4 1\r\n".encode(encoding))
+    assert [one.path for one in read_annotations(tmp_path / "list.txt")] == ["a.mp4", "b.mp4"]
+
+
+@pytest.mark.parametrize(("encoding", "named"), [("gbk", "GB18030"), ("utf-16", "UTF-16")])
+def test_a_list_in_another_encoding_is_named_as_such(tmp_path: Path, encoding: str, named: str) -> None:
+    (tmp_path / "list.txt").write_bytes("打篮球/视频.mp4 0\n".encode(encoding))
+    assert f"iconv -f {named} -t UTF-8" in message_of(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([{"filename": "a.mp4", "label": 3}], Annotation("a.mp4", "a.mp4", None, 3)),
+        ([{"filename": "a.mp4", "label": [3]}], Annotation("a.mp4", "a.mp4", None, 3)),
+        ([{"frame_dir": "a", "total_frames": 40, "label": 3}], Annotation("a", "a", 40, 3)),
+        (
+            [{"frame_dir": "a", "offset": 5, "total_frames": 40, "label": 3}],
+            Annotation("a@5", "a", 40, 3, offset=5),
+        ),
+    ],
+)
+def test_json_lists_of_mmaction2_are_read(tmp_path: Path, entries: list[dict], expected: Annotation) -> None:
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(entries))
+    assert read_annotations(path) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([], "not empty"),
+        ({"a": 1}, "array"),
+        ([1], "keys none"),
+        ([{"video": "a"}], "keys video"),
+        ([{"filename": "a.mp4", "label": 1}, 5], "not an object"),
+        ([{"filename": "a.mp4", "label": [1, 2]}], "several labels"),
+        ([{"filename": "a.mp4", "label": True}], "integers"),
+        ([{"filename": "a.mp4", "label": -1}], "integers"),
+        ([{"filename": "a.mp4", "label": 1.0}], "integers"),
+        ([{"filename": 5, "label": 1}], 'no "filename"'),
+        ([{"frame_dir": "a", "label": 1}], "total_frames, label"),
+        ([{"filename": "../a.mp4", "label": 1}], "leaves the data root"),
+    ],
+)
+def test_other_json_is_rejected(tmp_path: Path, entries: object, reason: str) -> None:
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(entries))
+    assert reason in message_of(path)
+
+
 def test_an_absent_or_binary_list_is_rejected(tmp_path: Path) -> None:
     assert "does not exist" in message_of(tmp_path / "absent.txt")
     (tmp_path / "binary").write_bytes(b"\xff\xd8\xff\x00")
@@ -112,8 +167,10 @@ def test_an_absent_or_binary_list_is_rejected(tmp_path: Path) -> None:
 
 
 def test_sources_are_opened_by_their_annotation(tmp_path: Path) -> None:
-    frames = open_source(Annotation("a@7", "a", 30, 1, offset=7), data_root=tmp_path, template="{:05}.jpg")
-    assert frames == RawFrames(tmp_path / "a", 30, template="{:05}.jpg", first_index=8)
+    naming = FrameNaming("{:05}.jpg")
+    frames = open_source(Annotation("a@7", "a", 30, 1, offset=7), data_root=tmp_path, naming=naming)
+    assert frames == RawFrames(tmp_path / "a", 30, naming, offset=7)
+    assert frames.first_index == 8
     video = open_source(Annotation("b.mp4", "b.mp4", None, 1), data_root=tmp_path)
     assert isinstance(video, VideoFile)
     assert video.name == str(tmp_path / "b.mp4")

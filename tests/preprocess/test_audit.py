@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from small_videos import cut, write_video, write_without_frames
 
 from preprocess.audit import AuditOptions, audit, main
 from vidom.errors import BadDataError, UsageError
+from vidom.formats.recipe import load_recipe
 
 
 def write_frames(folder: Path, numbers: list[int], *, size: tuple[int, int] = (32, 24)) -> Path:
@@ -77,7 +79,6 @@ def test_every_kind_of_fault_in_frames(frames: tuple[Path, Path], tmp_path: Path
     result = audit(AuditOptions(ann_file=ann, data_root=root, labels=labels, workers=workers))
     assert kinds(result) == {
         "2 gap": {"gap"},
-        "3 from_zero": {"gap", "fewer_frames"},
         "4 fewer": {"fewer_frames"},
         "5 surplus": {"surplus_frames"},
         "6 empty": {"fewer_frames", "zero_length"},
@@ -96,8 +97,28 @@ def test_every_kind_of_fault_in_frames(frames: tuple[Path, Path], tmp_path: Path
     assert texts[7, "unreadable"].endswith("img_00004.jpg, img_00006.jpg")
     assert texts[7, "zero_length"].endswith("img_00009.jpg")
     assert texts[8, "uneven_size"].endswith("img_00010.jpg")
-    # Valid are the first line and those with warnings only: a surplus, a name, a short one.
-    assert result.summary.startswith(f"4 of 15 samples of {ann} are valid.\n")
+    # Valid are the first line, the one from zero, and those with warnings only: a surplus, a name, a short one.
+    assert result.summary.startswith(f"5 of 15 samples of {ann} are valid.\n")
+
+
+def test_frames_named_differently_are_checked_with_their_recipe(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "a", list(range(1, 11)))
+    for path in sorted(folder.iterdir()):
+        path.rename(folder / path.name.removeprefix("img_"))
+    (tmp_path / "list.txt").write_text("a 10 0\n")
+    options = AuditOptions(ann_file=tmp_path / "list.txt", data_root=tmp_path)
+    assert any("dataset.frame_template" in problem.text for problem in audit(options).problems)
+    recipe = load_recipe("tsm_demo", ["dataset.frame_template={:05}.jpg"])
+    assert audit(replace(options, recipe=recipe)).problems == ()
+
+
+def test_what_packing_refuses_is_a_fault(tmp_path: Path) -> None:
+    """Frames 0 to 10 and a list of 10: either end could be the surplus one."""
+    write_frames(tmp_path / "a", list(range(11)))
+    (tmp_path / "list.txt").write_text("a 10 0\n")
+    result = audit(AuditOptions(ann_file=tmp_path / "list.txt", data_root=tmp_path))
+    assert kinds(result) == {"1 a": {"unreadable"}}
+    assert len(result.faults) == 1
 
 
 def test_every_kind_of_fault_in_videos(tmp_path: Path) -> None:
@@ -179,7 +200,7 @@ def test_the_command_exits_with_1_for_faults(frames: tuple[Path, Path]) -> None:
     ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert ended.stdout.startswith("4 of 15 samples")
+    assert ended.stdout.startswith("5 of 15 samples")
 
 
 def test_the_real_frames_and_videos_have_no_problems(shared: Path, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from preprocess.sources.frames import RawFrames
-from preprocess.sources.image_files import decode_jpeg
+from preprocess.sources.image_files import decode_with_opencv, decode_with_pillow
 from preprocess.tensors.samples import make_sample
 from vidom.errors import BadDataError
+from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.views import ViewPlan
 
 PLAN = ViewPlan(num_segments=2, short_side=32, crop="center", crop_size=32, mean=(0, 0, 0), std=(1, 1, 1))
@@ -36,10 +37,10 @@ def folder(tmp_path: Path, image: np.ndarray) -> Path:
     return tmp_path
 
 
-def test_numbers_follow_the_first_index_and_the_template(folder: Path, image: np.ndarray) -> None:
+def test_numbers_follow_the_offset_and_the_template(folder: Path, image: np.ndarray) -> None:
     (folder / "00007.jpg").write_bytes(jpeg(255 - image))
-    (frame,) = RawFrames(folder, 3, template="{:05}.jpg", first_index=5).read([2])
-    np.testing.assert_array_equal(frame, decode_jpeg(jpeg(255 - image), name="x"))
+    (frame,) = RawFrames(folder, 3, FrameNaming("{:05}.jpg", 1), offset=4).read([2])
+    np.testing.assert_array_equal(frame, decode_with_opencv(jpeg(255 - image), name="x"))
 
 
 def test_a_missing_frame_is_reported(folder: Path) -> None:
@@ -61,13 +62,67 @@ def test_a_truncated_frame_is_reported(folder: Path, kept: float) -> None:
         list(RawFrames(folder, 4).read([0, 1]))
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff", b"\xff\xd8", b"plain text\n" * 9, b"\x89PNG\r\n\x1a\n" + bytes(64)]
-)
-def test_a_file_that_is_not_a_jpeg_is_reported(folder: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"\xff", b"\xff\xd8", b"plain text\n" * 9, b"\x89PNG\r\n\x1a"])
+def test_a_file_that_is_no_image_is_reported(folder: Path, content: bytes) -> None:
     (folder / "img_00001.jpg").write_bytes(content)
-    with pytest.raises(BadDataError, match=r"img_00001\.jpg is not a JPEG file"):
+    with pytest.raises(BadDataError, match=r"img_00001\.jpg is neither a JPEG nor a PNG file"):
         list(RawFrames(folder, 4).read([0]))
+
+
+@pytest.mark.parametrize("decode", [decode_with_opencv, decode_with_pillow])
+def test_png_frames_are_read_and_damaged_ones_are_not(image: np.ndarray, decode) -> None:
+    content = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(decode(content, name="x"), image)
+    grey = cv2.imencode(".png", image[..., 0])[1].tobytes()
+    np.testing.assert_array_equal(decode(grey, name="x"), np.repeat(image[..., :1], 3, axis=2))
+    alpha = cv2.imencode(".png", np.dstack([image[..., ::-1], np.full(image.shape[:2], 7, np.uint8)]))[
+        1
+    ].tobytes()
+    np.testing.assert_array_equal(decode(alpha, name="x"), image)
+    for at in range(8, len(content), 3):
+        with pytest.raises(BadDataError):
+            decode(content[:at], name="x")
+        changed = bytearray(content)
+        changed[at] ^= 0x10
+        with pytest.raises(BadDataError):
+            decode(bytes(changed), name="x")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "total", "sampled"),
+    [
+        (range(40), 40, [2, 7, 12, 17, 22, 27, 32, 37]),
+        (range(1, 41), 40, [3, 8, 13, 18, 23, 28, 33, 38]),
+        (range(60), 40, None),  # more frames than listed, from 0: which end is surplus is unknown
+        (range(50, 90), 40, None),
+    ],
+)
+def test_each_folder_shows_the_number_of_its_first_frame(
+    tmp_path: Path, image: np.ndarray, numbers: range, total: int, sampled: list[int] | None
+) -> None:
+    for number in numbers:
+        (tmp_path / f"img_{number:05}.jpg").write_bytes(jpeg(image))
+    source, plan = RawFrames(tmp_path, total), PLAN.model_copy(update={"num_segments": 8})
+    if sampled is None:
+        with pytest.raises(BadDataError, match=r"dataset\.first_frame"):
+            make_sample(source, plan)
+    else:
+        assert list(make_sample(source, plan).frames) == sampled
+
+
+def test_the_recipe_can_say_where_frames_begin(tmp_path: Path, image: np.ndarray) -> None:
+    for number in range(41):
+        (tmp_path / f"img_{number:05}.jpg").write_bytes(jpeg(image))
+    firsts = [
+        make_sample(RawFrames(tmp_path, 40, FrameNaming(first=first)), PLAN).frames[0] for first in (0, 1)
+    ]
+    assert firsts == [10, 11]
+
+
+def test_a_video_file_in_a_list_of_folders_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    with pytest.raises(BadDataError, match=r"a\.mp4 is a file, but the list declares 40 frames"):
+        make_sample(RawFrames(tmp_path / "a.mp4", 40), PLAN)
 
 
 def test_an_oversized_frame_is_rejected_before_decoding(folder: Path) -> None:

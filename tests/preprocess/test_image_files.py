@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocess.sources.image_files import decode_jpeg, decode_with_pillow
+from preprocess.sources.image_files import decode_with_opencv, decode_with_pillow
 from vidom.errors import BadDataError
 
 
@@ -40,14 +40,14 @@ def pixels() -> np.ndarray:
 
 
 def test_channels_are_rgb(pixels: np.ndarray) -> None:
-    image = decode_jpeg(jpeg(pixels), name="x")
+    image = decode_with_opencv(jpeg(pixels), name="x")
     assert image.shape == (32, 48, 3)
     assert abs(image[..., 0].astype(int) - 60).max() < 8
     assert abs(image[..., 2].astype(int) - pixels[..., 0]).max() < 24
 
 
 def test_a_grey_jpeg_has_three_equal_channels(pixels: np.ndarray) -> None:
-    image = decode_jpeg(jpeg(pixels[..., 0]), name="x")
+    image = decode_with_opencv(jpeg(pixels[..., 0]), name="x")
     assert image.shape == (32, 48, 3)
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
@@ -55,8 +55,8 @@ def test_a_grey_jpeg_has_three_equal_channels(pixels: np.ndarray) -> None:
 @pytest.mark.parametrize(("orientation", "rotations"), [(1, 0), (3, 2), (6, 3), (8, 1)])
 def test_exif_orientation_is_applied(pixels: np.ndarray, orientation: int, rotations: int) -> None:
     content = jpeg(pixels)
-    image = decode_jpeg(with_orientation(content, orientation), name="x")
-    np.testing.assert_array_equal(image, np.rot90(decode_jpeg(content, name="x"), rotations))
+    image = decode_with_opencv(with_orientation(content, orientation), name="x")
+    np.testing.assert_array_equal(image, np.rot90(decode_with_opencv(content, name="x"), rotations))
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,6 @@ def test_opencv_and_pillow_decode_to_the_same_pixels(shared: Path) -> None:
     folder = shared / "data" / "paddle" / "rawframes" / "example"
     for number in (1, 64, 131):
         content = (folder / f"img_{number:05}.jpg").read_bytes()
-        np.testing.assert_array_equal(decode_jpeg(content, name="a"), decode_with_pillow(content, name="a"))
+        np.testing.assert_array_equal(
+            decode_with_opencv(content, name="a"), decode_with_pillow(content, name="a")
+        )

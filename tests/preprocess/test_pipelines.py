@@ -82,7 +82,7 @@ def test_normalisation_is_on_the_scale_of_the_view_plan(pipeline: Pipeline) -> N
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_a_pipeline_decodes_in_worker_processes(pipeline: Pipeline, fixtures: Path) -> None:
-    source = RawFrames(fixtures / "synth" / "one_320x240", 1, decode=PIPELINES[pipeline].decode_jpeg)
+    source = RawFrames(fixtures / "synth" / "one_320x240", 1, decode=PIPELINES[pipeline].decode_image)
     (expected,) = source.read([0])
     (image,) = pickle.loads(pickle.dumps(source)).read([0])
     np.testing.assert_array_equal(image, expected)

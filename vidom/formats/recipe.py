@@ -13,12 +13,13 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vidom.errors import UsageError
 from vidom.files import read_lines
+from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.network_sections import NetworkSection
 from vidom.formats.recipe_document import parse_value, read_document
 from vidom.formats.recipe_faults import explain, is_text
@@ -82,6 +83,11 @@ class Dataset(_Section):
     labels: Line
     frame_template: FrameTemplate = "img_{:05}.jpg"
     first_frame: Literal[0, 1] | None = None
+
+    @property
+    def frame_naming(self) -> FrameNaming:
+        """What the files in a folder of frames are called."""
+        return FrameNaming(self.frame_template, self.first_frame)
 
     @property
     def info_name(self) -> str:
@@ -195,10 +201,12 @@ class Recipe(_Section):
 class RecipeGroup:
     """The option group that builds a Recipe from `--recipe` and any number of `--set`."""
 
+    required: ClassVar[bool] = True
+
     def add(self, parser: argparse.ArgumentParser) -> None:
         """Add the options to the parser."""
         known = "name in om_models/, or path of a .yaml file"
-        parser.add_argument("--recipe", required=True, default=argparse.SUPPRESS, help=known)
+        parser.add_argument("--recipe", required=self.required, default=argparse.SUPPRESS, help=known)
         parser.add_argument(
             "--set",
             action="append",
@@ -212,9 +220,24 @@ class RecipeGroup:
         return load_recipe(given.pop("recipe"), given.pop("set", ()))
 
 
-def recipe_option() -> Any:
-    """Return a dataclass field of type Recipe that is read from `--recipe` and any number of `--set`."""
-    return group(RecipeGroup())
+class _OptionalRecipeGroup(RecipeGroup):
+    required = False
+
+    def build(self, given: dict[str, Any]) -> Recipe | None:  # type: ignore[override]
+        """Return the recipe, None where none is named; UsageError for `--set` without one."""
+        if "recipe" in given:
+            return super().build(given)
+        if "set" in given:
+            raise UsageError("--set changes entries of a recipe; name it with --recipe.")
+        return None
+
+
+def recipe_option(*, required: bool = True) -> Any:
+    """Return a dataclass field of type Recipe that is read from `--recipe` and any number of `--set`.
+
+    With `required=False` it is None where no recipe is given.
+    """
+    return group(RecipeGroup()) if required else group(_OptionalRecipeGroup(), default=None)
 
 
 def recipe_folder() -> Path:
