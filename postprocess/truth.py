@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ def _store_folders(inputs: Path) -> list[Path]:
 
 def _open_store(folders: Sequence[Path]) -> ClipStore | None:
     for folder in folders:
-        if (folder / _MANIFEST).is_file():
+        # The summary may name folders of another user, which `is_file` may not enter.
+        if os.access(folder / _MANIFEST, os.R_OK):
             return ClipStore.open(folder)
     return None
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -192,6 +193,12 @@ def test_a_folder_that_holds_anything_else_is_not_touched(foreign: str, tmp_path
     with pytest.raises(UsageError, match=re.escape(foreign.partition("/")[0])):
         ClipStoreWriter(tmp_path, HEADER)
     assert contents(tmp_path) == before
+
+
+def test_a_folder_in_which_a_run_was_killed_at_its_start_is_used(tmp_path: Path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / f"manifest.journal.jsonl.{os.getppid()}.part").touch()
+    assert ClipStoreWriter(tmp_path, HEADER).finished == set()
 
 
 def test_other_settings_are_refused_and_listed(tmp_path: Path):

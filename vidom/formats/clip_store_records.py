@@ -112,6 +112,8 @@ def load_record(kind: type[_T], document: Mapping[str, Any]) -> _T:
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
     for name, hint in _hints(kind).items():
         value: Any = values.get(name, getattr(kind, name, None))
+        if type(value) is hint and hint is not float:
+            continue
         elements = [get_origin(part) or part for part in get_args(hint)][:1]
         if not _are((value,), get_origin(hint) or hint) or (elements and not _are(value, elements[0])):
             raise TypeError(f"{name} is {shown(value)}")

@@ -130,7 +130,9 @@ class ClipStoreWriter:
 
     def _refuse_foreign(self) -> None:
         found = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
-        foreign = sorted(set(found) - {LOCK_NAME})
+        # A run that was killed before it had a journal leaves the temporary one.
+        ours = f"{self._journal_path.name}."
+        foreign = sorted(name for name in found if name != LOCK_NAME and not name.startswith(ours))
         if foreign:
             raise UsageError(
                 f"{self.folder} is not empty and holds no intact clip store, but {some(map(shown, foreign))}. Nothing "

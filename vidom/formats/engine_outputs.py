@@ -204,6 +204,8 @@ def read_summary(path: Path | str) -> tuple[tuple[ResultFile, ...], dict[str, An
 def _paths(document: Any) -> tuple[str, ...]:
     """Return a list of paths such as a file can have. Raises TypeError or ValueError for anything else."""
     for path in (paths := texts(document)):
+        if len(path) <= _MAX_NAME and path.isascii() and "\0" not in path:
+            continue
         encoded = os.fsencode(path)
         longest = max(map(len, encoded.split(b"/")))
         if b"\0" in encoded or len(encoded) > _MAX_PATH or longest > _MAX_NAME:
