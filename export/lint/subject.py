@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 
 from export.atc.cann_versions import Release
-from export.surgery.model_file import parse_model
+from export.surgery.model_file import graph_of
 from export.surgery.shapes import resolved
 from vidom.errors import UsageError
 from vidom.formats.aipp import Aipp, read_aipp
+from vidom.formats.onnx_file import read_onnx
 
 __all__ = ["Dims", "Subject", "label", "read_subject"]
 
@@ -94,14 +94,11 @@ def read_subject(
 
     Raises UsageError when there is no such file, BadDataError for an invalid ONNX model.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"There is no ONNX model {path}. Export one first with export/to_onnx.py.")
-    content = path.read_bytes()
-    model = parse_model(content, origin=path)
-    imports = onnx.load_model_from_string(content).opset_import
-    subject = Subject(
-        model, tuple((entry.domain, entry.version) for entry in imports), cann=cann, profiles=profiles
-    )
+    proto = read_onnx(path)
+    imports = tuple((entry.domain, entry.version) for entry in proto.opset_import)
+    subject = Subject(graph_of(proto, origin=path), imports, cann=cann, profiles=profiles)
     for value in subject.inputs if batch_size else ():
         dims = tuple(value.shape or ())
         if dims and not isinstance(dims[0], int):

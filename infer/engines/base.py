@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from infer.engines.tensor_specs import Array, TensorSpec
 from vidom.errors import BadDataError, UnavailableError, UsageError
 from vidom.formats.aipp import read_aipp
+from vidom.formats.onnx_file import read_onnx
 
 __all__ = [
     "ArrayEngine",
@@ -114,7 +115,10 @@ Engine = ArrayEngine | FileEngine
 
 
 def check_model_file(path: Path, runtime: str) -> None:
-    """Raise BadDataError for a missing file, UnavailableError for an offline model, which `runtime` cannot run."""
+    """Raise UnavailableError for an offline model, which `runtime` cannot run, BadDataError for no file.
+
+    BadDataError as well for an ONNX file that would take a runtime without end or without bounds.
+    """
     if path.suffix.lower() == ".om":
         raise UnavailableError(
             f"{path} is an offline model, which only an Ascend NPU with ais_bench executes. For {runtime} give "
@@ -124,6 +128,8 @@ def check_model_file(path: Path, runtime: str) -> None:
         raise BadDataError(
             f"The model {path} does not exist. Build it first (make export), or check the path."
         )
+    if path.suffix.lower() != ".ort":
+        read_onnx(path)
 
 
 def needed_batch_size(path: Path, batch_size: int | None) -> int:
