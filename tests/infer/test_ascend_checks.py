@@ -68,7 +68,7 @@ def unreadable(bench: Bench) -> None:
     ("spoil", "words"),
     [
         (link, ["Symbolic links are not followed", "./in/video_2.bin"]),
-        (writable_file, ["chmod go-w", "umask 022", "./in/video_2.bin"]),
+        (writable_file, ["chmod go-w", "umask 027", "./in/video_2.bin"]),
         (writable_folder, ["chmod go-w", ": ./in."]),
         (writable_model, ["chmod go-w", ": m.om."]),
         (umlaut, ["only the characters", "vidéo_2.bin"]),

@@ -46,7 +46,8 @@ def test_auto_says_what_keeps_it_from_the_npu(ready: Bench, fixtures: Path):
         OnnxRuntimeOptions(), Path("m.onnx"), "npu-smi is not on PATH",
     )  # fmt: skip
     npu(ready, fixtures)
-    (ready.packages / "pkg_resources.py").unlink()
+    ready.play("F24")
+    ready.without_pkg_resources()
     assert "setuptools<82" in choose_engine(Path("m.onnx"), AutoOptions()).reason
     (ready.folder / "m.om").unlink()
     assert "no m.om" in choose_engine(Path("m.onnx"), AutoOptions()).reason

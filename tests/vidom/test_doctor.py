@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ais_answers import answer
+from stub_programs import program
 
 from vidom.doctor.__main__ import NOTE, Report, doctor, main
 from vidom.doctor.stages import Outlook, judge, stages
@@ -20,14 +22,6 @@ from vidom.system.machine import look_at_machine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ASCEND = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH", "AIS_PYTHON")
-ANSWER = {
-    "python": "3.10.13",
-    "pkg_resources": True,
-    "aclruntime": "0.0.2",
-    "ais_bench": "0.0.2",
-    "setuptools": "65.5.0",
-    "numpy": "1.26.4",
-}
 # Refuses whatever is neither ours nor part of Python, as on a machine where nothing is installed.
 NOTHING_INSTALLED = """
 import runpy, sys
@@ -58,9 +52,9 @@ def plain_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def ascend_machine(tmp_path: Path, fixtures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stubs of npu-smi, atc, CANN and an interpreter with ais_bench, all found by this environment."""
     table = fixtures / "ascend" / "npu_smi" / "real_310P3_duo_25.0.rc1.1.txt"
-    stub(tmp_path / "bin" / "npu-smi", f"cat {table}")
-    stub(tmp_path / "bin" / "atc", "exit 1")
-    stub(tmp_path / "bin" / "python-ais", f"echo '{json.dumps(ANSWER)}'")
+    program(tmp_path / "bin" / "npu-smi", f"cat {table}")
+    program(tmp_path / "bin" / "atc", "exit 1")
+    program(tmp_path / "bin" / "python-ais", f"cat <<'END'\n{answer()}END")
     home = tmp_path / "ascend-toolkit" / "latest"
     home.mkdir(parents=True)
     (home / "version.cfg").write_text("toolkit_running_version=[7.3.0.1.231:8.0.RC2]\n")
@@ -69,12 +63,6 @@ def ascend_machine(tmp_path: Path, fixtures: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("ASCEND_HOME_PATH", str(home))
     monkeypatch.setenv("AIS_PYTHON", "python-ais")
     return tmp_path
-
-
-def stub(path: Path, body: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n# stub\n{body}\n")
-    path.chmod(0o755)
 
 
 def outlook(report: Report, stage: str) -> Outlook:
@@ -176,7 +164,7 @@ def test_an_umask_that_lets_others_write_stops_ais_bench(
     assert look_at_machine(Path.cwd()).umask == umask
     assert verdicts(report)["umask"] == ("pass" if fits else "warn")
     assert [remedy[:9] for remedy in outlook(report, "infer-ascend").remedies] == (
-        [] if fits else ["umask 022"]
+        [] if fits else ["umask 027"]
     )
 
 

@@ -141,7 +141,7 @@ def _ais_bench(findings: Findings) -> Iterator[str]:
 
 def _umask(findings: Findings) -> Iterator[str]:
     if findings.machine.umask & 0o022 != 0o022:
-        yield "umask 022  (ais_bench refuses files and folders that the group or others may write)"
+        yield "umask 027  (ais_bench refuses files and folders that the group or others may write)"
 
 
 _NEEDS = {"venv": _venv, "atc": _atc, "npu": _npu, "cann": _cann, "ais_bench": _ais_bench, "umask": _umask}

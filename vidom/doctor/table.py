@@ -127,20 +127,18 @@ def _ais_bench(findings: Findings) -> Iterator[Row]:
         reason = findings.ais_problem.split(". ")[0].rstrip(".")
         yield Row("ais_bench's Python", "no answer", "missing", reason)
         return
-    fits = probed.has_wheels or probed.aclruntime is not None
+    runs = not probed.problems
     yield Row(
         "ais_bench's Python",
         f"{probed.python} ({probed.interpreter})",
-        "pass" if fits else "missing",
-        "the wheels of aclruntime are for 3.7 to 3.10",
+        "pass" if runs or probed.has_wheels else "missing",
+        "the wheels of aclruntime are for 3.7 to 3.12, those of 0.0.3 up to 3.13",
     )
-    for topic, found, good, remark in (
-        ("aclruntime", probed.aclruntime, probed.aclruntime is not None, "any for infer-ascend"),
-        ("ais_bench", probed.ais_bench, probed.ais_bench is not None, "any for infer-ascend"),
-        ("  its setuptools", probed.setuptools, probed.pkg_resources, "<82, which still has pkg_resources"),
-        ("  its numpy", probed.numpy, probed.numpy_fits, "<2"),
-    ):
-        yield Row(topic, found or "absent", "pass" if good else "missing", remark)
+    for topic, found in (("aclruntime", probed.aclruntime), ("ais_bench", probed.ais_bench)):
+        yield Row(topic, found or "absent", "pass" if found else "missing", "any for infer-ascend")
+    if probed.ais_bench:
+        reason = probed.failure or "its help does not have the options of ais_bench"
+        yield Row("  starts", "yes" if runs else "no", "pass" if runs else "missing", "" if runs else reason)
 
 
 def table(rows: Sequence[Row], outlooks: Sequence[Outlook]) -> str:

@@ -10,13 +10,13 @@ import logging
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from infer.batches.performance import InferenceResult
 from infer.batches.run_folder import RunFolder
-from infer.engines.ascend.checks import check_free_space, check_output_folder, check_paths
+from infer.engines.ascend.checks import check_free_space, check_loop, check_paths, prepare_output
 from infer.engines.ascend.failures import ended_how, explain, first_failure
 from infer.engines.ascend.installed import installed, working_ais_bench
 from infer.engines.ascend.log_lines import AisLog
@@ -27,7 +27,7 @@ from infer.engines.ascend.parts import Part, part_command, parts_of
 from infer.engines.engine_options import AscendOptions
 from infer.infer_options import InferOptions
 from vidom.errors import BadDataError, ExternalToolError, UsageError
-from vidom.files import write_json, write_text
+from vidom.files import write_json
 from vidom.system.external_run import Ended, Job, Stream, run_streamed
 
 __all__ = ["run_ascend"]
@@ -42,30 +42,32 @@ def run_ascend(
 
     `say` takes the lines that ais_bench prints on stdout, then ours. Raises UsageError, BadDataError or
     UnavailableError before ais_bench is started wherever that can be known, ExternalToolError when it fails or its
-    results are incomplete; what it wrote until then is kept.
+    results are incomplete. What it wrote until then is kept; if that is nothing, so are the results of an earlier run.
     """
-    bench = working_ais_bench()
     if not options.model.is_file():
         raise BadDataError(
             f"The model {options.model} does not exist. Build it first (make om), or check the path."
         )
+    bench = working_ais_bench()
     plan = None
     if options.input is not None:
         plan = plan_om_batches(
             options.input, options.model, batch=options.batchsize, dym_batch=options.dym_batch
         )
-    options, places = _prepared(_with_batch(options, plan), plan)
-    with parts_of(options, ascend.devices, plan.batches if plan else None, places) as parts:
-        commands = [part_command(bench.interpreter, options, part) for part in parts]
-        logs = [AisLog(plan) for _ in parts]
-        ended = _run(commands, parts, logs, ascend.time_limit, say)
-        _check_ended(ended, parts)
-        results = [read_part(part) for part in parts] if places else []
-    _check_throughput(logs, parts)
-    run = AscendRun(options, plan, parts, commands, logs, ended, results, installed(bench))
-    result = measured(run, places.summary if places else None)
-    if places:
-        _keep(run, places, result)
+    options = _with_batch(options, plan)
+    places = _prepared(options, plan)
+    with places.replaced() if places else nullcontext():
+        with parts_of(options, ascend.devices, plan.batches if plan else None, places) as parts:
+            commands = [part_command(bench, options, part) for part in parts]
+            logs = [AisLog(plan) for _ in parts]
+            ended = _run(commands, parts, logs, ascend.time_limit, say)
+            _check_ended(ended, parts)
+            results = [read_part(part) for part in parts] if places else []
+        _check_throughput(logs, parts)
+        run = AscendRun(options, plan, parts, commands, logs, ended, results, installed(bench))
+        result = measured(run, places.summary if places else None)
+        if places:
+            _keep(run, places, result)
     for line in own_lines(run, result):
         say(line)
     return result
@@ -88,26 +90,22 @@ def _with_batch(options: InferOptions, plan: OmPlan | None) -> InferOptions:
     return replace(options, batchsize=samples)
 
 
-def _prepared(options: InferOptions, plan: OmPlan | None) -> tuple[InferOptions, RunFolder | None]:
-    """Check what ais_bench does not, then clear the run's folder; return the options with its name."""
+def _prepared(options: InferOptions, plan: OmPlan | None) -> RunFolder | None:
+    """Check what ais_bench does not, or refuses; return the files of the run, None without an output folder."""
+    check_loop(options.loop)
     check_paths(_paths(options, plan))
     if options.output is None:
-        return options, None
-    dirname = options.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
-    output = str(options.output)
+        return None
+    output, dirname = str(options.output), str(options.output_dirname)
     places = RunFolder.of(output, dirname)
     places.refuse_foreign()
-    if remark := check_output_folder(output, dirname):
-        _log.warning(remark)
+    prepare_output(output, dirname)
     check_free_space(
         output,
         files=len(plan.batches.entries) if plan else 1,
         values=plan.classes if plan else None,
     )
-    write_text(places.journal, '{"vidom": 1, "engine": "ascend"}\n')
-    places.clear()
-    places.folder.chmod(0o750)
-    return replace(options, output_dirname=dirname), places
+    return places
 
 
 def _paths(options: InferOptions, plan: OmPlan | None) -> list[str]:
@@ -160,7 +158,6 @@ def _check_throughput(logs: Sequence[AisLog], parts: Sequence[Part]) -> None:
 
 def _keep(run: AscendRun, places: RunFolder, result: InferenceResult) -> None:
     own = own_facts(run, result)
-    if len(run.parts) > 1:
+    if run.shared:
         merge_parts(run.results, places, args=sys.argv, own=own)
     write_json(places.facts, own)
-    places.journal.unlink()

@@ -1,7 +1,7 @@
 """Why a run of ais_bench failed, in one paragraph, from what it printed.
 
-The texts are those of ais_bench 0.0.2 and aclruntime 0.0.2, the codes ACL's (aclError). Each rule comes from a
-recorded failure or a public report.
+The texts are those of ais_bench 0.0.2 and aclruntime 0.0.2 (0.1.0 differs in capitals), the codes ACL's (aclError).
+Each rule comes from a recorded failure or a public report.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _RULES: tuple[tuple[str, str], ...] = (
     (
         r"UnboundLocalError.*aclruntime_version|can't find aclruntime",
         "ais_bench found no version of aclruntime: either aclruntime is not installed in its Python, or setuptools is "
-        "82 or newer there, which no longer has the pkg_resources that it uses. Run `$AIS_PYTHON -m pip install "
-        '"setuptools<82"` and check with `make doctor` whether aclruntime is installed.',
+        "82 or newer there, which no longer has the pkg_resources that this ais_bench uses. `make doctor` prints the "
+        'command: installing aclruntime, or "setuptools<82".',
     ),
     (
         r"No module named '?(?P<name>ais_bench|aclruntime)",
-        "This Python has no {name}. Its wheels stop at Python 3.10: install them in a separate environment and set "
-        "AIS_PYTHON=…/bin/python to it (`make doctor` prints the command).",
+        "This Python has no {name}. Install its wheel there, or in a separate environment that AIS_PYTHON=…/bin/python "
+        "names (`make doctor` prints the command).",
     ),
     (
         r"(?P<name>libascendcl|lib\w*acl\w*|libge\w*|libruntime)\.so[.\d]*: cannot open shared object file",
@@ -38,13 +38,13 @@ _RULES: tuple[tuple[str, str], ...] = (
         "`npu-smi info` and both CANN versions (`make doctor`), and compile it again here (make om).",
     ),
     (
-        r"(?i:open device) (?P<name>\d+) failed|aclrtSetDevice.*failed|507033|507899",
+        r"open device (?P<name>\d+) failed|aclrtSetDevice.*failed|507033|507899",
         "Device {name} could not be opened. Check with `npu-smi info` whether it is present and healthy and which "
         "process uses it, check that this user is in the group that owns /dev/davinci* (HwHiAiUser), and give --device "
         "the number in the column Device.",
     ),
     (
-        r"207001|(?i:memory alloc\w* fail|malloc.*fail)",
+        r"207001|memory alloc\w* fail|malloc.*fail",
         "The device has too little free memory for the model and its batch. Stop other processes on it "
         "(`npu-smi info`), or compile a smaller batch.",
     ),
@@ -82,7 +82,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (
         r"The file (?P<path>\S+) is group writable, or is others writable, as (?P<kind>import|export)",
         "{path} may be written by the group or others (or, for a folder of results, read by others), which ais_bench "
-        "refuses. Run `chmod -R go-w` on inputs, `chmod 750` on the folder of results, and umask 022 before creating "
+        "refuses. Run `chmod -R go-w` on inputs, `chmod 750` on the folder of results, and umask 027 before creating "
         "new ones.",
     ),
     (
@@ -90,8 +90,12 @@ _RULES: tuple[tuple[str, str], ...] = (
         "{path} contains characters other than A-Z a-z 0-9 _ - / . ; rename it, or give a relative path.",
     ),
     (
-        r"argument (?P<option>--\w+)\S*: \w+ path:(?P<path>\S+) is illegal",
+        r"argument (?P<option>--[\w-]+)\S*: \w+ path:(?P<path>\S+) is illegal",
         "ais_bench refused the path {path} of {option}: it is missing, of the wrong kind, or not readable.",
+    ),
+    (
+        r"error: argument (?P<option>--[\w-]+)\S*: (?P<text>.+)",
+        "ais_bench refused the value of {option}: {text}.",
     ),
     (
         r"unrecognized arguments: (?P<name>.+)",
@@ -114,7 +118,7 @@ _LAST_WORDS = 300
 def explain(output: str) -> str:
     """Return the paragraph of the first rule that matches what ais_bench printed, else the end of its output."""
     for pattern, text in _RULES:
-        if found := re.search(pattern, output):
+        if found := re.search(pattern, output, re.IGNORECASE):
             return text.format(**{key: value or "" for key, value in found.groupdict().items()})
     errors = re.findall(r"\[ERROR\][^\n]*", output)
     words = " ".join("; ".join(errors).split() or output.split())

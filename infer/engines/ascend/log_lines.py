@@ -1,6 +1,6 @@
 """What ais_bench prints while it runs: how it packs, when it starts and ends, how fast it was.
 
-Source: ais_bench 0.0.2, `infer/benchmark_process.py`, `infer/io_oprations.py` and `infer/summary.py`.
+Source: ais_bench 0.0.2 and 0.1.0, `infer/benchmark_process.py`, `infer/io_oprations.py` and `infer/summary.py`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from vidom.errors import BadDataError
 
 __all__ = ["AisLog"]
 
-_BATCH = re.compile(r"try get model batchsize:(\d+)")
-_PACKING = re.compile(r"files0 size:(\d+) tensor0size:(\d+) filesperbatch:(\d+) runcount:(\d+)")
-_READY = re.compile(r"warm up \d+ done|files0 size:\d+")
-_SUMMARY = re.compile(r"-+Performance Summary-+")
+# 0.1.0 writes some of them with a capital letter.
+_BATCH = re.compile(r"(?i)try get model batchsize:\s*(\d+)")
+_PACKING = re.compile(r"(?i)files0 size:(\d+) tensor0size:(\d+) filesperbatch:(\d+) runcount:(\d+)")
+_READY = re.compile(r"(?i)warm up \d+ done|files0 size:\d+")
+_SUMMARY = re.compile(r"(?i)-+Performance Summary-+")
 _THROUGHPUT = re.compile(
-    r"throughput 1000\*batchsize\.mean\(([\d.]+)\)/NPU_compute_time\.mean\(([\d.eE+-]+)\): ([\d.eE+-]+)"
+    r"(?i)throughput 1000\*batchsize\.mean\(([\d.]+)\)/NPU_compute_time\.mean\(([\d.e+-]+)\): ([\d.e+-]+)"
 )
 
 

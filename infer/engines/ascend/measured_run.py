@@ -38,6 +38,11 @@ class AscendRun:
     installed: Installed
 
     @property
+    def shared(self) -> bool:
+        """Whether the files were shared out among several devices, even if one of them got all."""
+        return self.parts[0].dirname not in (None, self.options.output_dirname)
+
+    @property
     def batch_size(self) -> int:
         """The batch of the throughput figure: as given, else as ais_bench printed, else as planned."""
         planned = self.plan.spec.rows if self.plan and self.plan.batch_known else None
@@ -112,7 +117,7 @@ def own_facts(run: AscendRun, result: InferenceResult) -> dict[str, Any]:
         "samples_per_second": result.samples_per_second,
         "commands": [shlex.join(command) for command in run.commands],
     }
-    if len(run.results) > 1:
+    if run.shared:
         facts["parts"] = [
             {
                 "device": one.part.device,

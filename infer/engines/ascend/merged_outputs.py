@@ -18,7 +18,7 @@ from infer.batches.inputs import PURE_NAME
 from infer.batches.run_folder import RunFolder
 from infer.engines.ascend.parts import Part
 from vidom.errors import BadDataError, ExternalToolError
-from vidom.files import write_text
+from vidom.files import LOCK_NAME, write_text
 from vidom.formats.engine_outputs import ResultFile, output_stem, read_summary, time_statistics
 
 __all__ = ["PartResult", "compute_times", "merge_parts", "read_part"]
@@ -93,12 +93,15 @@ def left_behind(part: Part) -> str:
     """Return what a failed part has left, as sentences."""
     if part.outputs is None:
         return ""
-    count = sum(path.is_file() for path in part.outputs.iterdir()) if part.outputs.is_dir() else 0
+    found = part.outputs.iterdir() if part.outputs.is_dir() else ()
+    count = sum(path.is_file() and path.name != LOCK_NAME for path in found)
     asked = f" for {len(part.entries)} inputs" if part.entries else ""
-    return (
-        f"{count} output files{asked} are in {part.outputs}; they are kept, but are not results. All that was printed "
-        f"is in {part.log}."
+    kept = (
+        f"{count} output files{asked} are in {part.outputs}; they are kept, but are not results."
+        if count
+        else "It wrote no outputs; those of an earlier run, if there was one, are as they were."
     )
+    return f"{kept} All that was printed is in {part.log}."
 
 
 def compute_times(document: Mapping[str, Any]) -> tuple[float, ...]:

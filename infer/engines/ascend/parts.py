@@ -24,6 +24,7 @@ from infer.batches.inputs import BatchPlan, InputFile
 from infer.batches.run_folder import RunFolder
 from infer.infer_options import InferOptions
 from vidom.errors import UsageError
+from vidom.system.ais_bench_probe import AisBench
 
 __all__ = ["Part", "part_command", "parts_of"]
 
@@ -88,9 +89,13 @@ def parts_of(
             )
 
 
-def part_command(interpreter: str, options: InferOptions, part: Part) -> list[str]:
-    """Return the command of the published guide for one part, with the options that differ from the default."""
+def part_command(bench: AisBench, options: InferOptions, part: Part) -> list[str]:
+    """Return the command of the published guide for one part, with the options that differ from the default.
+
+    They are spelled as this ais_bench spells them. Raises UsageError for one that it does not have.
+    """
     given = {
+        "--model": options.model,
         "--input": part.input,
         "--output": part.output,
         "--output_dirname": part.dirname,
@@ -102,11 +107,14 @@ def part_command(interpreter: str, options: InferOptions, part: Part) -> list[st
         "--dymBatch": options.dym_batch,
         "--output_batchsize_axis": options.output_batchsize_axis or None,
         "--pure_data_type": options.pure_data_type if options.pure_data_type != "zero" else None,
-        "--display_all_summary": "true" if options.display_all_summary else None,
-        "--debug": "true" if options.debug else None,
+        "--display_all_summary": options.display_all_summary or None,
+        "--debug": options.debug or None,
     }
-    words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
-    return [interpreter, "-m", "ais_bench", "--model", str(options.model), *words]
+    words = [bench.interpreter, "-m", "ais_bench"]
+    for name, value in given.items():
+        if value is not None:
+            words += bench.spelled(name, value)
+    return words
 
 
 def _typed(options: InferOptions) -> str | None:

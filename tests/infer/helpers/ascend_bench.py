@@ -16,7 +16,12 @@ WIDTH, CLASSES = 4, 3
 WEIGHTS = np.random.default_rng(3).normal(size=(WIDTH, CLASSES)).astype(np.float32)
 _STUB = Path(__file__).with_name("stub_ais_bench.py")
 # What pip would have left of packages that work together.
-_INSTALLED = {"aclruntime": "0.0.2", "ais_bench": "0.0.2", "setuptools": "81.0.0", "numpy": "1.26.4"}
+_INSTALLED = {"aclruntime": "0.0.2", "ais_bench": "0.0.2", "numpy": "1.26.4"}
+_PKG_RESOURCES = """
+class get_distribution:
+    def __init__(self, name):
+        self.version = "0.0.2"
+"""
 
 
 @dataclass
@@ -32,6 +37,14 @@ class Bench:
         self.patch.setenv("STUB", mode)
         for name, value in variables.items():
             self.patch.setenv(f"STUB_{name.upper()}", str(value))
+
+    def play(self, version: str) -> None:
+        """Make the stub the program of this name from now on, see its docstring."""
+        self.patch.setenv("STUB_VERSION", version)
+
+    def without_pkg_resources(self) -> None:
+        """Hide pkg_resources, also that of the interpreter, as setuptools 82 does."""
+        (self.packages / "pkg_resources.py").write_text("raise ModuleNotFoundError(__name__)\n")
 
     def model(self, rows: int, name: str = "m.om") -> Path:
         """Write a stub of an offline model of this batch."""
@@ -63,9 +76,10 @@ class Bench:
 
 def set_up(folder: Path, patch: pytest.MonkeyPatch) -> Bench:
     packages = folder / "site"
-    (packages / "ais_bench").mkdir(parents=True)
-    shutil.copy(_STUB, packages / "ais_bench" / "__main__.py")
-    (packages / "pkg_resources.py").write_text("# stub\n")
+    (packages / "ais_bench" / "infer").mkdir(parents=True)
+    for name in ("__main__.py", "infer/miscellaneous.py"):
+        shutil.copy(_STUB, packages / "ais_bench" / name)
+    (packages / "pkg_resources.py").write_text(_PKG_RESOURCES)
     for name, version in _INSTALLED.items():
         info = packages / f"{name}-{version}.dist-info"
         info.mkdir()
@@ -74,5 +88,6 @@ def set_up(folder: Path, patch: pytest.MonkeyPatch) -> Bench:
     patch.setenv("AIS_PYTHON", sys.executable)
     patch.setenv("PYTHONPATH", str(packages))
     patch.setenv("PATH", "/usr/bin:/bin")
-    patch.delenv("STUB", raising=False)
+    for name in ("STUB", "STUB_VERSION"):
+        patch.delenv(name, raising=False)
     return Bench(folder, packages, patch)

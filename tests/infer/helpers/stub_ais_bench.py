@@ -1,6 +1,10 @@
-"""A stub of ais_bench, written from the reference: its options, its log lines, its files. It uses no NPU.
+"""A stub of ais_bench as the vendor's versions were seen to behave: options, checks, log lines, files. It uses no NPU.
 
-Tests copy it to `ais_bench/__main__.py` on PYTHONPATH of the interpreter that AIS_PYTHON names. Its "offline model" is
+Tests copy it to `ais_bench/__main__.py` and `ais_bench/infer/miscellaneous.py` on PYTHONPATH of the interpreter that
+AIS_PYTHON names. The variable STUB_VERSION chooses one of four programs, of which three call themselves 0.0.2:
+F23 (June 2023) and F24 (May 2024, needs pkg_resources) change the mode of the output folder to 0750; F25 (the vendor's
+since June 2024, and the default) refuses one that is more open; F26 (0.1.0) spells options with dashes, has flags, and
+prints a table. Its "offline model" is
 JSON: {"rows": batch, "weights": [[...], ...]}, and an output row is the input row times the weights. With "frames" it
 is one for AIPP: its input is uint8 and its dimension 0 counts that many frames per row. Its times are invented; none is
 a measurement. The variable STUB makes it fail in one of the ways that ais_bench fails.
@@ -13,6 +17,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -20,30 +25,86 @@ from pathlib import Path
 
 PADDING = "padding_infer_fake_file"
 MODE = os.environ.get("STUB", "")
+VERSION = os.environ.get("STUB_VERSION", "F25")
+if __name__ != "__main__" and VERSION == "F26":
+    raise ImportError("0.1.0 has its version check in a different module")
 
 
 def say(text):
     print(text, flush=True)
 
 
+def version_check(args):
+    """What a run begins with; without pkg_resources the name is never bound, as in the vendor's own."""
+    if VERSION != "F24":
+        return
+    try:
+        import pkg_resources
+
+        aclruntime_version = pkg_resources.get_distribution("aclruntime").version
+    except Exception:
+        say("[WARNING] can't find aclruntime")
+        args.run_mode = "tensor"
+    if aclruntime_version != "0.0.2":
+        args.run_mode = "tensor"
+
+
+def path_check(what, *, forbidden, limit):
+    def check(value):
+        for path in map(Path, value.split(",")):
+            if path.is_symlink():
+                refuse(what, path, f"path :{path} is a soft link, not supported")
+            elif not path.exists() and what != "output":
+                refuse(what, path, f"path: {path} not exist, please check if file or dir is exist")
+            elif path.exists() and stat.S_IMODE(path.stat().st_mode) & forbidden:
+                use = "export" if what == "output" else "import"
+                refuse(
+                    what,
+                    path,
+                    f"The file {path} is group writable, or is others writable, as {use} file(or directory), "
+                    f"permission should not be over {limit}",
+                )
+        return value
+
+    return check
+
+
+def refuse(what, path, reason):
+    say(f"[ERROR] {reason}")
+    raise argparse.ArgumentTypeError(f"{what} path:{path} is illegal. Please check.")
+
+
+def loop(text):
+    if int(text) <= 0 or (VERSION == "F25" and int(text) > 100000):
+        raise argparse.ArgumentTypeError(f"{text} is an invalid positive int value")
+    return int(text)
+
+
+read_check = {"forbidden": 0o022, "limit": "0o755(rwxr-xr-x)"}
+write_check = {"forbidden": 0o027, "limit": "0o750(rwxr-x---)"} if VERSION in ("F25", "F26") else read_check
+
+
 def read_options():
     parser = argparse.ArgumentParser(prog="__main__.py")
-    for name in (
-        "--input",
-        "--output",
-        "--output_dirname",
-        "--pure_data_type",
-        "--display_all_summary",
-        "--debug",
-    ):
-        parser.add_argument(name)
-    for name in ("--loop", "--warmup_count"):
-        parser.add_argument(name, type=int, default=1)
+
+    def add(name, *short, **how):
+        spelled = name.replace("_", "-").replace("dymBatch", "dym-batch") if VERSION == "F26" else name
+        parser.add_argument(spelled, *short, dest=name.lstrip("-"), **how)
+
+    add("--model", "-m", type=path_check("om", **read_check), required=True, help="The path of the om model")
+    add("--input", "-i", type=path_check("input", **read_check))
+    add("--output", "-o", type=path_check("output", **write_check))
+    # A path of its own for the check, relative to the current folder.
+    add("--output_dirname", type=path_check("output", **write_check), help="Actual output directory name")
+    add("--pure_data_type")
+    for name in ("--display_all_summary", "--debug"):
+        add(name, **({"action": "store_true"} if VERSION == "F26" else {}), help="a switch")
+    add("--loop", "-l", type=loop, default=1)
+    add("--warmup_count", type=int, default=1)
     for name in ("--batchsize", "--dymBatch", "--output_batchsize_axis"):
-        parser.add_argument(name, type=int)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--device", default="0")
-    parser.add_argument("--outfmt", choices=("NPY", "BIN", "TXT"), default="BIN")
+        add(name, type=int)
+    add("--device", "-d", default="0")
+    add("--outfmt", choices=("NPY", "BIN", "TXT"), default="BIN")
     options = parser.parse_args()
     if not options.model.endswith(".om"):
         parser.error(f"argument --model/-m: om path:{options.model} is illegal. Please check.")
@@ -100,8 +161,9 @@ def replay(options):
 
 def statistics(times):
     times = sorted(times)
+    percentile = "P99" if VERSION == "F26" else "percentile(99%)"
     return {"min": times[0], "max": times[-1], "mean": sum(times) / len(times), "median": times[len(times) // 2],
-            "percentile(99%)": times[-1], "count": len(times)}  # fmt: skip
+            percentile: times[-1], "count": len(times)}  # fmt: skip
 
 
 class Run:
@@ -125,7 +187,8 @@ class Run:
             say(f"[INFO] try get model batchsize:{self.lead}")
         if self.options.output:
             Path(self.options.output).mkdir(parents=True, exist_ok=True)
-            Path(self.options.output).chmod(0o750)
+            if VERSION in ("F23", "F24"):
+                Path(self.options.output).chmod(0o750)
             self.prefix = f"{self.options.output}/{self.options.output_dirname}"
             Path(self.prefix).mkdir(0o750, parents=True, exist_ok=True)
             say(f"[INFO] output path:{self.prefix}")
@@ -181,11 +244,18 @@ class Run:
     def finish(self):
         batch = self.options.batchsize or self.lead
         mean = sum(self.times) / len(self.times)
+        throughput = f"1000*batchsize.mean({batch})/NPU_compute_time.mean({mean}): {1000 * batch / mean}"
         say("[INFO] -----------------Performance Summary------------------")
-        say(f"[INFO] NPU_compute_time (ms): min = {min(self.times)}, max = {max(self.times)}, mean = {mean}")
-        say(
-            f"[INFO] throughput 1000*batchsize.mean({batch})/NPU_compute_time.mean({mean}): {1000 * batch / mean}"
-        )
+        if VERSION == "F26":
+            say("╒═══════════════════════╤══════╤══════╕")
+            say("│ Metric                │  min │  P99 │")
+            say(f"│ NPU_compute_time (ms) │ {min(self.times):4} │ {max(self.times):4} │")
+            say(f"[INFO] Throughput {throughput}")
+        else:
+            say(
+                f"[INFO] NPU_compute_time (ms): min = {min(self.times)}, max = {max(self.times)}, mean = {mean}"
+            )
+            say(f"[INFO] throughput {throughput}")
         say("[INFO] ------------------------------------------------------")
         if self.prefix is None or MODE == "no_summary":
             return
@@ -204,6 +274,7 @@ class Run:
 
 def main():
     options = read_options()
+    version_check(options)
     fail_if_told(options)
     run = Run(options)
     run.prepare()
