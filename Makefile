@@ -14,6 +14,7 @@ PYTHON  ?= python3
 #: MODEL      recipe in om_models/; `make models` lists them
 #: BS         batch size
 #: CKPT       checkpoint file, or seeded:0 for seeded random weights
+#: IGNORE_META  1: load a CKPT although its own training configuration contradicts the recipe
 #: DATA_ROOT  folder of the videos or frame folders that ANN names
 #: ANN        annotation list: 'folder frames label' or 'video label' per line
 #: DATASET    sthv2, ucf101, ucf101_66, kinetics400 or folder, for data
@@ -60,6 +61,7 @@ given = $(if $($(2)),$(1) "$($(2))")
 SETS  := $(foreach entry,$(SET),--set $(entry))
 FILES := $(strip $(MODEL) --batch_size $(BS) --dtype $(DTYPE) $(if $(filter one,$(VIEWS)),--per_view) $(call given,--out,OUT) $(call given,--store,STORE))
 ON    := $(strip --engine $(ENGINE) --device $(DEVICE) $(call given,--provider,PROVIDER) $(call given,--precision,PRECISION))
+WEIGHTS := --checkpoint "$(CKPT)" $(if $(IGNORE_META),--ignore_meta)
 LISTED := --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" $(call given,--ray,RAY)
 FOLDER := $(or $(OUT),run/$(basename $(notdir $(MODEL))))
 
@@ -136,13 +138,13 @@ preprocess: $(NEEDED) ## DATA_ROOT + ANN -> clip store of tensors
 	$(VIDOM) preprocess $(FILES) $(SETS) $(LISTED)
 
 export: $(READY) ## CKPT -> ONNX with softmax -> optimized graph -> parity check; .om where atc is on PATH
-	$(VIDOM) export $(FILES) $(SETS) --checkpoint "$(CKPT)" $(call given,--target,TARGET) $(call given,--soc_version,SOC)
+	$(VIDOM) export $(FILES) $(SETS) $(WEIGHTS) $(call given,--target,TARGET) $(call given,--soc_version,SOC)
 
 om: $(READY) ## ONNX -> .om with ATC (SOC=310P3, else detected; DRY_RUN=1 writes commands.sh only)
 	$(VIDOM) om $(FILES) $(if $(SOC)$(DRY_RUN),--soc_version $(or $(SOC),Ascend310P3)) $(if $(DRY_RUN),--dry_run)
 
 verify: $(READY) ## compare torch, the exported and the optimized model again
-	$(VIDOM) verify $(FILES) $(SETS) --checkpoint "$(CKPT)"
+	$(VIDOM) verify $(FILES) $(SETS) $(WEIGHTS)
 
 infer: $(NEEDED) ## run the model over the clip store
 	$(VIDOM) infer $(FILES) $(ON) --outfmt $(OUTFMT)
@@ -155,7 +157,7 @@ evaluate: $(NEEDED) ## DATA_ROOT + ANN -> top-1 and top-5 without tensors on dis
 
 bench: $(NEEDED) ## pure-performance loop; BATCHES="1 4 8" for the table of accuracy and speed by batch size
 	$(VIDOM) bench $(FILES) $(ON) --loop $(LOOP) \
-	  $(if $(BATCHES),--batches $(BATCHES) $(SETS) --checkpoint "$(CKPT)" $(call given,--soc_version,SOC))
+	  $(if $(BATCHES),--batches $(BATCHES) $(SETS) $(WEIGHTS) $(call given,--soc_version,SOC))
 
 bench-all: $(READY) $(EXTRAS) ## all benchmarks (interleaved ratios) into benchmarks/RESULTS.md; needs an idle machine
 	$(RUN) -m benchmarks --frames $(or $(FRAMES),$(wildcard tests/fixtures/synth/*)) $(if $(ZOO_PYTHON),--modelzoo_python $(ZOO_PYTHON))

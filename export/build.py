@@ -50,7 +50,7 @@ def build(options: BuildOptions) -> None:
     checkpoint's network, and what the stages raise.
     """
     has_atc = shutil.which("atc") is not None
-    model = {key: getattr(options, key) for key in ("recipe", "checkpoint", "input_dtype")}
+    model = {key: getattr(options, key) for key in ("recipe", "checkpoint", "input_dtype", "ignore_meta")}
     to_onnx(
         ToOnnxOptions(**model, output=options.exported, batch_size=options.batch_size, opset=options.opset)
     )

@@ -125,12 +125,13 @@ def cut_views(frames: Tensor, plan: ViewPlan) -> Tensor:
 
 
 def build_deployable(
-    recipe: Recipe, checkpoint: str, *, input_dtype: InputDtype = "float32"
+    recipe: Recipe, checkpoint: str, *, input_dtype: InputDtype = "float32", ignore_meta: bool = False
 ) -> tuple[Deployable, Provenance]:
     """Return the module to export, in evaluation mode with the checkpoint's weights, and their origin.
 
     `checkpoint` is a path, "seeded:N" for random weights of that seed, or empty for the recipe's own file, if this
-    repository has it. Raises UsageError, naming the published checkpoint, when there is none.
+    repository has it. `ignore_meta` is that of `load_network`. Raises UsageError, naming the published checkpoint, when
+    there is none, and what `load_network` raises.
     """
     checkpoint = checkpoint or _own_checkpoint(recipe)
     if not checkpoint.startswith("seeded:") and not Path(checkpoint).is_file():
@@ -141,12 +142,7 @@ def build_deployable(
             f"{source} and pass its path with --checkpoint (make: CKPT=path). To try the pipeline without it, use "
             "--checkpoint seeded:0: seeded random weights, with which accuracy is meaningless."
         )
-    network, provenance = load_network(
-        recipe.network.arch,
-        recipe.network_arguments,
-        framework=recipe.checkpoint.framework,
-        checkpoint=checkpoint,
-    )
+    network, provenance = load_network(recipe, checkpoint, ignore_meta=ignore_meta)
     return Deployable(network, recipe, input_dtype=input_dtype).eval(), provenance
 
 

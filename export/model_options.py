@@ -66,6 +66,9 @@ class ModelOptions:
 
     recipe: Recipe = group(_ExportedRecipe())
     checkpoint: str = option("path of the checkpoint, or seeded:N for seeded random weights", default="")
+    ignore_meta: bool = option(
+        "load a checkpoint although its own training configuration contradicts the recipe", default=False
+    )
     input_dtype: InputDtype = option(
         "uint8: the graph normalises; aipp: an NPU's AIPP normalises, of TSM and PP-TSM only (experimental)",
         default="float32",

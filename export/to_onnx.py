@@ -81,7 +81,9 @@ def to_onnx(options: ToOnnxOptions) -> Path:
     batch_size = None if options.dynamic_batch else options.batch_size
     if input_dtype == "aipp":
         _check_aipp(recipe, dynamic_batch=options.dynamic_batch)
-    deployable, provenance = build_deployable(recipe, options.checkpoint, input_dtype=input_dtype)
+    deployable, provenance = build_deployable(
+        recipe, options.checkpoint, input_dtype=input_dtype, ignore_meta=options.ignore_meta
+    )
     made_from = {
         "recipe": recipe.name,
         "recipe_sha256": recipe.digest,

@@ -83,7 +83,9 @@ def verify(options: VerifyOptions) -> tuple[Parity, ...]:
 def _reference(options: VerifyOptions) -> _Reference:
     recipe = options.recipe
     fed: InputDtype = "uint8" if options.input_dtype == "uint8" else "float32"
-    deployable, _ = build_deployable(recipe, options.checkpoint, input_dtype=fed)
+    deployable, _ = build_deployable(
+        recipe, options.checkpoint, input_dtype=fed, ignore_meta=options.ignore_meta
+    )
     samples = random_samples(DISTINCT_SAMPLES, recipe.views.sample_shape, np.dtype(fed))
     logits, rows = [], []
     for sample in samples:

@@ -14,6 +14,7 @@ import torch
 
 from networks.checkpoints.checkpoint import Difference, Shape, differences, shapes_of
 from networks.loading import build_network
+from networks.training_config import Contradiction, contradictions
 from vidom.errors import UsageError
 from vidom.formats.network_sections import I3dSection, PptsmSection, TsmSection
 from vidom.formats.recipe import Recipe
@@ -55,14 +56,21 @@ class Detected:
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a checkpoint fits a recipe: it does where `differences` is empty.
+    """Whether a checkpoint fits a recipe: it does where `differences` and `contradictions` are empty.
 
-    `arguments` are those that differ: name, value in the recipe, value in the checkpoint.
+    `arguments` are those that differ by the shapes: name, value in the recipe, value in the checkpoint;
+    `contradictions` are the settings of the training that differ from the recipe.
     """
 
     recipe: str
     arguments: tuple[tuple[str, Any, Any], ...]
     differences: tuple[Difference, ...]
+    contradictions: tuple[Contradiction, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the recipe's network can be loaded from the checkpoint and is the one that was trained."""
+        return not self.differences and not self.contradictions
 
 
 def detect(shapes: Shapes) -> Detected | None:
@@ -84,10 +92,11 @@ def detect(shapes: Shapes) -> Detected | None:
     return min(tried, key=lambda one: len(one.differences), default=None)
 
 
-def fit(detected: Detected, shapes: Shapes, recipe: Recipe) -> Fit:
+def fit(detected: Detected, shapes: Shapes, recipe: Recipe, *, config: Mapping[str, Any]) -> Fit:
     """Return whether these tensors fit the recipe, whose network must be of the detected kind.
 
-    Whether StNet's temporal convolutions are depthwise is determined by the tensors, as on loading.
+    `config` is the configuration of their training, {} without one. Whether StNet's temporal convolutions are depthwise
+    is determined by the tensors, as on loading.
     """
     expected = recipe.network_arguments
     if "depthwise" in expected:
@@ -101,6 +110,7 @@ def fit(detected: Detected, shapes: Shapes, recipe: Recipe) -> Fit:
             if name in expected and expected[name] != value
         ),
         differences=differences(_shapes(recipe.network.arch, expected), shapes),
+        contradictions=contradictions(config, recipe),
     )
 
 

@@ -12,22 +12,23 @@ from typing import Any
 from networks.checkpoints.any_file import read_any
 from networks.checkpoints.checkpoint import Difference, PlainValue, Shape, shapes_of
 from networks.detect import Detected, Fit, count_elements, detect, fit, prefixes
+from networks.training_config import read_config
 from vidom.errors import BadDataError
 from vidom.files import human_bytes
 from vidom.formats.recipe import Recipe, load_recipe, recipe_names
 from vidom.options import option, read_options
+from vidom.wording import shown
 
 __all__ = ["InspectOptions", "Inspection", "as_document", "as_text", "inspect", "inspect_checkpoint", "main"]
 
 _ROWS_SHOWN = 3
-_WIDEST = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions:
     """Show what a checkpoint file contains and which recipes it fits."""
 
-    file: Path = option(".pth, .pdparams, .pdiparams, .ckpt or .mindir", "file")
+    file: Path = option(".pth, .safetensors, .pdparams, .pdiparams, .ckpt or .mindir", "file")
     json: bool = option("print JSON", default=False)
 
 
@@ -44,6 +45,7 @@ class Inspection:
     sha256: str
     framework: str
     layout: str
+    notes: tuple[str, ...]
     meta: Mapping[str, PlainValue]
     trained: int
     statistics: int
@@ -74,22 +76,24 @@ def inspect_checkpoint(path: Path | str, *, recipes: Iterable[Recipe]) -> Inspec
     """
     path = Path(path)
     read = read_any(path)
-    shapes = shapes_of(read.checkpoint.state_dict)
+    shapes = shapes_of(read.state_dict)
+    config = read_config(read)
     detected = detect(shapes)
     trained, statistics = count_elements(shapes)
     candidates = [one for one in recipes if detected is not None and one.network.arch == detected.arch]
     return Inspection(
         path=path,
         bytes=path.stat().st_size,
-        sha256=read.checkpoint.sha256,
+        sha256=read.sha256,
         framework=read.framework,
         layout=read.layout,
-        meta=read.checkpoint.meta,
+        notes=read.notes,
+        meta=read.meta,
         trained=trained,
         statistics=statistics,
         prefixes=prefixes(shapes),
         detected=detected,
-        fits=tuple(fit(detected, shapes, one) for one in candidates if detected is not None),
+        fits=tuple(fit(detected, shapes, one, config=config) for one in candidates if detected is not None),
         published=tuple(one.name for one in candidates if Path(one.checkpoint.file).name == path.name),
     )
 
@@ -103,11 +107,12 @@ def as_document(found: Inspection) -> dict[str, Any]:
         "sha256": found.sha256,
         "framework": found.framework,
         "layout": found.layout,
+        "notes": found.notes,
         "meta": {
-            key: _plain(value) if isinstance(value, str) else value for key, value in found.meta.items()
+            shown(key): shown(value) if isinstance(value, str) else value for key, value in found.meta.items()
         },
         "parameters": {"trained": found.trained, "statistics": found.statistics},
-        "prefixes": {_plain(start): count for start, count in found.prefixes.items()},
+        "prefixes": {shown(start): count for start, count in found.prefixes.items()},
         "network": network
         and {
             "arch": network.arch,
@@ -119,10 +124,13 @@ def as_document(found: Inspection) -> dict[str, Any]:
         "recipes": [
             {
                 "recipe": one.recipe,
-                "fits": not one.differences,
+                "fits": one.fits,
                 "named_there": one.recipe in found.published,
                 "arguments": {
                     name: {"wanted": expected, "found": value} for name, expected, value in one.arguments
+                },
+                "trained_with": {
+                    row.key: {"wanted": row.expected, "found": row.trained} for row in one.contradictions
                 },
                 "differences": [_row(row) for row in one.differences],
             }
@@ -141,20 +149,21 @@ def as_text(found: Inspection) -> str:
         ("file", f"{found.path} ({human_bytes(found.bytes)})"),
         ("sha256", found.sha256),
         ("framework", found.framework),
-        ("layout", _plain(found.layout)),
+        ("layout", shown(found.layout)),
         ("network", network),
         ("parameters", f"{found.trained:,} trained, {found.statistics:,} normalisation statistics"),
     ]
+    lines += [("note", note) for note in found.notes]
     if found.meta:
         meta = ", ".join(f"{key} {value}" for key, value in found.meta.items())
-        lines.append(("meta", _plain(meta)))
+        lines.append(("meta", shown(meta)))
     text = [f"{name:<11}{value}" for name, value in lines]
     if found.detected is not None and not found.complete:
         text += ["incomplete: no variant of this network can load it", *_rows(found.detected.differences)]
     if found.detected is None:
         text += [
             "keys",
-            *(f"  {_plain(start):<40}{count:>6}" for start, count in list(found.prefixes.items())[:40]),
+            *(f"  {shown(start):<40}{count:>6}" for start, count in list(found.prefixes.items())[:40]),
         ]
     width = max((len(one.recipe) for one in found.fits), default=0)
     for one in found.fits:
@@ -164,19 +173,16 @@ def as_text(found: Inspection) -> str:
     return "\n".join(text)
 
 
-def _plain(text: str) -> str:
-    """Return a text of the file, truncated, with control characters replaced by question marks."""
-    kept = "".join(letter if letter.isprintable() else "?" for letter in text[: _WIDEST + 1])
-    return kept if len(text) <= _WIDEST else f"{kept[:_WIDEST]}..."
-
-
 def _verdict(one: Fit, found: Inspection) -> str:
-    if not one.differences:
+    if one.fits:
         return "fits" + (" and has the name of its published file" if one.recipe in found.published else "")
-    kinds = Counter(_kind(row) for row in one.differences)
-    keys = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     reasons = [f"{name} is {value}, expected {expected}" for name, expected, value in one.arguments]
-    return f"does not fit: {'; '.join([*reasons, f'keys: {keys}'])}"
+    shown_already = {name for name, _, _ in one.arguments}
+    reasons += [str(row) for row in one.contradictions if row.name not in shown_already]
+    if one.differences:
+        kinds = Counter(_kind(row) for row in one.differences)
+        reasons.append(f"keys: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
+    return f"does not fit: {'; '.join(reasons)}"
 
 
 def _kind(row: Difference) -> str:
@@ -187,7 +193,7 @@ def _kind(row: Difference) -> str:
 
 def _rows(rows: tuple[Difference, ...]) -> Iterator[str]:
     for row in rows[:_ROWS_SHOWN]:
-        yield f"    {_plain(row.key)}: expected {_shape(row.expected)}, found {_shape(row.found)}"
+        yield f"    {shown(row.key)}: expected {_shape(row.expected)}, found {_shape(row.found)}"
     if len(rows) > _ROWS_SHOWN:
         yield f"    and {len(rows) - _ROWS_SHOWN} more (--json lists them)"
 
@@ -208,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if found.detected is None:
         raise BadDataError(
             f"The checkpoint {found.path} is not of a supported network (TSM, TSN, I3D, PP-TSM, StNet): its keys start "
-            f"with {_plain(', '.join(found.prefixes))}. Use a checkpoint of one of those networks."
+            f"with {shown(', '.join(found.prefixes))}. Use a checkpoint of one of those networks."
         )
     if not found.complete:
         raise BadDataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,22 +12,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from networks.checkpoints.checkpoint import Checkpoint, load_state, read_mmaction2
+from networks.checkpoints.checkpoint import Checkpoint, load_state
 from networks.checkpoints.mindspore_weights import read_mindspore, xception_is_depthwise
 from networks.checkpoints.pptsm_weights import read_pptsm
+from networks.checkpoints.torch_weights import read_torch
 from networks.i3d import I3D
 from networks.pptsm import PPTSM
 from networks.seeded import seeded_state_dict
 from networks.stnet import StNet
+from networks.training_config import contradictions, read_config
 from networks.tsm import TSM
-from vidom.errors import UsageError
+from vidom.errors import BadDataError, UsageError
+from vidom.formats.recipe import Recipe
 
 __all__ = ["Provenance", "build_network", "load_network"]
+
+_log = logging.getLogger(__name__)
 
 _SEEDED = "seeded:"
 _NETWORKS: dict[str, type[nn.Module]] = {"tsm": TSM, "i3d": I3D, "pptsm": PPTSM, "stnet": StNet}
 _READERS: dict[str, Callable[[str], Checkpoint]] = {
-    "mmaction2": read_mmaction2,
+    "mmaction2": read_torch,
     "paddle": read_pptsm,
     "mindspore": read_mindspore,
 }
@@ -56,25 +62,26 @@ def build_network(arch: str, arguments: Mapping[str, object]) -> nn.Module:
 
 
 def load_network(
-    arch: str, arguments: Mapping[str, object], *, framework: str, checkpoint: str
+    recipe: Recipe, checkpoint: str, *, ignore_meta: bool = False
 ) -> tuple[nn.Module, Provenance]:
-    """Return the network in evaluation mode with the weights of `checkpoint`, and their origin.
+    """Return the recipe's network in evaluation mode with the weights of `checkpoint`, and their origin.
 
-    `checkpoint` is the path of a file written by `framework` (mmaction2, paddle or mindspore), or `seeded:N` for the
-    random weights of `seeded_state_dict` with the seed N. Whether StNet's temporal convolutions are depthwise is
-    detected from the shapes in the file.
+    `checkpoint` is the path of a file of the recipe's framework, or `seeded:N` for the random weights of
+    `seeded_state_dict` with the seed N. Whether StNet's temporal convolutions are depthwise is detected from the shapes
+    in the file. With `ignore_meta` the training configuration in the file may contradict the recipe.
 
-    Raises UsageError as `build_network` does, for an unknown framework, a malformed `seeded:` and a missing file;
-    BadDataError when the file is damaged or does not fit the network.
+    Raises UsageError as `build_network` does, for a malformed `seeded:` and a missing file; BadDataError when the file
+    is damaged, does not fit the network or was trained with other settings than the recipe's.
     """
-    if framework not in _READERS:
-        raise UsageError(
-            f"Unknown framework {framework!r}; checkpoints can be read of {', '.join(_READERS)}."
-        )
+    arch, arguments = recipe.network.arch, recipe.network_arguments
     if checkpoint.startswith(_SEEDED):
         network = build_network(arch, arguments)
         return network.eval(), _load_seeded(network, checkpoint)
-    read = _READERS[framework](checkpoint)
+    read = _READERS[recipe.checkpoint.framework](checkpoint)
+    for note in read.notes:
+        _log.info(f"{read.path.name}: {note}.")
+    if not ignore_meta:
+        _check_training(read, recipe)
     if arch == "stnet":
         arguments = {**arguments, "depthwise": xception_is_depthwise(read.state_dict)}
     network = build_network(arch, arguments)
@@ -82,6 +89,18 @@ def load_network(
     return network.eval(), Provenance(
         description=f"checkpoint {read.path.name}", sha256=read.sha256, seeded=False
     )
+
+
+def _check_training(read: Checkpoint, recipe: Recipe) -> None:
+    found = contradictions(read_config(read), recipe)
+    if found:
+        options = " ".join(one.option for one in found if one.option)
+        change = f" or change the recipe with {options}" if options else ""
+        raise BadDataError(
+            f"The checkpoint {read.path} contradicts the recipe {recipe.name}: {'; '.join(map(str, found))}. The "
+            f"scores would be those of a different network. Use the checkpoint of the recipe{change}; --ignore_meta "
+            "loads this one all the same."
+        )
 
 
 def _load_seeded(network: nn.Module, checkpoint: str) -> Provenance:

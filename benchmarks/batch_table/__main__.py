@@ -76,6 +76,7 @@ def batch_table(options: BatchTableOptions) -> BatchTable:
     settings = Settings(
         recipe=options.recipe,
         checkpoint=options.checkpoint,
+        ignore_meta=options.ignore_meta,
         input_dtype=options.input_dtype,
         store=ClipStore.open(options.store).folder if options.store else None,
         engine=_engine(options.engine),

@@ -43,6 +43,7 @@ class Settings:
 
     recipe: Recipe
     checkpoint: str
+    ignore_meta: bool
     input_dtype: InputDtype
     store: Path | None
     engine: EngineOptions
@@ -95,6 +96,7 @@ def measured_row(settings: Settings, batch_size: int) -> Row:
         ToOnnxOptions(
             recipe=settings.recipe,
             checkpoint=settings.checkpoint,
+            ignore_meta=settings.ignore_meta,
             output=folder / f"{settings.recipe.name}_bs{batch_size}.onnx",
             batch_size=batch_size,
             input_dtype=settings.input_dtype,

@@ -1,14 +1,7 @@
-"""Checkpoints of mmaction2, read without executing them, and loaded completely or not at all.
-
-The layout is that of `mmcv/runner/checkpoint.py` (0.x), `mmengine/runner/checkpoint.py` (1.x) and mmaction2's
-`tools/deployment/publish_model.py`: a `torch.save` of {meta, state_dict, optimizer, ...}. A published file
-has meta and state_dict only, and the first 8 digits of its SHA-256 in its name.
-"""
+"""The contents of a checkpoint file, loaded completely or not at all."""
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from networks.checkpoints.torch_file import TorchFile, read_torch_file
 from vidom.errors import BadDataError
-from vidom.files import atomic_path, sha256_file
+from vidom.files import atomic_path
+from vidom.wording import shown
 
 __all__ = [
     "Checkpoint",
@@ -28,31 +21,39 @@ __all__ = [
     "Shape",
     "differences",
     "load_state",
-    "read_mmaction2",
+    "plain_values",
     "save_mmaction2",
     "shapes_of",
 ]
-
-_log = logging.getLogger(__name__)
 
 PlainValue = str | int | float | bool | None
 Shape = tuple[int, ...]
 
 _ROWS_SHOWN = 20
 _KEY_SHOWN = 120
+_INTEGER_BITS = 64
 _HEADS = ("cls_head.fc_cls", "head.fc", "fc")
 _CLASSIFIERS = tuple(f"{head}.{leaf}" for head in _HEADS for leaf in ("weight", "bias"))
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The contents of a checkpoint file for a network."""
+    """The weights in a checkpoint file under the keys of the networks, and what else the file says.
+
+    `framework` is that of a recipe's checkpoint (mmaction2, paddle, mindspore), or torch for other programs of torch.
+    `layout` is a text such as "zip archive; state_dict and meta"; `meta` holds the texts and numbers of the file's
+    `meta`, and `config` what is there as the configuration of the training program, None without one. `notes` are
+    phrases about what was left out or renamed.
+    """
 
     path: Path
     sha256: str
+    framework: str
+    layout: str
     meta: dict[str, PlainValue]
-    """The texts and numbers of the file's `meta`, without its nested values."""
     state_dict: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+    config: object = None
 
 
 @dataclass(frozen=True)
@@ -64,34 +65,15 @@ class Difference:
     found: Shape | None
 
 
-def read_mmaction2(path: Path | str) -> Checkpoint:
-    """Return the weights in the .pth file of mmaction2 0.x or 1.x at `path`, under the network's own keys.
-
-    A file with only a state dict is read too. The prefix `module.` of a parallel wrapper is removed.
-    `data_preprocessor.*`, the normalisation that 1.x may store with the weights, is left out, because the recipe
-    defines it; optimizer and message hub are not read. A hash in the file's name that does not match the file gives a
-    warning, not an error.
-
-    Raises UsageError when there is no such file, BadDataError when it is damaged, not a checkpoint or refers to code.
-    """
-    path = Path(path)
-    file = read_torch_file(path)
-    sha256 = sha256_file(path)
-    suffix = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    if suffix and suffix[1] != sha256[:8]:
-        _log.warning(
-            f"According to its name the SHA-256 of {path} starts with {suffix[1]}, but it starts with {sha256[:8]}: "
-            "the file was changed after publication or downloaded incompletely."
-        )
-    content = file.content if isinstance(file.content, dict) else {}
-    meta = content.get("meta")
-    plain = meta.items() if isinstance(meta, dict) else ()
-    return Checkpoint(
-        path=path,
-        sha256=sha256,
-        meta={key: value for key, value in plain if isinstance(key, str) and isinstance(value, PlainValue)},
-        state_dict=file.tensors(_entries(file)),
-    )
+def plain_values(entries: Mapping[Any, object]) -> dict[str, PlainValue]:
+    """Return the texts and numbers among the entries; an integer of a pickle may have any number of digits."""
+    return {
+        key: value
+        for key, value in entries.items()
+        if isinstance(key, str)
+        and isinstance(value, PlainValue)
+        and not (isinstance(value, int) and value.bit_length() > _INTEGER_BITS)
+    }
 
 
 def load_state(network: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
@@ -133,27 +115,6 @@ def save_mmaction2(path: Path | str, network: nn.Module, meta: Mapping[str, Plai
         torch.save({"meta": dict(meta), "state_dict": state}, stream)
 
 
-def _entries(file: TorchFile) -> dict[str, Any]:
-    content = file.content
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
-        kind = (
-            f"one with the keys {list(content)}"
-            if isinstance(content, dict)
-            else f"a {type(content).__name__}"
-        )
-        raise BadDataError(
-            f"The checkpoint {file.path} has no named weights: expected a dictionary with `state_dict`, as mmaction2 "
-            f"writes it, or a plain state dict, but found {kind[:200]}. Use a .pth of mmaction2."
-        )
-    stripped = {key.removeprefix("module."): value for key, value in state.items()}
-    if len(stripped) < len(state):
-        raise BadDataError(
-            f"The checkpoint {file.path} has a key both with and without the prefix `module.`."
-        )
-    return {key: value for key, value in stripped.items() if not key.startswith("data_preprocessor.")}
-
-
 def _verdict(rows: Sequence[Difference], *, source: str) -> str:
     if all(_is_class_count(row) for row in rows):
         found, expected = (shape[0] if shape else 0 for shape in (rows[0].found, rows[0].expected))
@@ -177,8 +138,10 @@ def _is_class_count(row: Difference) -> bool:
 
 
 def _table(rows: Sequence[Difference]) -> str:
-    shown = [(_printable(row.key), _shape(row.expected), _shape(row.found)) for row in rows[:_ROWS_SHOWN]]
-    lines = [("key", "expected", "found"), *shown]
+    cells = [
+        (shown(row.key, _KEY_SHOWN), _shape(row.expected), _shape(row.found)) for row in rows[:_ROWS_SHOWN]
+    ]
+    lines = [("key", "expected", "found"), *cells]
     widths = [max(len(line[column]) for line in lines) for column in range(2)]
     text = [f"  {key:<{widths[0]}}  {expected:<{widths[1]}}  {found}" for key, expected, found in lines]
     if len(rows) > _ROWS_SHOWN:
@@ -188,8 +151,3 @@ def _table(rows: Sequence[Difference]) -> str:
 
 def _shape(shape: Shape | None) -> str:
     return "-" if shape is None else str(list(shape))
-
-
-def _printable(key: str) -> str:
-    # A key comes from a file that may be hostile: it must neither flood nor control the terminal.
-    return "".join(letter if letter.isprintable() else "?" for letter in key[:_KEY_SHOWN])

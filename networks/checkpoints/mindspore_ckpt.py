@@ -42,8 +42,9 @@ class _Entry:
         return (self.tag, self.dims, self.kind) == (other.tag, other.dims, other.kind)
 
 
-def read_ckpt(path: Path | str) -> dict[str, Array]:
-    """Return every entry of the checkpoint at `path` under its name, in the file's order, slices joined.
+def read_ckpt(path: Path | str) -> tuple[dict[str, Array], str]:
+    """Return every entry of the checkpoint at `path` under its name, in the file's order, slices joined,
+    and the layout as a text.
 
     Numbers of one element are 0-d arrays, texts 0-d arrays of str, bfloat16 is widened to float32. The entries of an
     optimizer are included. Memory is that of the tensors.
@@ -52,12 +53,12 @@ def read_ckpt(path: Path | str) -> dict[str, Array]:
     malformed, has more than 20,000 entries, a tensor twice or a map tensor.
     """
     view = open_mapped(path)
-    if bytes(view[8:10]) == b'{"':
-        raise unreadable(path, "it is a safetensors file; save it in MindSpore with format='ckpt'")
-    view = _without_trailer(view, path)
+    checked = _without_trailer(view, path)
     arrays: dict[str, Array] = {}
+    slices = 0
     try:
-        for entry, parts in _joined(view):
+        for entry, parts in _joined(checked):
+            slices += len(parts)
             if entry.tag in arrays:
                 raise ValueError(f"the name {entry.tag[:80]!r} appears twice")
             content = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -66,7 +67,9 @@ def read_ckpt(path: Path | str) -> dict[str, Array]:
         last = next(reversed(arrays), None)
         where = f"after the entry {last[:80]!r} it holds " if last else "it holds "
         raise unreadable(path, f"{where}{error}") from None
-    return arrays
+    sliced = f" in {slices} slices" if slices > len(arrays) else ""
+    crc = "without CRC-32" if checked is view else "CRC-32 verified"
+    return arrays, f"{len(arrays)} entries{sliced} (.ckpt), {crc}"
 
 
 def _without_trailer(view: memoryview, path: Path | str) -> memoryview:

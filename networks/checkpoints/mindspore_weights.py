@@ -13,6 +13,8 @@ from networks.checkpoints.checkpoint import Checkpoint, PlainValue
 from networks.checkpoints.mindir import is_mindir, read_mindir
 from networks.checkpoints.mindspore_ckpt import read_ckpt
 from networks.checkpoints.mindspore_file import Array
+from networks.checkpoints.opening import checkpoint_file
+from networks.checkpoints.safetensors_file import is_safetensors, read_safetensors
 from vidom.errors import BadDataError
 from vidom.files import sha256_file
 from vidom.wording import shown, some
@@ -33,7 +35,7 @@ _OPTIMIZER = re.compile(r"(moments|moment1|moment2)\..*|[^.]*")
 
 
 def read_mindspore(path: Path | str) -> Checkpoint:
-    """Return the weights in MindSpore's .ckpt or .mindir file at `path`, under the keys of `StNet`.
+    """Return the weights in MindSpore's .ckpt, .mindir or safetensors file at `path`, under the keys of `StNet`.
 
     The optimizer's entries in a training checkpoint are dropped; its numbers (learning_rate, global_step, ...) are in
     `meta`. A prefix of all parameters is removed, as MindSpore does. The kind of the file is detected from its bytes,
@@ -42,8 +44,14 @@ def read_mindspore(path: Path | str) -> Checkpoint:
     Raises UsageError when there is no file; BadDataError when it is encrypted, damaged or has weights other than
     floating-point numbers.
     """
-    path = Path(path)
-    values = read_mindir(path) if is_mindir(path) else read_ckpt(path)
+    path = checkpoint_file(path)
+    if is_safetensors(path):
+        values, _ = read_safetensors(path)
+        layout = f"safetensors, {len(values)} tensors"
+    elif is_mindir(path):
+        values, layout = read_mindir(path), "model with its graph (.mindir)"
+    else:
+        values, layout = read_ckpt(path)
     weights = _without_prefix(
         {name: value for name, value in values.items() if not _OPTIMIZER.fullmatch(name)}
     )
@@ -60,7 +68,14 @@ def read_mindspore(path: Path | str) -> Checkpoint:
                 f"The checkpoint {path} has two entries for {shown(mindspore_key(name))}, one of them {shown(name)}."
             )
         state[mindspore_key(name)] = torch.from_numpy(value).float()
-    return Checkpoint(path=path, sha256=sha256_file(path), meta=_meta(values), state_dict=state)
+    return Checkpoint(
+        path=path,
+        sha256=sha256_file(path),
+        framework="mindspore",
+        layout=layout,
+        meta=_meta(values),
+        state_dict=state,
+    )
 
 
 def mindspore_key(name: str) -> str:

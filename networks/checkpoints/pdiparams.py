@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.checkpoints.checkpoint import Checkpoint
-from networks.checkpoints.inert_pickle import read_pickle
 from networks.checkpoints.opening import checkpoint_file
 from networks.checkpoints.pdparams import is_weight_name, paddle_tensor
+from networks.checkpoints.pickles.inert_pickle import read_pickle
 from networks.checkpoints.protobuf_wire import grouped, number_in
 from vidom.errors import BadDataError, UsageError
 from vidom.files import sha256_file
@@ -66,6 +66,8 @@ def read_pdiparams(path: Path | str) -> Checkpoint:
     return Checkpoint(
         path=path,
         sha256=sha256_file(path),
+        framework="paddle",
+        layout=f"consecutive tensors, named by {path.name}.info",
         meta={},
         state_dict={key: paddle_tensor(array) for key, array in zip(keys, arrays, strict=True)},
     )

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from networks.checkpoints.array_record import ARRAY_NAMES, array_record
-from networks.checkpoints.checkpoint import Checkpoint, PlainValue
-from networks.checkpoints.inert_pickle import Call, read_pickle
+from networks.checkpoints.checkpoint import Checkpoint, plain_values
 from networks.checkpoints.opening import checkpoint_file
+from networks.checkpoints.pickles.array_record import ARRAY_NAMES, array_record
+from networks.checkpoints.pickles.inert_pickle import Call, read_pickle
 from vidom.errors import BadDataError
 from vidom.files import sha256_file
 
@@ -50,7 +50,7 @@ def read_pdparams(path: Path | str) -> Checkpoint:
     """
     path = Path(path)
     source = f"The checkpoint {path}"
-    content = _content(path, source=source)
+    content, protocol = _content(path, source=source)
     if not isinstance(content, dict) or not content:
         raise BadDataError(
             f"{source} has no named weights: expected a dictionary as paddle.save writes it, but found "
@@ -60,11 +60,12 @@ def read_pdparams(path: Path | str) -> Checkpoint:
     _reject_optimizer(content if not isinstance(entries, dict) else {**content, **entries}, source=source)
     arrays = _arrays(entries, source=source, size=path.stat().st_size)
     nested = entries is not content
-    plain = {key: value for key, value in content.items() if nested and isinstance(value, PlainValue)}
     return Checkpoint(
         path=path,
         sha256=sha256_file(path),
-        meta={key: value for key, value in plain.items() if isinstance(key, str)},
+        framework="paddle",
+        layout=_layout(entries, protocol=protocol, nested=nested),
+        meta=plain_values(content) if nested else {},
         state_dict={key: paddle_tensor(array) for key, array in arrays.items()},
     )
 
@@ -81,7 +82,7 @@ def is_weight_name(key: Any) -> bool:
     return isinstance(key, str) and len(key) <= _MAX_NAME and key.isprintable()
 
 
-def _content(path: Path, *, source: str) -> Any:
+def _content(path: Path, *, source: str) -> tuple[Any, int]:
     checkpoint_file(path)
     with path.open("rb") as stream:
         head = stream.read(2)
@@ -91,7 +92,14 @@ def _content(path: Path, *, source: str) -> Any:
                 f"{head!r}. Use the .pdparams file of the model."
             )
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            return read_pickle(view, source=source, names=_NAMES).content
+            return read_pickle(view, source=source, names=_NAMES).content, head[1]
+
+
+def _layout(entries: Mapping[Any, Any], *, protocol: int, nested: bool) -> str:
+    form = "nested: a dictionary with state_dict" if nested else "flat"
+    table = ", with the table of internal names" if _NAME_TABLE in entries else ""
+    sliced = ", large arrays in slices" if _SLICES in entries else ""
+    return f"pickle of protocol {protocol}; {form}{table}{sliced}"
 
 
 def _reject_optimizer(entries: Mapping[Any, Any], *, source: str) -> None:

@@ -21,9 +21,9 @@ from typing import IO, Any
 
 from torch import Tensor
 
-from networks.checkpoints.inert_pickle import Global, Pickled, Stored, read_pickle
 from networks.checkpoints.opening import checkpoint_file, unreadable
-from networks.checkpoints.tensor_record import element_type, tensor_record
+from networks.checkpoints.pickles.inert_pickle import Global, Pickled, Stored, read_pickle
+from networks.checkpoints.pickles.tensor_record import element_type, tensor_record
 from vidom.errors import BadDataError
 from vidom.wording import shown, some
 
@@ -47,6 +47,7 @@ class TorchFile:
     """The contents of a file, in which a tensor is an inert Call, and the positions of its storages."""
 
     path: Path
+    layout: str
     content: Any
     places: Mapping[str, _Place]
 
@@ -104,7 +105,7 @@ def _read_zip(path: Path, stream: IO[bytes]) -> TorchFile:
     content = read_pickle(described, source=f"The checkpoint {path}").content
     prefix = f"{folder}data/"
     places = {name.removeprefix(prefix): place for name, place in members.items() if name.startswith(prefix)}
-    return TorchFile(path=path, content=content, places=places)
+    return TorchFile(path=path, layout="zip archive", content=content, places=places)
 
 
 def _directory(path: Path, stream: IO[bytes]) -> list[zipfile.ZipInfo]:
@@ -153,7 +154,8 @@ def _read_legacy(path: Path, stream: IO[bytes]) -> TorchFile:
         described = read_pickle(view, source=source)
         keys = read_pickle(view, source=source).content
         places = _legacy_places(path, view, keys, sizes=_element_sizes(described, source=source))
-    return TorchFile(path=path, content=described.content, places=places)
+    layout = "single stream, as before torch 1.6"
+    return TorchFile(path=path, layout=layout, content=described.content, places=places)
 
 
 def _element_sizes(described: Pickled, *, source: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from demo.examples import Examples, generate_examples
 from demo.motion import GENERATOR_VERSION
 from demo.train import predict
-from networks.checkpoints.checkpoint import read_mmaction2
+from networks.checkpoints.torch_weights import read_torch
 from networks.loading import load_network
 from vidom.formats.recipe import load_recipe
 
@@ -26,19 +26,15 @@ def unseen() -> Examples:
 
 
 def _predicted(unseen: Examples, *, shift: bool, name: str) -> NDArray[np.int64]:
-    network, _ = load_network(
-        "tsm",
-        {**RECIPE.network_arguments, "shift": shift},
-        framework="mmaction2",
-        checkpoint=str(CHECKPOINTS / name),
-    )
+    recipe = load_recipe("tsm_demo", [f"network.shift={shift}"])
+    network, _ = load_network(recipe, str(CHECKPOINTS / name))
     return predict(network, unseen, plan=RECIPE.views).argmax(1).numpy()
 
 
 @pytest.mark.parametrize(("name", "shift"), [("tsm_demo.pth", True), ("tsn_demo.pth", False)])
 def test_checkpoints_are_small_and_of_this_generator(name: str, shift: bool) -> None:
     assert (CHECKPOINTS / name).stat().st_size < 1_500_000
-    meta = read_mmaction2(CHECKPOINTS / name).meta
+    meta = read_torch(CHECKPOINTS / name).meta
     assert (meta["recipe"], meta["shift"], meta["generator"]) == ("tsm_demo", shift, GENERATOR_VERSION)
 
 

@@ -13,7 +13,7 @@ from demo.generate import scene_of
 from demo.motion import MOTIONS, label_names
 from demo.symmetries import SYMMETRIES, scatter
 from demo.train import TrainOptions, fit, main, predict, train
-from networks.checkpoints.checkpoint import read_mmaction2
+from networks.checkpoints.torch_weights import read_torch
 from networks.loading import build_network, load_network
 from preprocess.tensors.samples import make_sample
 from vidom.errors import UsageError
@@ -114,9 +114,9 @@ def test_train_writes_both_checkpoints_in_the_layout_of_the_reader(tmp_path: Pat
     assert (tsm.path.name, control.path.name) == ("tsm_demo.pth", "tsn_demo.pth")
     for trained, shift in ((tsm, True), (control, False)):
         assert 0 <= trained.top1 <= 1
-        assert read_mmaction2(trained.path).meta["shift"] is shift
-        arguments = {**RECIPE.network_arguments, "shift": shift}
-        load_network("tsm", arguments, framework="mmaction2", checkpoint=str(trained.path))
+        assert read_torch(trained.path).meta["shift"] is shift
+        recipe = load_recipe("tsm_demo", [f"network.shift={shift}"])
+        load_network(recipe, str(trained.path))
 
 
 def test_wrong_options_are_rejected(tmp_path: Path) -> None:

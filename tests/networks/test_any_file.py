@@ -31,7 +31,7 @@ def test_paddle_files_of_every_layout(fixtures: Path, name: str, words: list[str
     found = read_any(fixtures / "paddle" / name)
     assert found.framework == "paddle"
     assert [word for word in words if word not in found.layout] == []
-    assert found.checkpoint.state_dict
+    assert found.state_dict
 
 
 def test_mindspore_files_of_every_layout(fixtures: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ import torch
 from mmaction2_files import META, equal, small
 from torch import Tensor
 
-from networks.checkpoints.checkpoint import load_state, read_mmaction2, save_mmaction2
+from networks.checkpoints.checkpoint import load_state, save_mmaction2
+from networks.checkpoints.torch_weights import read_torch
 from vidom.errors import BadDataError
 
 
@@ -30,7 +31,7 @@ def test_either_layout_gives_back_every_tensor(
     path = tmp_path / "tsm.pth"
     content = {"meta": META, "state_dict": OrderedDict(state), "optimizer": {"state": {0: torch.ones(3)}}}
     torch.save(content, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
-    read = read_mmaction2(path)
+    read = read_torch(path)
     assert equal(read.state_dict, state)
     assert read.meta == META
     assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -53,7 +54,7 @@ def test_views_types_and_parameters_are_read_unchanged(tmp_path: Path, zipped: b
     }
     path = tmp_path / "views.pth"
     torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
-    read = read_mmaction2(path).state_dict
+    read = read_torch(path).state_dict
     assert equal(read, {key: value.detach() for key, value in tensors.items()})
     assert all(read[key].dtype == tensors[key].dtype for key in tensors)
 
@@ -63,7 +64,7 @@ def test_a_plain_state_dict_with_the_keys_of_a_parallel_wrapper_is_read(
 ) -> None:
     path = tmp_path / "bare.pth"
     torch.save({f"module.{key}": value for key, value in state.items()}, path)
-    read = read_mmaction2(path)
+    read = read_torch(path)
     assert equal(read.state_dict, state)
     assert read.meta == {}
 
@@ -123,7 +124,7 @@ def test_objects_of_absent_packages_are_ignored(
     path = tmp_path / "epoch_50.pth"
     torch.save(content, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
     sys.modules.pop("mmengine_stub")
-    read = read_mmaction2(path)
+    read = read_torch(path)
     assert equal(read.state_dict, state)
     assert read.meta == META
 
@@ -132,11 +133,9 @@ def test_a_file_that_does_not_match_the_hash_in_its_name_gives_a_warning(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     true = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:8]
-    read_mmaction2(checkpoint.rename(checkpoint.with_name(f"tsm_r50-{true}.pth")))
+    read_torch(checkpoint.rename(checkpoint.with_name(f"tsm_r50-{true}.pth")))
     assert capsys.readouterr().err == ""
-    read_mmaction2(
-        checkpoint.with_name(f"tsm_r50-{true}.pth").rename(checkpoint.with_name("tsm-0badf00d.pth"))
-    )
+    read_torch(checkpoint.with_name(f"tsm_r50-{true}.pth").rename(checkpoint.with_name("tsm-0badf00d.pth")))
     log = capsys.readouterr().err
     assert log.startswith("warning:")
     assert "0badf00d" in log
@@ -149,7 +148,7 @@ def test_a_saved_file_is_read_by_us_and_by_torch(tmp_path: Path) -> None:
     save_mmaction2(tmp_path / "two.pth", network, META)
     assert (tmp_path / "one.pth").read_bytes() == (tmp_path / "two.pth").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.pth", "two.pth"]
-    read = read_mmaction2(tmp_path / "one.pth")
+    read = read_torch(tmp_path / "one.pth")
     assert equal(read.state_dict, dict(network.state_dict()))
     assert read.meta == META
     assert torch.load(tmp_path / "one.pth", weights_only=True)["meta"] == META

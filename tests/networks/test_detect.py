@@ -60,7 +60,7 @@ def test_original_networks_are_detected_by_their_keys(
     assert arguments.items() <= found.arguments.items()
     assert found.arguments["base_channels"] == 64
     for recipe in fitting:
-        assert fit(found, shapes, load_recipe(recipe)).differences == ()
+        assert fit(found, shapes, load_recipe(recipe), config={}).differences == ()
     trained = document.get("trainable", document.get("n_trainable_elements"))
     if trained is not None:
         assert count_elements(shapes)[0] == trained
@@ -70,7 +70,7 @@ def test_different_classes_or_depth_of_a_recipe_are_reported(fixtures: Path) -> 
     shapes, _ = original_shapes(fixtures, "paddle/pptsm_101_keys.json")
     found = detect(shapes)
     assert found is not None
-    other = fit(found, shapes, load_recipe("pptsm_ucf101_66"))
+    other = fit(found, shapes, load_recipe("pptsm_ucf101_66"), config={})
     assert set(other.arguments) == {("depth", 50, 101), ("num_classes", 66, 400)}
     # Seventeen more blocks of three convolutions, each with five tensors, and both of the classifier's.
     assert len([row for row in other.differences if row.expected is None]) == 17 * 15

@@ -20,7 +20,7 @@ ATTACKS = Path(__file__).parents[1] / "fixtures" / "attacks"
         ("shape_int5000bytes.pth", "tensor w: its shape"),
         ("stride_int5000bytes.pth", "tensor w: its shape"),
         ("bool_shape.pth", "tensor w: its shape"),
-        ("ctrl_name.pth", r"'w' should be a dense tensor, but is foo\x1b[2J.bar"),
+        ("ctrl_name.pth", r"'w' (an object of foo\x1b[2J.bar)"),
         ("ms_ctrl.ckpt", r"a\x1b[2J.weight (int32)"),
     ],
 )

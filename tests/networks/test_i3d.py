@@ -25,7 +25,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.checkpoints.checkpoint import load_state, read_mmaction2, save_mmaction2
+from networks.checkpoints.checkpoint import load_state, save_mmaction2
+from networks.checkpoints.torch_weights import read_torch
 from networks.i3d import I3D
 from networks.seeded import seeded_state_dict
 from networks.tsm import TSM
@@ -247,7 +248,7 @@ def block_names(network: I3D) -> list[str]:
 
 def test_a_saved_checkpoint_is_read_completely(tmp_path: Path, small: I3D) -> None:
     save_mmaction2(tmp_path / "i3d.pth", small, {"epoch": 100})
-    read = read_mmaction2(tmp_path / "i3d.pth")
+    read = read_torch(tmp_path / "i3d.pth")
     other = I3D(**SMALL).eval()
     load_state(other, read.state_dict, source="i3d.pth")
     views = noise(0, (1, 1, 3, 8, 32, 32))

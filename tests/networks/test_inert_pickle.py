@@ -13,7 +13,7 @@ import torch
 from mmaction2_files import Runs, error_of
 from torch import Tensor
 
-import networks.checkpoints.inert_pickle
+import networks.checkpoints.pickles.inert_pickle
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -100,7 +100,7 @@ def test_a_pickle_that_would_exhaust_memory_or_stack_does_not(tmp_path: Path, at
 
 
 def test_a_pickle_of_too_many_operations_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks.checkpoints.inert_pickle, "_MAX_OPERATIONS", 1000)
+    monkeypatch.setattr(networks.checkpoints.pickles.inert_pickle, "_MAX_OPERATIONS", 1000)
     path = tmp_path / "long.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + b"}0" * 1000 + b"}.")

@@ -13,8 +13,10 @@ from networks.loading import build_network, load_network
 from networks.seeded import seeded_state_dict
 from vidom.errors import BadDataError, UsageError
 from vidom.files import sha256_file
+from vidom.formats.recipe import load_recipe
 
 ARGUMENTS = {"depth": 10, "num_classes": 3, "base_channels": 8}
+RECIPE = load_recipe("tsm_demo", ["dataset.num_classes=3", "network.base_channels=8"])
 
 
 def test_arguments_reach_the_network() -> None:
@@ -46,17 +48,15 @@ def test_all_problems_are_reported_together() -> None:
         build_network("tsm", {"deptth": 50})
 
 
-def test_an_unknown_network_or_framework_is_rejected() -> None:
+def test_an_unknown_network_is_rejected() -> None:
     with pytest.raises(UsageError, match="'tms'; choose one of tsm"):
         build_network("tms", ARGUMENTS)
-    with pytest.raises(UsageError, match="'torch'.*mmaction2"):
-        load_network("tsm", ARGUMENTS, framework="torch", checkpoint="seeded:0")
 
 
 def test_a_checkpoint_file_is_loaded_for_evaluation(tmp_path: Path) -> None:
     written, path = build_network("tsm", ARGUMENTS), tmp_path / "tsm.pth"
     save_mmaction2(path, written, {})
-    network, provenance = load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=str(path))
+    network, provenance = load_network(RECIPE, str(path))
     clips = torch.randn(1, 8, 3, 32, 32)
     assert not network.training
     assert torch.equal(network(clips), written.eval()(clips))
@@ -69,29 +69,26 @@ def test_a_checkpoint_of_a_different_class_count_is_rejected(tmp_path: Path) -> 
     path = tmp_path / "tsm.pth"
     save_mmaction2(path, build_network("tsm", {**ARGUMENTS, "num_classes": 4}), {})
     with pytest.raises(BadDataError, match=r"tsm\.pth has 4 classes, the recipe has 3"):
-        load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=str(path))
+        load_network(RECIPE, str(path))
 
 
 def test_seeded_weights_are_reproducible_and_differ_by_seed() -> None:
-    network, provenance = load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint="seeded:5")
+    network, provenance = load_network(RECIPE, "seeded:5")
     state = network.state_dict()
     expected = seeded_state_dict({key: value.shape for key, value in state.items()}, seed=5)
     assert all(torch.equal(state[key], expected[key]) for key in state)
     assert provenance.seeded
     assert "seeded:5" in provenance.description
-    again, other = (
-        load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=f"seeded:{number}")[1].sha256
-        for number in (5, 6)
-    )
+    again, other = (load_network(RECIPE, f"seeded:{number}")[1].sha256 for number in (5, 6))
     assert provenance.sha256 == again != other
 
 
 @pytest.mark.parametrize("checkpoint", ["seeded:", "seeded:x", "seeded:-1", "seeded:1.5"])
 def test_a_malformed_seed_is_rejected(checkpoint: str) -> None:
     with pytest.raises(UsageError, match="seeded:N"):
-        load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=checkpoint)
+        load_network(RECIPE, checkpoint)
 
 
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"absent\.pth"):
-        load_network("tsm", ARGUMENTS, framework="mmaction2", checkpoint=str(tmp_path / "absent.pth"))
+        load_network(RECIPE, str(tmp_path / "absent.pth"))

@@ -16,7 +16,7 @@ import torch
 from mmaction2_files import Runs, equal, error_of
 from torch import Tensor
 
-from networks.checkpoints.checkpoint import read_mmaction2
+from networks.checkpoints.torch_weights import read_torch
 from vidom.errors import BadDataError, UsageError
 
 
@@ -149,7 +149,7 @@ def test_a_handwritten_tensor_record_is_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", described(numel=4, offset=1, shape=(2,), strides=(2,)))
         archive.writestr("archive/data/0", np.arange(4, dtype="<f4").tobytes())
-    assert read_mmaction2(path).state_dict["a"].tolist() == [1, 3]
+    assert read_torch(path).state_dict["a"].tolist() == [1, 3]
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_any_damage_gives_an_error_or_the_same_tensors(checkpoint: Path, state: 
         damaged[place] = chooser.integers(256)
         checkpoint.write_bytes(damaged)
         try:
-            read = read_mmaction2(checkpoint)
+            read = read_torch(checkpoint)
         except BadDataError:
             continue
         assert equal(read.state_dict, state)
@@ -184,4 +184,4 @@ def test_an_entry_that_is_not_a_tensor_is_reported(tmp_path: Path, state: dict[s
 
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no checkpoint file .*absent\.pth"):
-        read_mmaction2(tmp_path / "absent.pth")
+        read_torch(tmp_path / "absent.pth")

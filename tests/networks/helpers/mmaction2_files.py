@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from networks.checkpoints.checkpoint import read_mmaction2
+from networks.checkpoints.torch_weights import read_torch
 from networks.tsm import TSM
 from vidom.errors import BadDataError, ExitCode
 
@@ -31,7 +31,7 @@ def equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
 def error_of(path: Path) -> str:
     """Return the message of the BadDataError for the file, which must be one paragraph with its path."""
     with pytest.raises(BadDataError) as caught:
-        read_mmaction2(path)
+        read_torch(path)
     assert caught.value.exit_code == ExitCode.BAD_DATA
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from networks.checkpoints.inert_pickle import Call, Global, Stored
+from networks.checkpoints.pickles.inert_pickle import Call, Global, Stored
 from vidom.errors import BadDataError
 from vidom.wording import shown
 

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from networks.checkpoints.pickle_names import names_data
+from networks.checkpoints.pickles.pickle_names import names_data
 from vidom.errors import BadDataError
 from vidom.wording import shown
 

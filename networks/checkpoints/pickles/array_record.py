@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.checkpoints.inert_pickle import Call, Global
+from networks.checkpoints.pickles.inert_pickle import Call, Global
 from vidom.errors import BadDataError
 from vidom.wording import shown
 
