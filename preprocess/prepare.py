@@ -29,6 +29,7 @@ from preprocess.datasets.ucf101 import locate_ucf101, locate_ucf101_66
 from preprocess.sources.decoding import Decoder
 from vidom.command import run
 from vidom.errors import BadDataError, UsageError
+from vidom.files import locked_folder
 from vidom.options import option, read_options
 from vidom.parallel.ray_cluster import RayCluster, open_ray_cluster, ray_option
 from vidom.system.machine import usable_cores
@@ -79,7 +80,7 @@ class PrepareOptions:
     )
     quality: int = option("JPEG quality", default=95)
     fps: float | None = option("constant frame rate (default: every frame once)", default=None)
-    decoder: Decoder | None = option("video decoder (default: opencv, pyav with --fps)", default=None)
+    decoder: Decoder = option("video decoder; every frame of opencv is compared with pyav's", default="pyav")
     workers: int | None = option("processes that decode (default: one per core)", default=None)
     on_bad: OnBad | None = option(
         "stop at a missing or unreadable video, or skip it (default: skip for kinetics400, else fail)",
@@ -98,9 +99,9 @@ class PrepareOptions:
     def settings(self) -> ExtractionSettings:
         """The settings of frame extraction; raises UsageError for invalid values."""
         short_side = DATA_SETS[self.dataset].short_side if self.short_side is None else self.short_side
-        # The original decodes with OpenCV, whose timestamps are not reliable enough for a constant rate.
-        decoder = self.decoder or ("pyav" if self.fps else "opencv")
-        return ExtractionSettings(decoder=decoder, short_side=short_side, quality=self.quality, fps=self.fps)
+        return ExtractionSettings(
+            decoder=self.decoder, short_side=short_side, quality=self.quality, fps=self.fps
+        )
 
 
 def prepare(options: PrepareOptions) -> tuple[PreparedSplit, ...]:
@@ -109,8 +110,13 @@ def prepare(options: PrepareOptions) -> tuple[PreparedSplit, ...]:
     An interrupted run resumes when repeated and ends with the same bytes. A split without any video is left out.
     Raises UsageError for downloads that are not found and for a class count other than `num_classes`, BadDataError for
     contradictory annotations and, unless `on_bad` is "skip", for videos that are missing or unreadable,
-    UnavailableError for a disk that is too small.
+    UnavailableError for a disk that is too small, and where another process works in `out`.
     """
+    with locked_folder(options.out):
+        return _prepare(options)
+
+
+def _prepare(options: PrepareOptions) -> tuple[PreparedSplit, ...]:
     defaults, settings = DATA_SETS[options.dataset], options.settings
     workers = options.workers or usable_cores()
     out, on_bad = options.out, options.on_bad or defaults.on_bad

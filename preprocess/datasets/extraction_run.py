@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, Literal
 from preprocess.datasets.frame_extraction import Extracted, ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.sources.frame_folders import frame_numbers
 from vidom.errors import BadDataError, UnavailableError, UsageError
-from vidom.files import append_line, free_bytes, human_bytes, read_json_lines, write_text
+from vidom.files import append_line, free_bytes, human_bytes, open_journal, read_json_lines
 from vidom.parallel.ray_cluster import RayCluster
 from vidom.parallel.workers import each_finished
 from vidom.progress import progress
@@ -61,9 +60,8 @@ def extract_all(
     known = _finished(out / _JOURNAL, header, jobs)
     rest = [job for job in jobs if job.id not in known]
     _log.info(f"{len(jobs)} videos, {len(rest)} of them to be extracted with {header['decoder_version']}.")
-    write_text(out / _JOURNAL, _lines([header, *map(asdict, known.values())]))
     with (
-        (out / _JOURNAL).open("a", encoding="utf-8") as journal,
+        open_journal(out / _JOURNAL, [header, *map(asdict, known.values())]) as journal,
         progress(total=len(jobs), unit="video", label="extract", done=len(known)) as bar,
     ):
         for result in _results(rest, out=out, workers=workers, space_factor=space_factor, cluster=cluster):
@@ -76,7 +74,7 @@ def extract_all(
             known[result.id] = result
             bar.update()
     # In the order of the jobs, not in that in which they finished.
-    write_text(out / _JOURNAL, _lines([header, *(asdict(known[job.id]) for job in jobs)]))
+    open_journal(out / _JOURNAL, [header, *(asdict(known[job.id]) for job in jobs)]).close()
     return known
 
 
@@ -157,7 +155,3 @@ def _different_settings(out: Path, found: Any, requested: Mapping[str, Any]) -> 
         f"{out} already holds frames made with different settings ({details or 'unknown ones'}). Choose a different "
         "--out, or delete that folder first."
     )
-
-
-def _lines(documents: Iterable[Any]) -> str:
-    return "".join(f"{json.dumps(document, ensure_ascii=False)}\n" for document in documents)

@@ -1,4 +1,4 @@
-"""Extract one video to a folder of JPEG frames, as mmaction2's `build_rawframes.py --use-opencv` does."""
+"""Extract one video to a folder of JPEG frames, named and numbered as by mmaction2's `build_rawframes.py`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ExtractionSettings:
     Raises UsageError for invalid values.
     """
 
-    decoder: Decoder = "opencv"
+    decoder: Decoder = "pyav"
     short_side: int = 0
     quality: int = 95
     fps: float | None = None

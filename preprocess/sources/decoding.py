@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.sources.image_files import check_frame_size
-from preprocess.sources.video import DEMUXER_OPTIONS, TimedFrame, VideoFile
+from preprocess.sources.video import TimedFrame, VideoFile
+from preprocess.sources.video_container import DEMUXER_OPTIONS
 from vidom.errors import BadDataError, UsageError
 
 __all__ = ["Decoder", "at_constant_rate", "decode", "decoder_version"]
@@ -24,6 +24,8 @@ Decoder = Literal["pyav", "opencv"]
 _OPENCV_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 # A single damaged timestamp could otherwise fill the disk with copies of one frame.
 _LONGEST_GAP = 600
+# Levels; rounding gives 0.3, a different colour matrix 3 and more.
+_MEAN_DIFFERENCE = 1.0
 
 
 def decoder_version(decoder: Decoder) -> str:
@@ -36,8 +38,8 @@ def decode(path: Path, *, decoder: Decoder, fps: float | None = None) -> Iterato
 
     The array of a frame is valid until the next iteration. With `fps`, frames are dropped or duplicated to that
     constant rate; this requires PyAV (else UsageError), because OpenCV's timestamps are wrong for some containers.
-    Raises BadDataError as VideoFile does. OpenCV silently stops at the end of a truncated file, so its length is
-    checked first. One difference remains for damage inside a file: PyAV raises, OpenCV drops frames.
+    Raises BadDataError as VideoFile does, and where a frame of OpenCV is not the one that PyAV decodes: OpenCV 5
+    returns unwritten memory for interlaced frames, and other colours for HDR and wide-gamut videos.
     """
     if decoder == "pyav":
         frames = VideoFile(path).timed_frames()
@@ -98,24 +100,34 @@ def _checked_gap(slots: int, rate: Fraction, name: str) -> int:
 
 
 def _opencv_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
-    VideoFile(path).check_length()
+    """Yield the frames that OpenCV decodes, each compared with that of PyAV."""
     capture = _opened_by_opencv(path)
+    number = -1
     try:
-        if not capture.isOpened():
-            # PyAV raises the reason; if it can read the file, it is the decoder to use.
-            for _ in VideoFile(path).timed_frames():
-                break
-            raise BadDataError(f"OpenCV cannot open the video {path}, but PyAV can. Use --decoder pyav.")
         frame: NDArray[np.integer[Any] | np.floating[Any]] | None = None
-        while True:
-            # Reusing the buffer saves a twentieth of the time.
+        for number, expected in enumerate(VideoFile(path).timed_frames()):
             more, frame = capture.read(frame)
-            if not more:
-                return
-            check_frame_size(frame.shape[1], frame.shape[0], name=str(path))
+            if not more or not _agree(frame, expected.bgr):
+                raise _disagreement(path, number)
             yield np.asarray(frame, np.uint8)
+        if number >= 0 and capture.read(frame)[0]:
+            raise _disagreement(path, number + 1)
     finally:
         capture.release()
+
+
+def _agree(frame: NDArray[Any], expected: NDArray[np.uint8]) -> bool:
+    return (
+        frame.shape == expected.shape
+        and cv2.norm(frame, expected, cv2.NORM_L1) / frame.size <= _MEAN_DIFFERENCE
+    )
+
+
+def _disagreement(path: Path, number: int) -> BadDataError:
+    return BadDataError(
+        f"OpenCV {cv2.__version__} does not decode frame {number} of the video {path} as PyAV does: it has different "
+        "pixels, or there is none. Use --decoder pyav."
+    )
 
 
 def _opened_by_opencv(path: Path) -> cv2.VideoCapture:

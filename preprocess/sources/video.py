@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import cached_property
@@ -11,23 +12,18 @@ from typing import NamedTuple
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from preprocess.sources.container_end import missing_bytes
+from preprocess.sources.frame_pixels import FramePixels
 from preprocess.sources.image_files import Image, check_frame_size
+from preprocess.sources.video_container import announced_end, open_container, unreadable, video_stream
 from vidom.errors import BadDataError
 
-__all__ = ["DEMUXER_OPTIONS", "TimedFrame", "VideoFile"]
-
-# Containers of single videos. Playlists and image sequences are excluded: they could refer to other files.
-DEMUXER_OPTIONS = {
-    "format_whitelist": "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,ivf,gif",
-    "protocol_whitelist": "file",
-}
-"""The formats and protocols that FFmpeg may open, regardless of the file name."""
+__all__ = ["TimedFrame", "VideoFile"]
 
 _KEPT_BYTES = 1 << 27
+# A video may end this many frame intervals, and this part of its duration, before the announced end.
+_LATE_FRAMES, _LATE_PART = 5, Fraction(1, 20)
 
 
 class TimedFrame(NamedTuple):
@@ -47,15 +43,19 @@ class VideoFile:
     """The frames of the first video stream of the file at `path`, in the order they are shown.
 
     Frames count from 0. They are decoded sequentially from the beginning, without seeking, so that position k is
-    the k-th frame regardless of the timestamps, key frames and frame count in the container. Pixels and positions
-    equal those of cv2.VideoCapture, and rotation metadata is applied in the same way. Raises BadDataError, naming
-    the file, if it is absent, not a video or damaged, or if its frames are too large.
+    the k-th frame regardless of the timestamps, key frames and frame count in the container. Pixels are those of
+    ffmpeg: turned and mirrored as the track says, converted by the colour matrix that the file declares, or by
+    `matrix` (see `preprocess.sources.frame_pixels`).
+
+    Raises BadDataError, naming the file, if it is absent, not a video or damaged: if FFmpeg reports an error or
+    conceals one, frames differ in size or are too large, or the last one ends long before the container says so.
     """
 
     first_index = 0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, matrix: int | None = None) -> None:
         self.path = path
+        self._matrix = matrix
         self._kept: list[av.VideoFrame] = []
 
     @property
@@ -87,7 +87,7 @@ class VideoFile:
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
         """Yield the frames at these positions, which must increase strictly and be below `total_frames`."""
-        reformatter = VideoReformatter()
+        pixels = self._pixels()
         frames = enumerate(self._kept or self._decode())
         for requested in positions:
             found = next((frame for position, frame in frames if position == requested), None)
@@ -96,83 +96,91 @@ class VideoFile:
                     f"The video {self.path} ended before frame {requested}, though {self.total_frames} frames were "
                     "counted before. Another process is writing to it; wait and rerun."
                 )
-            yield _rgb(found, reformatter)
+            yield np.asarray(cv2.cvtColor(pixels(found), cv2.COLOR_BGR2RGB), np.uint8)
 
     def timed_frames(self) -> Iterator[TimedFrame]:
         """Yield every frame once, in the order shown; only one is held in memory."""
-        reformatter = VideoReformatter()
+        pixels = self._pixels()
         for frame in self._decode():
-            yield TimedFrame(_upright_bgr(frame, reformatter), frame.pts, frame.duration, frame.time_base)
+            yield TimedFrame(pixels(frame), frame.pts, frame.duration, frame.time_base)
 
-    def check_length(self) -> None:
-        """Raise BadDataError if the file is absent or shorter than its container declares."""
-        if not self.path.is_file():
-            raise BadDataError(f"The video {self.path} does not exist. Check --data_root and the list.")
-        missing = missing_bytes(self.path)
-        if missing:
-            raise BadDataError(
-                f"The video {self.path} is truncated: it is {missing} bytes shorter than its header declares. Replace "
-                "it or remove it from the list."
-            )
+    def _pixels(self) -> FramePixels:
+        return FramePixels(name=self.name, matrix=self._matrix)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        done = 0
-        for packet in self._packets():
-            try:
-                frames = packet.decode()
-            except av.FFmpegError as error:
-                raise self._unreadable(error, f"after {done} frames ") from None
-            for frame in frames:
+        """Yield the frames, and raise BadDataError as soon as something is wrong with one, or at the end."""
+        with open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            # Samples are prepared in parallel already; decoder threads would only compete.
+            stream.thread_type = "NONE"
+            check_frame_size(stream.width, stream.height, name=self.name)
+            end = _End()
+            size: tuple[int, int] | None = None
+            for number, frame in enumerate(self._frames(container, stream)):
                 check_frame_size(frame.width, frame.height, name=self.name)
-                done += 1
+                size = size or (frame.width, frame.height)
+                self._check(number, frame, size)
+                end.add(frame)
                 yield frame
+            end.check(announced_end(container, stream), self.path)
 
-    def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
-        self.check_length()
+    def _frames(
+        self, container: av.container.InputContainer, stream: av.VideoStream
+    ) -> Iterator[av.VideoFrame]:
+        done = 0
         try:
-            # An absolute path cannot be mistaken for a URL.
-            path = str(self.path.absolute())
-            with av.open(path, metadata_errors="replace", options=DEMUXER_OPTIONS) as container:
-                yield from self._intact_packets(container)
-        except av.FFmpegError as error:
-            raise self._unreadable(error, "") from None
+            for packet in container.demux(stream):
+                if packet.is_corrupt:
+                    raise BadDataError(
+                        f"The video {self.path} is truncated or damaged: it has an incomplete packet after {done} "
+                        "frames. Replace it or remove it from the list."
+                    )
+                for frame in packet.decode():
+                    done += 1
+                    yield frame
+        except (av.FFmpegError, ValueError) as error:
+            raise unreadable(self.path, error, f"after {done} frames ") from None
 
-    def _intact_packets(self, container: av.container.InputContainer) -> Iterator[av.Packet[av.VideoStream]]:
-        if not container.streams.video:
-            raise BadDataError(f"The file {self.path} has no video stream. Remove it from the list.")
-        stream = container.streams.video[0]
-        if stream.codec_context is None:
+    def _check(self, number: int, frame: av.VideoFrame, size: tuple[int, int]) -> None:
+        if frame.is_corrupt:
             raise BadDataError(
-                f"The video {self.path} is in a format unknown to FFmpeg, or its header is damaged."
+                f"Frame {number} of the video {self.path} is damaged; FFmpeg filled it from other frames. Replace the "
+                "video or remove it from the list."
             )
-        # Samples are prepared in parallel already; decoder threads would only compete.
-        stream.thread_type = "NONE"
-        check_frame_size(stream.width, stream.height, name=self.name)
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                raise BadDataError(
-                    f"The video {self.path} is truncated or damaged: it has an incomplete packet. Replace it or "
-                    "remove it from the list."
-                )
-            yield packet
-
-    def _unreadable(self, error: av.FFmpegError, where: str) -> BadDataError:
-        return BadDataError(
-            f"The file {self.path} cannot be decoded as a video {where}({error.strerror}). It may be truncated, "
-            "damaged, or not a video; replace it or remove it from the list."
-        )
+        if (frame.width, frame.height) != size:
+            raise BadDataError(
+                f"Frame {number} of the video {self.path} measures {frame.width}x{frame.height}, the frames before it "
+                f"{size[0]}x{size[1]}. Encode the video again at one size."
+            )
 
 
-def _rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image:
-    return np.asarray(cv2.cvtColor(_upright_bgr(frame, reformatter), cv2.COLOR_BGR2RGB), np.uint8)
+class _End:
+    """When the last frame ends, in seconds, and the usual interval between frames."""
 
+    def __init__(self) -> None:
+        self._end = Fraction(0)
+        self._last: Fraction | None = None
+        self._intervals: Counter[Fraction] = Counter()
+        self._complete = True
 
-def _upright_bgr(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
-    # OpenCV interpolates the chroma planes bicubically and converts to BGR; swscale's conversion to RGB differs in
-    # the last bits for some pixel formats.
-    image = reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC", threads=1)
-    plane = image.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(image.height, plane.line_size)
-    pixels = rows[:, : 3 * image.width].reshape(image.height, image.width, 3)
-    turns, rest = divmod(frame.rotation, 90)
-    return pixels if rest or not turns else np.rot90(pixels, turns)
+    def add(self, frame: av.VideoFrame) -> None:
+        """Take the frame's time into account."""
+        if frame.pts is None or frame.time_base is None:
+            self._complete = False
+            return
+        shown = frame.pts * frame.time_base
+        if self._last is not None:
+            self._intervals[shown - self._last] += 1
+        self._last = shown
+        self._end = max(self._end, shown + frame.duration * frame.time_base)
+
+    def check(self, announced: Fraction | None, path: Path) -> None:
+        """Raise BadDataError if the frames end long before the announced end."""
+        if announced is None or not self._complete or self._last is None:
+            return
+        usual = self._intervals.most_common(1)[0][0] if self._intervals else announced
+        if announced - self._end > max(_LATE_FRAMES * usual, _LATE_PART * announced):
+            raise BadDataError(
+                f"The video {path} is damaged: its header announces {float(announced):.2f} seconds, but its frames end "
+                f"after {float(self._end):.2f}. Replace it or remove it from the list."
+            )

@@ -1,7 +1,8 @@
 """The frames of a video from other decoders and resizers, to measure the effect of replacing one of them.
 
 Files rarely declare their colour matrix. Software decoders then assume BT.601, others BT.709 for large frames: the
-same file has different colours.
+same file has different colours. Where a file declares BT.709, OpenCV 4, with which mmaction2 extracts frames, ignores
+it; decord, ffmpeg and OpenCV 5 do not.
 """
 
 from __future__ import annotations
@@ -12,19 +13,18 @@ from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 
-import av
 import cv2
 import numpy as np
-from av.video.reformatter import Colorspace, VideoReformatter
 
 from preprocess.sources.decoding import decode
+from preprocess.sources.frame_pixels import BT601, BT709
 from preprocess.sources.frames import FrameSource
 from preprocess.sources.image_files import Image
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.pillow_pixels import resize_with_pillow
 from preprocess.tensors.pipelines import PIPELINES, resized_frames
 from preprocess.tensors.pixels import resize
-from vidom.errors import BadDataError, UsageError
+from vidom.errors import UsageError
 from vidom.formats.views import ViewPlan
 
 __all__ = ["ALTERNATIVES", "alternative", "alternatives_to"]
@@ -32,6 +32,7 @@ __all__ = ["ALTERNATIVES", "alternative", "alternatives_to"]
 ALTERNATIVES = MappingProxyType(
     {
         "decoder=opencv": "cv2.VideoCapture",
+        "decoder=bt601": "as mmaction2 extracted: colours by BT.601 regardless of the file's metadata, as in OpenCV 4",
         "decoder=bt709": "colours by BT.709, the matrix of HD, regardless of the file's metadata",
         "decoder=jpeg": "frames extracted to JPEG files of quality 95",
         "resizer=opencv": "OpenCV's bilinear resize, without antialiasing",
@@ -104,8 +105,10 @@ def alternative(name: str, video: Path, plan: ViewPlan) -> FrameSource:
     match name:
         case "decoder=opencv":
             return _Decoded(video, _opencv)
+        case "decoder=bt601":
+            return VideoFile(video, matrix=BT601)
         case "decoder=bt709":
-            return _Decoded(video, _bt709)
+            return VideoFile(video, matrix=BT709)
         case "decoder=jpeg":
             return _Changed(usual, partial(_through_jpeg, decoder=PIPELINES[plan.pipeline].decode_image))
     height, width = next(resized_frames(usual, [0], plan)).shape[:2]
@@ -116,26 +119,6 @@ def alternative(name: str, video: Path, plan: ViewPlan) -> FrameSource:
 def _opencv(path: Path) -> Iterator[Image]:
     for frame in decode(path, decoder="opencv"):
         yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _bt709(path: Path) -> Iterator[Image]:
-    reformatter = VideoReformatter()
-    try:
-        with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
-            for frame in container.decode(video=0):
-                image = reformatter.reformat(
-                    frame,
-                    format="bgr24",
-                    interpolation="BICUBIC",
-                    src_colorspace=Colorspace.ITU709,
-                    threads=1,
-                )
-                rgb = cv2.cvtColor(image.to_ndarray(), cv2.COLOR_BGR2RGB)
-                yield np.asarray(np.rot90(rgb, frame.rotation // 90), np.uint8)
-    except (av.FFmpegError, IndexError) as error:
-        raise BadDataError(
-            f"The file {path} cannot be decoded as a video ({error}). Use a different file."
-        ) from None
 
 
 def _through_jpeg(image: Image, *, decoder: Callable[..., Image]) -> Image:

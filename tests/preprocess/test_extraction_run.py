@@ -146,7 +146,7 @@ def test_unreadable_videos_are_skipped_reported_and_retried(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"quality": 90}, {"short_side": 64}, {"decoder": "pyav"}])
+@pytest.mark.parametrize("settings", [{"quality": 90}, {"short_side": 64}, {"decoder": "opencv"}])
 def test_frames_of_different_settings_are_not_mixed(source: Path, tmp_path: Path, settings: dict) -> None:
     extract(source, tmp_path / "out")
     (key,) = settings

@@ -22,11 +22,11 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"dataset": "sthv2"}, ("opencv", 0, None)),
-        ({"dataset": "kinetics400"}, ("opencv", 256, None)),
-        ({"dataset": "kinetics400", "short_side": 0}, ("opencv", 0, None)),
+        ({"dataset": "sthv2"}, ("pyav", 0, None)),
+        ({"dataset": "kinetics400"}, ("pyav", 256, None)),
+        ({"dataset": "kinetics400", "short_side": 0}, ("pyav", 0, None)),
         ({"dataset": "folder", "fps": 12.5}, ("pyav", 0, 12.5)),
-        ({"dataset": "folder", "decoder": "pyav"}, ("pyav", 0, None)),
+        ({"dataset": "folder", "decoder": "opencv"}, ("opencv", 0, None)),
     ],
 )
 def test_settings_are_those_of_the_data_set_unless_given(given: dict, expected: tuple) -> None:

@@ -1,0 +1,252 @@
+"""Videos of every kind that public reports name: colours, orientation, damage, and what is no video at all.
+
+The frames of the clips show red, green, blue and near-white patches, and below them eight bars, which are the number of
+the frame in binary. The expected pixels are those of ffmpeg 5.1 and decord 0.6, which agree within two levels.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from preprocess.audit import AuditOptions, audit
+from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings, extract_frames
+from preprocess.sources.video import VideoFile
+from vidom.errors import BadDataError
+
+VIDEOS = Path(__file__).parents[1] / "fixtures" / "videos"
+PAINTED = ((220, 40, 40), (40, 200, 60), (40, 60, 210), (235, 235, 235))
+
+
+def patches(frame: np.ndarray) -> np.ndarray:
+    """Return the middle of the four patches, [4, 3]."""
+    height, width = frame.shape[:2]
+    return np.array(
+        [frame[height * y // 96, width * x // 128] for y, x in ((12, 16), (12, 96), (36, 16), (36, 96))], int
+    )
+
+
+def number(frame: np.ndarray) -> int:
+    """Return the number that the bars show."""
+    height, width = frame.shape[:2]
+    return sum(
+        int(frame[height * 3 // 4, width * (2 * bar + 1) // 16].mean() > 128) << bar for bar in range(8)
+    )
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    source = VideoFile(path)
+    return list(source.read(range(source.total_frames)))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("base.mp4", ((220, 39, 39), (40, 198, 59), (39, 59, 210), (235, 235, 235))),
+        ("interlaced.mp4", ((220, 39, 39), (40, 198, 59), (39, 59, 210), (235, 235, 235))),
+        ("hlg.mp4", ((220, 39, 40), (40, 199, 60), (40, 59, 210), (235, 233, 235))),
+        ("av1.mp4", ((220, 39, 39), (40, 198, 59), (39, 59, 210), (235, 235, 235))),
+        ("bt709.mp4", ((219, 38, 39), (39, 199, 60), (39, 58, 209), (235, 235, 235))),
+        # BT.601 colours that declare BT.2020's matrix of constant luminance.
+        ("matrix10.mp4", ((226, 47, 36), (35, 182, 54), (37, 71, 218), (235, 235, 235))),
+        ("vfr.mkv", ((220, 39, 39), (40, 198, 59), (39, 59, 210), (235, 235, 235))),
+    ],
+)
+def test_pixels_are_those_of_ffmpeg_when_read_and_when_extracted(
+    tmp_path: Path, name: str, expected: tuple[tuple[int, int, int], ...]
+):
+    frames = frames_of(VIDEOS / name)
+    assert np.abs(patches(frames[0]) - expected).max() <= 2
+    first = number(frames[0])  # an edit list may begin later
+    assert [number(frame) for frame in frames] == list(range(first, first + len(frames)))
+    job = ExtractionJob("a", VIDEOS / name, tmp_path / "a", ExtractionSettings(quality=100))
+    assert extract_frames(job).frames == len(frames)
+    for path, frame in zip(sorted((tmp_path / "a").iterdir()), frames, strict=True):
+        extracted = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        assert np.abs(patches(extracted) - patches(frame)).max() <= 4  # JPEG
+        assert number(extracted) == number(frame)
+
+
+def painted(index: int) -> np.ndarray:
+    """Return the frame of this number as it was painted."""
+    frame = np.zeros((96, 128, 3), np.uint8)
+    for (y, x), colour in zip(((0, 0), (0, 64), (24, 0), (24, 64)), PAINTED, strict=True):
+        frame[y : y + 24, x : x + 64] = colour
+    for bar in range(8):
+        frame[48:, 16 * bar : 16 * bar + 16] = 235 if index >> bar & 1 else 20
+    return frame
+
+
+def encode(
+    path: Path, codec: str, *, options: dict[str, str] | None = None, size=(128, 96), pix_fmt: str, **tags
+) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        for name, value in tags.items():
+            setattr(stream.codec_context, name, value)
+        for index in range(12):
+            frame = av.VideoFrame.from_ndarray(
+                cv2.resize(painted(index), size, interpolation=cv2.INTER_NEAREST)
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options", "size", "pix_fmt"),
+    [
+        ("xvid.avi", "mpeg4", {"flags": "+ildct+ilme", "b": "2M"}, (128, 96), "yuv420p"),
+        ("mpeg2.mpg", "mpeg2video", {"flags": "+ildct+ilme", "b": "2M"}, (128, 96), "yuv420p"),
+        ("prores.mov", "prores_ks", {"flags": "+ildct", "profile": "2"}, (128, 96), "yuv422p10le"),
+        ("dv.avi", "dvvideo", {}, (720, 576), "yuv420p"),
+        ("fields.mkv", "libx264", {"x264-params": "tff=1", "crf": "4"}, (128, 96), "yuv420p"),
+    ],
+)
+def test_interlaced_codecs_are_decoded(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], size: tuple[int, int], pix_fmt: str
+):
+    frames = frames_of(encode(tmp_path / name, codec, options=options, size=size, pix_fmt=pix_fmt))
+    assert [number(frame) for frame in frames] == list(range(12))
+    assert np.abs(patches(frames[0]) - PAINTED).max() <= 6  # as far as the codec keeps colours
+
+
+@pytest.mark.parametrize("matrix", range(4, 15))
+@pytest.mark.parametrize("transfer", [1, 9, 16, 18])
+def test_no_declared_matrix_or_transfer_ends_in_garbage(tmp_path: Path, matrix: int, transfer: int):
+    """Whatever is declared, colours are converted by one of swscale's matrices, all of which keep white and order."""
+    options = {"crf": "4", "x264-params": f"colormatrix={_NAMES[matrix]}:transfer={_TRANSFERS[transfer]}"}
+    frames = frames_of(encode(tmp_path / "a.mp4", "libx264", options=options, pix_fmt="yuv420p"))
+    assert [number(frame) for frame in frames] == list(range(12))
+    assert np.abs(patches(frames[0])[3] - 235).max() <= 4
+    assert patches(frames[0])[:3].argmax(axis=1).tolist() == [0, 1, 2]
+
+
+_NAMES = {
+    **{4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "YCgCo", 9: "bt2020nc", 10: "bt2020c"},
+    **{11: "smpte2085", 12: "chroma-derived-nc", 13: "chroma-derived-c", 14: "ICtCp"},
+}
+_TRANSFERS = {1: "bt709", 9: "log100", 16: "smpte2084", 18: "arib-std-b67"}
+
+TURNS: dict[str, tuple[tuple[int, int, int, int], Callable[[np.ndarray], np.ndarray]]] = {
+    "as it is": ((1, 0, 0, 1), lambda frame: frame),
+    "mirrored": ((-1, 0, 0, 1), lambda frame: frame[:, ::-1]),
+    "upside down": ((1, 0, 0, -1), lambda frame: frame[::-1]),
+    "half a turn": ((-1, 0, 0, -1), lambda frame: frame[::-1, ::-1]),
+    "clockwise": ((0, 1, -1, 0), lambda frame: np.rot90(frame, -1)),
+    "counter-clockwise": ((0, -1, 1, 0), np.rot90),
+    "transposed": ((0, 1, 1, 0), lambda frame: frame.swapaxes(0, 1)),
+    "transposed at the other diagonal": ((0, -1, -1, 0), lambda frame: np.rot90(frame, 2).swapaxes(0, 1)),
+    "without a matrix": ((0, 0, 0, 0), lambda frame: frame),
+}
+
+
+def with_matrix(path: Path, matrix: tuple[float, float, float, float], scale: int = 1 << 16) -> Path:
+    """Write base.mp4 with this matrix in its track header (ISO/IEC 14496-12, section 8.3.2)."""
+    content = bytearray((VIDEOS / "base.mp4").read_bytes())
+    at = content.index(b"tkhd") + 4 + 40
+    a, b, c, d = (round(scale * value) for value in matrix)
+    rows = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4")
+    content[at : at + 36] = rows.tobytes()
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_all_turns_and_mirror_images_are_applied(tmp_path: Path, turn: str):
+    matrix, expected = TURNS[turn]
+    upright = frames_of(VIDEOS / "base.mp4")
+    for scale in (1 << 16, 1 << 17):
+        shown = frames_of(with_matrix(tmp_path / "a.mp4", matrix, scale))
+        np.testing.assert_array_equal(shown[5], expected(upright[5]))
+
+
+def test_the_mirrored_clip_of_a_front_camera_is_mirrored():
+    frame = frames_of(VIDEOS / "hflip.mp4")[0]
+    assert np.abs(patches(frame)[1] - (220, 40, 40)).max() <= 3
+    assert number(frame[:, ::-1]) == 0
+
+
+def test_a_slanted_matrix_is_refused(tmp_path: Path):
+    half = 2**-0.5
+    with pytest.raises(BadDataError, match="at a slant"):
+        frames_of(with_matrix(tmp_path / "a.mp4", (half, half, -half, half)))
+
+
+BAD = {
+    "half_lost.webm": "announces 1.60 seconds, but its frames end after 0.80",
+    "damaged_packet.mp4": "Frame 21 .* is damaged",
+    "two_sizes.mp4": "Frame 18 .* measures 64x48, the frames before it 128x96",
+    "cover.mp4": "no video stream, only a cover image",
+    "cover.png": "is an image, .*png",
+    "raw.h264": r"is raw H.264 video.*ffmpeg -i raw.h264 -c copy raw.mp4",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_used_is_named_and_is_a_fault_wherever_it_is_read(tmp_path: Path, name: str):
+    with pytest.raises(BadDataError, match=BAD[name]):
+        frames_of(VIDEOS / name)
+    extracted = extract_frames(ExtractionJob("a", VIDEOS / name, tmp_path / "a", ExtractionSettings()))
+    assert extracted.reason is not None and not (tmp_path / "a").exists()
+    (tmp_path / "list.txt").write_text(f"{name} 0\n")
+    result = audit(AuditOptions(ann_file=tmp_path / "list.txt", data_root=VIDEOS, min_frames=1))
+    assert [fault.kind for fault in result.faults] == ["unreadable"]
+    (tmp_path / "both.txt").write_text(f"{name} 0\nbase.mp4 1\n")
+    done = subprocess.run(
+        [
+            *(sys.executable, "preprocess/pack.py", "--recipe", "tsm_demo", "--data_root", str(VIDEOS)),
+            *(
+                "--ann_file",
+                str(tmp_path / "both.txt"),
+                "--output_dir",
+                str(tmp_path / "store"),
+                "--on_bad",
+                "skip",
+            ),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=VIDEOS.parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 samples in 1 files" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".apng", ".webp", ".gif"])
+def test_animated_images(tmp_path: Path, suffix: str):
+    from PIL import Image
+
+    images = [Image.fromarray(painted(index)) for index in range(5)]
+    path = tmp_path / f"a{suffix}"
+    images[0].save(path, format="png" if suffix == ".apng" else None, save_all=True, append_images=images[1:])
+    if suffix == ".gif":  # which data sets of actions do use
+        assert [number(frame) for frame in frames_of(path)] == list(range(5))
+        return
+    with pytest.raises(BadDataError, match="is an image"):
+        frames_of(path)
+
+
+@pytest.mark.parametrize("name", ["interlaced.mp4", "hlg.mp4", "av1.mp4", "matrix10.mp4", "hflip.mp4"])
+def test_opencv_s_frames_are_used_only_where_they_are_right(tmp_path: Path, name: str):
+    job = ExtractionJob("a", VIDEOS / name, tmp_path / "a", ExtractionSettings(decoder="opencv"))
+    done = extract_frames(job)
+    if done.reason is None:  # another build of OpenCV
+        first = cv2.imread(str(tmp_path / "a" / "img_00001.jpg"), cv2.IMREAD_COLOR_RGB)
+        assert np.abs(patches(first) - patches(frames_of(VIDEOS / name)[0])).max() <= 6
+    else:
+        assert "--decoder pyav" in done.reason
+
+
+def test_opencv_still_extracts_what_it_decodes_well(tmp_path: Path):
+    job = ExtractionJob("a", VIDEOS / "base.mp4", tmp_path / "a", ExtractionSettings(decoder="opencv"))
+    assert extract_frames(job).frames == 40
