@@ -1,0 +1,1 @@
+import vidom  # noqa: F401 - before torch, whose environment it sets

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import vidom  # noqa: F401 - before torch, whose environment it sets
+
+# isort: split
 import numpy as np
 import onnx_ir as ir
 import torch

@@ -100,9 +100,28 @@ def test_heavy_libraries_stay_in_their_packages(trees: dict[str, ast.Module]):
         for module, tree in trees.items()
         for name in imported_names(tree)
         if name.partition(".")[0] in HEAVY.get(module.partition(".")[0], set())
-        and not (module == "infer.engines.onnxruntime" and name.startswith("onnxruntime"))
     ]
     assert broken == []
+
+
+def test_onnx_runtime_is_imported_in_one_place_and_loaded_by_engines_and_checks_only(
+    trees: dict[str, ast.Module],
+):
+    home = "vidom.system.onnx_runtime"
+    importers = {
+        library: {
+            module
+            for module, tree in trees.items()
+            for name in imported_names(tree)
+            if name.startswith(library)
+        }
+        for library in ("onnxruntime", home)
+    }
+    assert importers["onnxruntime"] == {home}
+    assert {module for module in importers[home] if not module.startswith("benchmarks.")} == {
+        "export.verification.session",
+        "infer.engines.onnxruntime",
+    }
 
 
 def test_a_file_that_is_run_as_a_script_hides_no_library(trees: dict[str, ast.Module]):

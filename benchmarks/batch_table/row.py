@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from export.build_record import code_digest
 from export.deployable import InputDtype
@@ -28,6 +27,7 @@ from vidom.files import read_json, sha256_file, write_json
 from vidom.formats.recipe import Recipe
 from vidom.parity import render
 from vidom.system.machine import look_at_machine
+from vidom.system.onnx_runtime import onnxruntime
 from vidom.system.requirements import installed_version
 
 __all__ = ["Row", "Settings", "measured_row"]

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 
 from benchmarks.inference.naive_graph import naive_graph
@@ -24,6 +23,7 @@ from vidom.errors import CheckFailedError
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.parity import render
 from vidom.system.machine import usable_cores
+from vidom.system.onnx_runtime import onnxruntime
 
 __all__ = [
     "CHECKPOINT",

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-import onnxruntime
+
+from vidom.system.onnx_runtime import onnxruntime
 
 __all__ = ["node_seconds", "non_convolution_share"]
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from vidom.errors import BadDataError
+from vidom.system.onnx_runtime import onnxruntime, ort_errors
 
 __all__ = ["Session"]
 

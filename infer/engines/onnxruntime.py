@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from infer.engines.base import (
     check_model_file,
@@ -29,6 +27,7 @@ from infer.engines.providers import (
 from infer.engines.tensor_specs import Array, TensorSpec, check_arrays
 from vidom.errors import BadDataError, UnavailableError
 from vidom.system.machine import usable_cores
+from vidom.system.onnx_runtime import onnxruntime, ort_errors
 
 __all__ = ["OnnxRuntimeEngine"]
 

@@ -5,6 +5,7 @@ OpenVINO is an optional package, imported when an engine is opened.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,9 @@ class OpenVinoEngine:
 
 
 def _openvino() -> Any:
+    # No variable turns it off: at its import OpenVINO looks up www.google-analytics.com and writes below HOME. It does
+    # without where this package is absent.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
         import openvino.frontend

@@ -160,8 +160,6 @@ def _own_token() -> Iterator[None]:
 
 
 def _start(ray: Any, folder: str, cores: int) -> None:
-    # Usage statistics of a command are not shared.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
         address=LOCAL,
         num_cpus=cores,
