@@ -122,7 +122,7 @@ def _compared(name: str, model: ir.Model, reference: _Reference) -> Parity:
     # Distinct samples alternate, so that rows which are swapped inside a batch differ.
     order = np.arange(max(probe.batch, 2)) % DISTINCT_SAMPLES
     return compare_outputs(
-        f"torch = {name}",
+        f"torch = {name}{probe.remark}",
         reference.output.at(order),
         probe.run(reference.samples, order)[probe.outputs[0]],
         batch_size=probe.batch,

@@ -20,6 +20,7 @@ _AXES_AS_INPUT = 18
 __all__ = [
     "add_constant",
     "batch_of",
+    "computed_by",
     "constant",
     "data_input",
     "drop_unused",
@@ -114,9 +115,18 @@ def is_zero_block(value: ir.Value | None) -> bool:
     elements = constant(value)
     return (
         elements is not None
-        and elements.dtype.kind in "fiu"
+        # NumPy has no bfloat16; to it, the type is one of raw bytes.
+        and elements.dtype.kind in "fiuV"
         and not np.frombuffer(elements.tobytes(), np.uint8).any()
     )
+
+
+def computed_by(value: ir.Value | None) -> ir.Node | None:
+    """Return the node that computes `value`, from before the quantization that its result may have gone through."""
+    node = None if value is None else value.producer()
+    while node is not None and node.op_type in ("DequantizeLinear", "QuantizeLinear"):
+        node = None if node.inputs[0] is None else node.inputs[0].producer()
+    return node
 
 
 def reduced_axes(node: ir.Node) -> list[int] | None:

@@ -14,6 +14,7 @@ from export.surgery.model_file import model_bytes
 from export.surgery.values import batch_of, data_input, rows_per_sample
 from export.verification.number_format import number_format
 from export.verification.session import Session
+from export.verification.widening import widen_bfloat16
 from vidom.errors import BadDataError, UsageError
 from vidom.parity import NumberFormat
 
@@ -21,8 +22,11 @@ __all__ = ["Probe", "Rows", "StageOutput", "random_samples"]
 
 Rows = npt.NDArray[np.float64]
 
-# What may be between a Softmax and the output that converts or averages its rows.
-_AFTER_SOFTMAX = ("Cast", "Identity", "ReduceMean", "Reshape", "Squeeze")
+# What may be between a Softmax and the output that converts, quantizes or averages its rows.
+_AFTER_SOFTMAX = (
+    *("Cast", "DequantizeLinear", "Identity", "QuantizeLinear"),
+    *("ReduceMean", "Reshape", "Squeeze"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class StageOutput:
 class Probe:
     """A graph with the logits before a final Softmax as further outputs, and the samples that it takes.
 
-    It takes `batch` samples, each `rows_per_sample` rows of the input.
+    It takes `batch` samples, each `rows_per_sample` rows of the input. A graph in bfloat16, for which ONNX Runtime has
+    no kernels on the CPU, is `widened`: it computes in float32, with the same weights.
     """
 
     content: bytes
@@ -55,6 +60,7 @@ class Probe:
     dtype: np.dtype[Any]
     outputs: tuple[str, ...]
     number_format: NumberFormat
+    widened: bool
 
     @classmethod
     def of(cls, model: ir.Model) -> Probe:
@@ -63,6 +69,7 @@ class Probe:
         Raises UsageError for samples of unknown size.
         """
         twin = model.clone()
+        widened = widen_bfloat16(twin)
         entry = data_input(twin)
         row = tuple(entry.shape or ())[1:]
         if entry.dtype is None or not all(isinstance(dim, int) for dim in row):
@@ -81,7 +88,13 @@ class Probe:
             dtype=np.dtype(entry.dtype.numpy()),
             outputs=names,
             number_format=number_format(model),
+            widened=widened,
         )
+
+    @property
+    def remark(self) -> str:
+        """What the name of a compared stage should add."""
+        return " (bfloat16 computed as float32)" if self.widened else ""
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from export.surgery.shapes import record_shapes, resolved
 from export.surgery.values import (
     add_constant,
     batch_of,
+    computed_by,
     drop_unused,
     fresh_name,
     integers,
@@ -59,7 +60,7 @@ def average_views(model: ir.Model, options: Options) -> bool:
     rows = None if options.average_clips == "keep" else _rows(model)
     if rows is None:
         return False
-    producer = rows.output.producer()
+    producer = computed_by(rows.output)
     softmax = producer if producer is not None and producer.op_type == "Softmax" else None
     if options.average_clips == "prob":
         if softmax is None:
@@ -83,7 +84,7 @@ def _rows(model: ir.Model) -> _Rows | None:
         return None
     known = resolved(model)
     output = model.graph.outputs[0]
-    producer = output.producer()
+    producer = computed_by(output)
     dims = static_dims(known[str(output.name)]) if str(output.name) in known else None
     lead = batch_of(model)
     if producer is None or dims is None or len(dims) != 2 or not lead:

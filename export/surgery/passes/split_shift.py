@@ -153,7 +153,7 @@ class _Splitter:
             array[filters] for value in conv.inputs[1:] if (array := constant(value)) is not None
         ]
         if item is not None and source not in self._halves:
-            shifted, rest = self._cut(conv, item), item.shift.source
+            shifted, rest = self._cut(conv, item, weights.dtype), item.shift.source
             of_shifted, of_rest = weights[:, : item.at], weights.copy()
             of_rest[:, : item.at] = 0
         elif source is not None and source in self._halves:
@@ -162,17 +162,17 @@ class _Splitter:
         else:
             return self._conv(conv, source, [weights, *bias], name=name)
         if item is not None:
-            shifted = self._moved(conv, item, shifted)
+            shifted = self._moved(conv, item, shifted, weights.dtype)
         addends = [
             self._conv(conv, shifted, [of_shifted], name=f"{name}_of_shifted"),
             self._conv(conv, rest, [of_rest, *bias], name=f"{name}_of_rest"),
         ]
         return self._insert(conv, "Add", addends, name)
 
-    def _moved(self, before: ir.Node, item: ShiftedConv, shifted: ir.Value) -> ir.Value:
-        """Return the channels `shifted` of all frames, each part moved by its step."""
+    def _moved(self, before: ir.Node, item: ShiftedConv, shifted: ir.Value, dtype: np.dtype[Any]) -> ir.Value:
+        """Return the channels `shifted` of all frames, of this dtype, each part moved by its step."""
         frames, _, height, width = item.dims
-        matrix = item.matrix()
+        matrix = item.matrix().astype(dtype)
         name = f"{item.shift.output.name}_moved"
         clips = frames // item.shift.segments
         dims = (clips, len(matrix), frames * item.at * height * width // (clips * len(matrix)))
@@ -184,14 +184,14 @@ class _Splitter:
         shape = self._numbers(f"{name}_shape", (frames, item.at, height, width))
         return self._insert(before, "Reshape", [moved, shape], name)
 
-    def _cut(self, before: ir.Node, item: ShiftedConv) -> ir.Value:
+    def _cut(self, before: ir.Node, item: ShiftedConv, dtype: np.dtype[Any]) -> ir.Value:
         name = f"{item.shift.output.name}_cut"
         if item.at % _BLOCK:
             bounds = {"starts": 0, "ends": item.at, "axes": 1, "steps": 1}
             numbers = [self._numbers(f"{name}_{key}", (number,)) for key, number in bounds.items()]
             return self._insert(before, "Slice", [item.shift.source, *numbers], name)
         # A convolution with ones picks channels within the blocked layout; a Slice would convert all channels.
-        picked = np.eye(item.at, item.dims[1], dtype=np.float32)[:, :, None, None]
+        picked = np.eye(item.at, item.dims[1]).astype(dtype)[:, :, None, None]
         weights = add_constant(self._graph, f"{name}_weight", picked)
         return self._insert(before, "Conv", [item.shift.source, weights], name, kernel_shape=[1, 1])
 
