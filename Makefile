@@ -41,7 +41,7 @@ PYTHON  ?= python3
 #: WINDOW     bytes of clips on disk at a time, e.g. 2GB, for evaluate ENGINE=ascend
 #: RAY        local, or the address of a Ray cluster, for data, preprocess and evaluate
 #: VIDEO      one video file, for predict and data-drift
-#: FILE       checkpoint file, for inspect
+#: FILE       checkpoint or ONNX file, for inspect
 #: NEED       stages that doctor must report as possible, e.g. 'om score'
 #: FRAMES     folders of extracted frames, one per video, for bench-all
 #: ZOO_PYTHON a Python 3.7 with numpy 1.21, ModelZoo's own, for bench-all
@@ -171,7 +171,7 @@ data-drift: $(READY) ## what a different decoder or resizer changes for one VIDE
 models: $(READY) ## list the recipes, their published accuracy and where to download their weights
 	$(VIDOM) models
 
-inspect: $(READY) ## describe a checkpoint FILE (.pth .pdparams .pdiparams .ckpt .mindir) and the recipes that it fits
+inspect: $(READY) ## describe a checkpoint or ONNX FILE and the recipes that it fits
 	$(VIDOM) inspect "$(or $(FILE),$(CKPT))"
 
 clean: ## remove what was built and computed, keep .venv

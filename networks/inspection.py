@@ -1,4 +1,4 @@
-"""Inspect a checkpoint file: its format, the network in it, and the recipes that it fits."""
+"""The command `inspect`: the format of a checkpoint or ONNX file, the network in it, and the recipes that it fits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 
 from networks.checkpoints.any_file import read_any
 from networks.checkpoints.checkpoint import Difference, PlainValue, Shape, shapes_of
+from networks.checkpoints.opening import checkpoint_file
 from networks.detect import Detected, Fit, count_elements, detect, fit, prefixes
+from networks.onnx_inspection import inspect_onnx, is_onnx
 from networks.training_config import read_config
 from vidom.errors import BadDataError
 from vidom.files import human_bytes
@@ -19,16 +21,16 @@ from vidom.formats.recipe import Recipe, load_recipe, recipe_names
 from vidom.options import option, read_options
 from vidom.wording import shown
 
-__all__ = ["InspectOptions", "Inspection", "as_document", "as_text", "inspect", "inspect_checkpoint", "main"]
+__all__ = ["InspectOptions", "Inspection", "as_document", "as_text", "inspect_checkpoint", "main"]
 
 _ROWS_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions:
-    """Show what a checkpoint file contains and which recipes it fits."""
+    """Show what a checkpoint or ONNX file contains and which recipes it fits."""
 
-    file: Path = option(".pth, .safetensors, .pdparams, .pdiparams, .ckpt or .mindir", "file")
+    file: Path = option(".pth, .safetensors, .pdparams, .pdiparams, .ckpt, .mindir or .onnx", "file")
     json: bool = option("print JSON", default=False)
 
 
@@ -58,14 +60,6 @@ class Inspection:
     def complete(self) -> bool:
         """Whether one of the networks can load these tensors."""
         return self.detected is not None and not self.detected.differences
-
-
-def inspect(options: InspectOptions) -> Inspection:
-    """Return what the checkpoint contains and whether it fits the recipes of its network.
-
-    Raises UsageError and BadDataError as `inspect_checkpoint` does.
-    """
-    return inspect_checkpoint(options.file, recipes=[load_recipe(name) for name in recipe_names()])
 
 
 def inspect_checkpoint(path: Path | str, *, recipes: Iterable[Recipe]) -> Inspection:
@@ -207,9 +201,15 @@ def _row(row: Difference) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print what a checkpoint contains; raise BadDataError afterwards when none of the networks can load it."""
+    """Print what the file contains; raise BadDataError afterwards where no network can load a checkpoint."""
     options = read_options(InspectOptions, argv, prog="vidom inspect")
-    found = inspect(options)
+    path = checkpoint_file(options.file)
+    recipes = [load_recipe(name) for name in recipe_names()]
+    if is_onnx(path):
+        model = inspect_onnx(path, recipes=recipes)
+        print(json.dumps(model.document(), indent=2) if options.json else model.text())
+        return
+    found = inspect_checkpoint(path, recipes=recipes)
     print(json.dumps(as_document(found), indent=2) if options.json else as_text(found))
     if found.detected is None:
         raise BadDataError(

@@ -152,7 +152,11 @@ VERBS = (
     Verb("doctor", "report hardware, tools and the stages that they allow", "vidom.doctor.__main__:main"),
     Verb("demo", "run the complete pipeline on generated videos", "demo.__main__:main"),
     Verb("models", "list the recipes and where to download their weights", "vidom.models:main"),
-    Verb("inspect", "describe a checkpoint file and the recipes that it fits", "networks.inspection:main"),
+    Verb(
+        "inspect",
+        "describe a checkpoint or ONNX file and the recipes that it fits",
+        "networks.inspection:main",
+    ),
     Verb("data", "convert a downloaded data set into frames and lists", "preprocess.prepare:main"),
     Verb("audit", "open every sample of a list and report faults", "preprocess.audit:main"),
     Verb("drift", "show what a different decoder or resizer changes", "infer.drift:main", _drift),

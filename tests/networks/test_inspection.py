@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from networks.__main__ import main
 from networks.checkpoints.checkpoint import save_mmaction2
-from networks.inspection import inspect_checkpoint
+from networks.inspection import inspect_checkpoint, main
 from networks.loading import build_network
 from vidom.errors import BadDataError
 from vidom.formats.recipe import load_recipe
@@ -47,7 +46,7 @@ def test_the_command_shows_which_recipes_fit(tmp_path: Path, capsys: pytest.Capt
     committed = Path(load_recipe("tsm_demo").checkpoint.file)
     path = tmp_path / committed.name
     shutil.copy(Path(__file__).parents[2] / committed, path)
-    main(["inspect", str(path)])
+    main([str(path)])
     text = capsys.readouterr().out
     assert "TSM: depth 10, num_classes 12, base_channels 16" in text
     lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("recipe")}
@@ -55,7 +54,7 @@ def test_the_command_shows_which_recipes_fit(tmp_path: Path, capsys: pytest.Capt
     assert "num_classes is 12, expected 174" in lines["tsm_sthv2"]
     assert not any(name.startswith(("i3d", "stnet", "pptsm")) for name in lines)
 
-    main(["inspect", str(path), "--json"])
+    main([str(path), "--json"])
     document = json.loads(capsys.readouterr().out)
     assert document["network"]["arguments"]["depth"] == 10
     by_name = {one["recipe"]: one for one in document["recipes"]}
@@ -74,7 +73,7 @@ def test_the_command_shows_the_contents_before_its_error(
     with pytest.raises(
         BadDataError, match=r"not of a supported network .*stage\\x1b\[2J\.conv, stage2\.bias"
     ):
-        main(["inspect", str(path)])
+        main([str(path)])
     text = capsys.readouterr().out
     assert "unknown" in text
     assert "10 trained" in text
@@ -83,5 +82,5 @@ def test_the_command_shows_the_contents_before_its_error(
     del tiny.cls_head
     save_mmaction2(path, tiny, {})
     with pytest.raises(BadDataError, match="looks like TSM, but 2 of its keys"):
-        main(["inspect", str(path)])
+        main([str(path)])
     assert "cls_head.fc_cls.weight: expected [1, 64], found none" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from vidom.errors import BadDataError
 from vidom.files import read_bytes
 from vidom.wording import shown
 
-__all__ = ["LARGEST_FILE", "LARGEST_TENSOR", "parse_onnx", "read_onnx", "tensors_of"]
+__all__ = ["LARGEST_FILE", "LARGEST_TENSOR", "nodes_of", "parse_onnx", "read_onnx", "tensors_of"]
 
 # The size limit of protobuf, and so of a single-file ONNX model, is 2 GiB.
 LARGEST_FILE = (1 << 31) - 1
@@ -68,16 +68,23 @@ def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         yield from graph.initializer
         for sparse in graph.sparse_initializer:
             yield from (sparse.values, sparse.indices)
-    for node in _nodes(model):
+    for node in nodes_of(model):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
 
 
+def nodes_of(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Yield all nodes of the model, those of subgraphs and functions included."""
+    yield from _with_subgraphs(model.graph.node)
+    for function in model.functions:
+        yield from _with_subgraphs(function.node)
+
+
 def _faults(model: onnx.ModelProto, folder: Path) -> Iterator[str]:
     """Yield why the model is refused, phrases."""
-    for node in _nodes(model):
+    for node in nodes_of(model):
         if _domain(node.domain) == "" and node.op_type in _REPEATING:
             yield f"its node {shown(node.name or node.op_type)} is a {node.op_type}, which may never end"
     yield from _expansion_faults(model)
@@ -178,12 +185,6 @@ def _location_faults(name: str, tensor: onnx.TensorProto, folder: Path) -> Itera
         yield f"the file {shown(location)!r} with the weights of its {name} is not next to it"
 
 
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    yield from _with_subgraphs(model.graph.node)
-    for function in model.functions:
-        yield from _with_subgraphs(function.node)
-
-
 def _with_subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     for node in nodes:
         yield node
@@ -200,5 +201,5 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     yield model.graph
-    for node in _nodes(model):
+    for node in nodes_of(model):
         yield from _subgraphs(node)
