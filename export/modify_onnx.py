@@ -20,6 +20,7 @@ from export.surgery.pass_manager import PASSES, current_names, run_passes
 from export.surgery.pass_types import AverageClips, Target
 from export.surgery.values import batch_of
 from export.verification.equivalence import check_equivalence
+from export.verification.session import TIME_LIMIT
 from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
 from vidom.files import locked_folder, sha256_file, write_bytes
@@ -66,7 +67,10 @@ class ModifyOnnxOptions:
         metavar=f"{AUTO_OPTIMIZER}[=NAME,...]",
         parse=_rules,
     )
-    time_limit: float = option("seconds after which auto-optimizer is stopped", default=600.0)
+    time_limit: float = option(
+        "seconds after which auto-optimizer, or ONNX Runtime with a batch of the comparison, is stopped",
+        default=TIME_LIMIT,
+    )
     average_clips: AverageClips = option(
         "score: softmax of a sample's mean logits, as ModelZoo's script; prob: mean of its clips' probabilities, as "
         "mmaction2; keep: one row per clip",
@@ -159,7 +163,9 @@ def modify_onnx(options: ModifyOnnxOptions) -> Modification:
         return Modification.of(read_record(output)["surgery"])
     subject, changed_by, facts = _optimized(original, options, rules)
     _log.info("Comparing both graphs in ONNX Runtime on random samples.")
-    parities = check_equivalence(original, subject, average_clips=options.average_clips)
+    parities = check_equivalence(
+        original, subject, average_clips=options.average_clips, time_limit=options.time_limit
+    )
     done = Modification(count_operators(original), count_operators(subject), changed_by, parities)
     if done.passed:
         write_bytes(output, model_bytes(subject))

@@ -10,13 +10,17 @@ import onnx
 import onnx_ir as ir
 from onnxscript import optimizer
 
-from export.surgery.values import data_input, free_constants, rows_per_sample
+from export.surgery.values import data_input, free_constants, rows_per_sample, static_dims
 from vidom.errors import BadDataError
+from vidom.formats.onnx_file import LARGEST_TENSOR
+from vidom.wording import shown
 
 __all__ = ["fold", "forget_shapes", "record_shapes", "resolved"]
 
 # 1 GiB of float32. Larger constants are computed at run time.
 _LARGEST_CONSTANT = 1 << 28
+# 8 GiB of float32: of all constants that are computed together.
+_MOST_CONSTANTS = 1 << 31
 # Constants of up to this many elements may determine a shape; larger ones are weights, which do not.
 _LARGEST_SHAPE = 1 << 10
 _FIRST_ERROR = re.compile(r"\(op_type:\s*(?P<op>\w+), node name: (?P<node>.*?)\): (?P<why>[^\n]*)")
@@ -27,7 +31,8 @@ def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Va
     """Return, by name, every value of `model` with the type and shape inferred from its inputs.
 
     `batch`, if given, replaces the batch size of the data input. Shapes that the file states for inner values are
-    ignored. `model` is left unchanged. Raises BadDataError when the shapes of some node contradict each other.
+    ignored. `model` is left unchanged. Raises BadDataError when the shapes of some node contradict each other or no
+    machine can hold a value.
     """
     twin = model.clone()
     if batch is not None:
@@ -50,7 +55,15 @@ def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Va
         )
     except onnx.shape_inference.InferenceError as error:
         raise BadDataError(_contradiction(str(error))) from None
-    return ir.convenience.create_value_mapping(ir.from_proto(proto).graph)
+    known = ir.convenience.create_value_mapping(ir.from_proto(proto).graph)
+    for name, value in known.items():
+        dims = static_dims(value) or ()
+        if math.prod(dims) > LARGEST_TENSOR:
+            raise BadDataError(
+                f"The value {shown(name)} of the graph has {shown('×'.join(map(str, dims)))} elements, more than the "
+                f"{LARGEST_TENSOR} that are supported. Use a smaller batch size."
+            )
+    return known
 
 
 def forget_shapes(model: ir.Model) -> None:
@@ -74,7 +87,8 @@ def record_shapes(model: ir.Model) -> None:
 def fold(model: ir.Model) -> bool:
     """Replace whatever depends on constants and static shapes only by initializers; return whether anything changed.
 
-    Nodes whose result would exceed 1 GiB or has an unknown size stay, so that a hostile file cannot exhaust memory.
+    Nodes whose result would exceed 1 GiB or has an unknown size stay, and all after 8 GiB, so that a hostile file
+    cannot exhaust memory.
     Raises BadDataError when constants cannot be computed.
     """
     try:
@@ -83,7 +97,7 @@ def fold(model: ir.Model) -> bool:
             onnx_shape_inference=True,
             input_size_limit=_LARGEST_CONSTANT,
             output_size_limit=_LARGEST_CONSTANT,
-            should_fold=_worth_folding,
+            should_fold=_Folding(),
         ).modified
     except (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
         raise BadDataError(
@@ -96,12 +110,21 @@ def fold(model: ir.Model) -> bool:
     return folded
 
 
-def _worth_folding(node: ir.Node) -> bool | None:
-    if node.domain or node.op_type in _KEPT:
-        return False
-    shapes = [value.shape for value in node.outputs]
-    known = [shape.numpy() for shape in shapes if shape is not None and shape.is_static()]
-    return len(known) == len(shapes) and all(math.prod(dims) <= _LARGEST_CONSTANT for dims in known)
+class _Folding:
+    """Decides which nodes are computed, and counts the elements of their results."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_CONSTANTS
+
+    def __call__(self, node: ir.Node) -> bool | None:
+        if node.domain or node.op_type in _KEPT:
+            return False
+        shapes = [value.shape for value in node.outputs]
+        sizes = [math.prod(shape.numpy()) for shape in shapes if shape is not None and shape.is_static()]
+        folded = len(sizes) == len(shapes) and sum(sizes) <= min(_LARGEST_CONSTANT, self._left)
+        if folded and all(value is not None and value.const_value is not None for value in node.inputs):
+            self._left -= sum(sizes)
+        return folded
 
 
 def _weightless(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtoTensor:

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from export.surgery.pass_types import AverageClips
 from export.verification.probe import Probe, Rows, StageOutput, random_samples
+from export.verification.session import TIME_LIMIT
 from vidom.errors import BadDataError
 from vidom.parity import NUMBER_FORMATS, Parity, Tolerance, compare
 
@@ -25,6 +26,7 @@ def check_equivalence(
     average_clips: AverageClips = "score",
     rounds: int = 2,
     seed: int = 0,
+    time_limit: float = TIME_LIMIT,
 ) -> tuple[Parity, ...]:
     """Return how far each output of `modified` is from that of `original` on `rounds` random batches.
 
@@ -35,7 +37,8 @@ def check_equivalence(
     Where the original has V rows per sample and the modified graph has one, the rows are averaged here as
     `average_clips` says: softmax of the mean logits for "score", mean of the rows for "prob".
 
-    Raises BadDataError when ONNX Runtime rejects a graph or the rows of the two cannot be compared.
+    Raises BadDataError when ONNX Runtime rejects a graph or has not computed a batch after `time_limit` seconds, and
+    when the rows of the two cannot be compared.
     """
     first, second = Probe.of(original), Probe.of(modified)
     if first.sample_shape != second.sample_shape or first.dtype != second.dtype:
@@ -47,7 +50,8 @@ def check_equivalence(
     distinct = min(count, _LARGEST_DISTINCT)
     samples = random_samples(distinct, first.sample_shape, first.dtype, seed=seed)
     order = np.arange(count) % distinct
-    before, after = first.run(samples, np.arange(distinct)), second.run(samples, order)
+    before = first.run(samples, np.arange(distinct), time_limit=time_limit)
+    after = second.run(samples, order, time_limit=time_limit)
     # The formats are listed from the most to the least precise one.
     least_precise = max(first.number_format, second.number_format, key=NUMBER_FORMATS.index)
     tolerance = Tolerance.of(least_precise)

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from export.surgery.model_file import model_bytes
 from export.surgery.values import batch_of, data_input, rows_per_sample
 from export.verification.number_format import number_format
-from export.verification.session import Session
+from export.verification.session import TIME_LIMIT, Session
 from export.verification.widening import widen_bfloat16
 from vidom.errors import BadDataError, UsageError
 from vidom.parity import NumberFormat
@@ -101,13 +101,16 @@ class Probe:
         """The shape of one sample: that of a row, or of all its rows where there are several."""
         return (self.rows_per_sample, *self.row_shape) if self.rows_per_sample > 1 else self.row_shape
 
-    def run(self, samples: npt.NDArray[Any], order: npt.NDArray[np.int64]) -> dict[str, StageOutput]:
+    def run(
+        self, samples: npt.NDArray[Any], order: npt.NDArray[np.int64], *, time_limit: float = TIME_LIMIT
+    ) -> dict[str, StageOutput]:
         """Return every output for `samples[order]`, the last batch filled up with the first sample.
 
         The session lives no longer than this call, so that two probes never hold their activations at once.
-        Raises BadDataError when ONNX Runtime rejects the graph or its rows do not divide among the samples.
+        Raises BadDataError when ONNX Runtime rejects the graph, has not computed one batch after `time_limit` seconds
+        or gives rows that do not divide among the samples.
         """
-        session = Session(self.content)
+        session = Session(self.content, time_limit=time_limit)
         gathered: dict[str, list[Rows]] = {name: [] for name in session.outputs}
         for start in range(0, len(order), self.batch):
             part = order[start : start + self.batch]

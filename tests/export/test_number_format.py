@@ -22,10 +22,9 @@ def test_the_format_follows_from_the_graph(body: str, expected: str) -> None:
     used = {name: np.asarray(array) for name, array in constants.items() if f" {name}" in body}
     model = graph(f"g (float[2,3] x) => (float[2,3] y) {{ {body} }}", opset=13, **used)
     assert number_format(model) == expected
-    if True:
-        plain = graph("g (float[2,3] x) => (float[2,3] y) { y = Identity(x) }", opset=13)
-        (parity,) = check_equivalence(plain, model)
-        assert parity.number_format == expected
+    plain = graph("g (float[2,3] x) => (float[2,3] y) { y = Identity(x) }", opset=13)
+    (parity,) = check_equivalence(plain, model)
+    assert parity.number_format == expected
 
 
 def test_pixels_are_not_int8_arithmetic() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from surgery_graphs import graph, noise
@@ -62,3 +64,11 @@ def test_graphs_that_onnx_runtime_rejects_and_inputs_that_do_not_fit_are_bad_dat
 def test_samples_of_other_types_are_rejected() -> None:
     with pytest.raises(BadDataError, match="int64 samples"):
         random_samples(1, (3,), np.dtype(np.int64))
+
+
+def test_a_graph_that_never_ends_is_stopped() -> None:
+    # The reader of files refuses such a graph; a runtime must not depend on that.
+    content = (Path(__file__).parents[1] / "fixtures" / "attacks" / "o_loop_forever.onnx").read_bytes()
+    session = Session(content, time_limit=0.5)
+    with pytest.raises(BadDataError, match=r"after 0\.5 s and was stopped"):
+        session.run({"x": np.zeros((1, 4), dtype=np.float32)})
