@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import ray_jobs
-from ray_nodes import descendants, kill_a_worker, title
-from small_videos import tree, write_video
+from ray_nodes import kill_a_worker
+from ray_preparation import folders, prepare_words, write_source
+from small_videos import tree
 
 from preprocess.pack import PackOptions, pack
 from vidom.errors import BadDataError, UnavailableError, UsageError
@@ -21,24 +22,6 @@ from vidom.parallel.ray_cluster import RayNode, open_ray_cluster
 from vidom.parallel.ray_workers import each_finished_on_ray
 
 ROOT = Path(__file__).parents[2]
-
-
-def write_source(folder: Path, videos: int) -> Path:
-    for number in range(videos):
-        write_video(
-            folder / "val" / "ab"[number % 2] / f"{number}.mp4", frames=40, size=(160, 120), seed=number
-        )
-    return folder
-
-
-def prepare_words(source: Path, *words: str) -> list[str]:
-    script = ROOT / "preprocess" / "prepare.py"
-    return [sys.executable, str(script), "--dataset", "folder", "--src", str(source), "--out", "out", *words]
-
-
-def folders(out: Path) -> int:
-    made = out / "rawframes_val"
-    return sum(not path.name.endswith(".part") for path in made.glob("*/*")) if made.is_dir() else 0
 
 
 def test_without_the_option_ray_is_not_imported():
@@ -90,7 +73,8 @@ def test_every_job_is_done_and_errors_arrive_as_themselves(
             UnavailableError, match=r"A block of 1 jobs, the first of them 7, was started 3 times"
         ):
             list(each_finished_on_ray(ray_jobs.die, [7], cluster=cluster))
-        (tmp_path / ".ray-witness").write_text("that of another folder")
+        (witness,) = tmp_path.glob(".ray-witness-*")
+        witness.unlink()  # as for a node that sees a different folder
         with pytest.raises(UnavailableError, match="must share the file system"):
             list(each_finished_on_ray(ray_jobs.square, [1, 2], cluster=cluster))
     assert [path.name for path in tmp_path.iterdir()] == ["died"]
@@ -157,28 +141,3 @@ def test_a_store_packed_by_the_cluster_has_the_same_bytes(ray_address: str, tmp_
     }
     assert [skip.id for skip in stores[ray_address].skipped] == ["absent"]
     assert tree(tmp_path / "alone") == tree(tmp_path / "together")
-
-
-@pytest.mark.slow
-def test_a_local_cluster_ends_with_its_command(tmp_path: Path):
-    pytest.importorskip("ray", reason="needs ray: make extras")
-    source = write_source(tmp_path / "src", 24)
-    process = subprocess.Popen(
-        prepare_words(source, "--ray", "--workers", "2"),
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        # Where tests run in the background of a shell, they inherit that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    workers: set[int] = set()
-    while folders(tmp_path / "out") < 5 and process.poll() is None:
-        workers |= {pid for pid in descendants(process.pid) if title(pid).startswith("ray::")}
-        time.sleep(0.01)
-    workers |= descendants(process.pid)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    assert process.returncode == 130, errors.decode()
-    assert "Interrupted; what was finished is kept." in errors.decode()
-    assert workers and not any(title(pid) for pid in workers)
-    assert not (tmp_path / "out" / ".ray-witness").exists()

@@ -10,25 +10,28 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Any
 
 from vidom.errors import UnavailableError, UsageError
 from vidom.files import write_text
 from vidom.options import group
 from vidom.parallel.ray_workplace import Guard, Workplace, program_digest
+from vidom.parallel.removal import removed_at_end
 from vidom.system.machine import look_at_machine
+from vidom.wording import shown
 
 __all__ = ["LOCAL", "RayCluster", "RayNode", "add_ray_option", "open_ray_cluster", "ray_option"]
 
 LOCAL = "local"
-_WITNESS = ".ray-witness"
 # No more than this, nor than a quarter of the memory; what does not fit waits, or goes to disk.
 _OBJECT_STORE_BYTES = 2 << 30
 _SECONDS_TO_ANSWER = 5
+_SECONDS_PER_LOOK = 0.2
+_VITAL = {"gcs_server", "raylet"}
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -95,15 +98,15 @@ def open_ray_cluster(
     ray = _import_ray()
     if ray.is_initialized():
         raise UsageError("This process is connected to a Ray cluster already. Call ray.shutdown() first.")
-    with _connected(ray, address, cores), _witness(shared) as token:
-        workplace = Workplace(
-            folder=Path.cwd(),
-            witness=(shared / _WITNESS).absolute(),
-            token=token,
-            needs=tuple(path.absolute() for path in needs),
-            program=program_digest(),
-            command=os.getpid() if address == LOCAL else None,
+    name = secrets.token_hex(4)
+    witness = (shared / f".ray-witness-{name}").absolute()
+    folder = Path(gettempdir(), f"vidom-ray-{name}")
+    with removed_at_end(witness, folder), _explained(ray), _connected(ray, address, cores, folder):
+        write_text(
+            witness, "Who sees this file has the same folder as the command that runs in a Ray cluster.\n"
         )
+        needs = tuple(path.absolute() for path in needs)
+        workplace = Workplace(folder=Path.cwd(), witness=witness, needs=needs, program=program_digest())
         found = (node["Resources"] for node in ray.nodes() if node["Alive"])
         nodes = tuple(RayNode(*(int(node.get(kind, 0)) for kind in ("CPU", "GPU", "NPU"))) for node in found)
         yield RayCluster(Guard.make(workplace), nodes)
@@ -122,34 +125,86 @@ def _import_ray() -> Any:
 
 
 @contextmanager
-def _connected(ray: Any, address: str, cores: int) -> Iterator[None]:
+def _explained(ray: Any) -> Iterator[None]:
+    """Raise UnavailableError where processes or nodes of the cluster are lost; errors of functions pass."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        if isinstance(getattr(error, "cause", error), ray.exceptions.RayError):
+            raise _lost(shown(str(error).strip().rstrip("."))) from None
+        raise
+
+
+@contextmanager
+def _connected(ray: Any, address: str, cores: int, folder: Path) -> Iterator[None]:
     answer = signal.getsignal(signal.SIGTERM)
     with ExitStack() as leaving:
         if address == LOCAL:
-            # Sockets lie in it, whose names may not be long.
-            folder = leaving.enter_context(
-                TemporaryDirectory(prefix="vidom-ray-", ignore_cleanup_errors=True)
-            )
-            leaving.enter_context(_own_token())
+            folder.mkdir(0o700)
+            leaving.enter_context(_own_environment(folder))
             leaving.callback(ray.shutdown)
             _start(ray, folder, cores)
         else:
             _check_address(address)
             leaving.callback(ray.shutdown)
             _join(ray, address)
-        # Ray has put its own answer to SIGTERM in the place of the command's, which unwinds like Ctrl-C.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, answer)
         _quieten(ray)
+        if threading.current_thread() is threading.main_thread():
+            # Ray has put its own answer to SIGTERM in the place of the command's, which unwinds like Ctrl-C.
+            signal.signal(signal.SIGTERM, answer)
+            if address == LOCAL:
+                leaving.enter_context(_watched(ray._private.worker._global_node))
         yield
 
 
 @contextmanager
-def _own_token() -> Iterator[None]:
-    """Give a cluster that is started meanwhile a token of vidom's; Ray would leave its own in the home folder."""
-    before = {name: os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")}
-    if before["RAY_AUTH_MODE"] is None:
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+def _watched(node: Any) -> Iterator[None]:
+    """Raise UnavailableError in the block, which the main thread runs, as soon as a vital process of `node` has ended.
+
+    Ray would wait a quarter of a minute, and then raise an error or end this process.
+    """
+    over, main = threading.Event(), threading.get_ident()
+    dead: set[str] = set()
+
+    def watch() -> None:
+        while not (over.wait(_SECONDS_PER_LOOK) or dead):
+            dead.update({kind for kind, _ in node.dead_processes()} & _VITAL)
+        if dead:
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not dead:
+            raise
+        raise _lost(f"its process {min(dead)} has ended") from None
+    finally:
+        over.set()
+        watcher.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _lost(reason: str) -> UnavailableError:
+    return UnavailableError(
+        f"The Ray cluster failed: {reason}. Perhaps the memory did not suffice, or a node was lost. Run the same "
+        "command again; it continues where it stopped."
+    )
+
+
+@contextmanager
+def _own_environment(folder: Path) -> Iterator[None]:
+    """Give a cluster that is started meanwhile a token of vidom's; Ray would leave its own in the home folder.
+
+    Temporary files of its workers go to `folder`, with which they are removed.
+    """
+    own = {"TMPDIR": str(folder)}
+    if "RAY_AUTH_MODE" not in os.environ:
+        own["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    before = {name: os.environ.get(name) for name in (*own, "RAY_AUTH_MODE")}
+    os.environ.update(own)
     try:
         yield
     finally:
@@ -159,15 +214,27 @@ def _own_token() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _start(ray: Any, folder: str, cores: int) -> None:
-    ray.init(
-        address=LOCAL,
-        num_cpus=cores,
-        object_store_memory=min(_OBJECT_STORE_BYTES, look_at_machine(Path(folder)).memory_bytes // 4),
-        include_dashboard=False,
-        _temp_dir=folder,
-        **_QUIET,
-    )
+def _start(ray: Any, folder: Path, cores: int) -> None:
+    from ray._private import ray_constants
+
+    # As on Windows and macOS, a cluster that no node can join listens on 127.0.0.1 only.
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        ray.init(
+            address=LOCAL,
+            num_cpus=cores,
+            object_store_memory=min(_OBJECT_STORE_BYTES, look_at_machine(folder).memory_bytes // 4),
+            include_dashboard=False,
+            # Ray opens its folder to everyone, but not the one around it. Names of sockets may not be long.
+            _temp_dir=str(folder / "ray"),
+            **_QUIET,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UnavailableError(
+            f"Ray cannot be started on this machine: {shown(str(error).strip())}"
+        ) from None
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _check_address(address: str) -> None:
@@ -200,20 +267,10 @@ def _join(ray: Any, address: str) -> None:
 
 
 def _quieten(ray: Any) -> None:
-    """Restrict Ray Data to errors: progress and results are reported by the command."""
+    """Silence Ray: progress, results and errors are reported by the command."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-
-@contextmanager
-def _witness(shared: Path) -> Iterator[str]:
-    """Yield what a file in `shared` says meanwhile: who reads the same there has the same folder."""
-    token = secrets.token_hex()
-    write_text(shared / _WITNESS, token)
-    try:
-        yield token
-    finally:
-        with suppress(FileNotFoundError):
-            (shared / _WITNESS).unlink()
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # What Ray has to report of a killed process would go to stdout.
+    ray._private.worker._worker_logs_enabled = False

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import select
-import threading
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,19 +36,17 @@ class Failure:
 class Workplace:
     """What every worker must have in common with the command.
 
-    `folder` is the working directory, which relative paths start from; `witness` a file that contains `token`; `needs`
-    are folders to read from; `program` is `program_digest`; `command` the command's process if it is on this machine.
+    `folder` is the working directory, which relative paths start from; `witness` a file in the folder that is written
+    to; `needs` are folders to read from; `program` is `program_digest`.
     """
 
     folder: Path
     witness: Path
-    token: str
     needs: tuple[Path, ...]
     program: str
-    command: int | None
 
     def enter(self) -> None:
-        """Set this process up as a worker of the command: same folders, one decoding thread, ends with the command.
+        """Set this process up as a worker of the command: same folders, one decoding thread.
 
         Raises UnavailableError when this node has different files or a different vidom version.
         """
@@ -121,7 +117,7 @@ def _enter(workplace: Workplace) -> None:
                 f"The node {node} has no folder {folder}. Every node of the Ray cluster must see the same files under "
                 "the same names; mount the shared file system there."
             )
-    if _read(workplace.witness) != workplace.token:
+    if not workplace.witness.exists():
         raise UnavailableError(
             f"The node {node} does not see the same {workplace.witness.parent} as the command: what it writes there "
             "would be lost. Every node of the Ray cluster must share the file system that is written to."
@@ -133,25 +129,3 @@ def _enter(workplace: Workplace) -> None:
         )
     os.chdir(workplace.folder)
     cv2.setNumThreads(1)
-    if workplace.command is not None and hasattr(os, "pidfd_open"):
-        threading.Thread(target=_end_with, args=(workplace.command,), daemon=True).start()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""
-
-
-def _end_with(process: int) -> None:
-    """End this process with its command.
-
-    Ray does so only after a while, when the next command may write the same files.
-    """
-    try:
-        descriptor = os.pidfd_open(process)
-    except ProcessLookupError:
-        os._exit(1)
-    select.select([descriptor], [], [])
-    os._exit(1)
