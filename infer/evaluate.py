@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infer.engines.ascend.om_input import recorded_samples
+from infer.engines.ascend.om_input import clip_dtype
 from infer.engines.choice import choose_engine
 from infer.engines.engine_options import (
     AscendOptions,
@@ -80,7 +80,7 @@ class EvaluateOptions:
         default=None,
     )
     dtype: StoreDtype | None = option(
-        "dtype of the input of an .om (default: float32, or aipp where build.json says so)", default=None
+        "dtype of the input of an .om without build.json (default: float32)", default=None
     )
     ray: str | None = ray_option()
 
@@ -139,7 +139,7 @@ def _row_source(options: EvaluateOptions, plan: Plan) -> BatchSource | ChunkSour
             model=choice.model,
             options=choice.options,
             batch_size=options.batch_size,
-            dtype=options.dtype or ("aipp" if recorded_samples(choice.model) else "float32"),
+            dtype=clip_dtype(choice.model, options.dtype),
             chunk_bytes=options.window or _CHUNK_BYTES,
         )
     foreign = [name for name in ("window", "dtype") if getattr(options, name) is not None]

@@ -52,10 +52,10 @@ def _by_arrays(engine: ArrayEngine, source: FrameSource, recipe: Recipe) -> Scor
 
 
 def _by_files(engine: FileEngine, source: FrameSource, recipe: Recipe) -> Scores:
-    if engine.input_dtype == "aipp":  # pixels, channels last
-        sample = np.moveaxis(make_sample(source, recipe.views, dtype="uint8").tensor, -3, -1)
-    else:
-        sample = make_sample(source, recipe.views).tensor
+    dtype: Dtype = "float32" if engine.input_dtype == "float32" else "uint8"
+    sample = make_sample(source, recipe.views, dtype=dtype).tensor
+    if engine.input_dtype == "aipp":  # channels last
+        sample = np.moveaxis(sample, -3, -1)
     with TemporaryDirectory(prefix="vidom-sample-") as name:
         files = Path(name) / "in"
         files.mkdir(mode=0o750)
@@ -64,4 +64,9 @@ def _by_files(engine: FileEngine, source: FrameSource, recipe: Recipe) -> Scores
             stream.write(np.ascontiguousarray(sample).data)
         (entry,), _ = read_summary(engine.infer_files(files, Path(name) / "res").summary)
         rows = read_output(entry.outfiles[0], classes=recipe.dataset.num_classes)
-        return np.asarray(rows[0], np.float32)
+    if len(rows) != 1:
+        raise UsageError(
+            f"{engine.path} returns {len(rows)} rows of scores for a sample of the recipe {recipe.name}, so it takes "
+            f"smaller samples, such as single views. Use the model's own recipe, exported without --per_view."
+        )
+    return np.asarray(rows[0], np.float32)

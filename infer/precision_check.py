@@ -76,7 +76,7 @@ def check_precision(
         arrays = read(number)
         exact += _real_rows(reference.run(arrays), plan, number, axis)
         measured += _real_rows(engine.run(arrays), plan, number, axis)
-    checked = sum(entry[0].samples for number in numbers for entry in plan.batch(number))
+    checked = plan.samples_in(sum(entry[0].real_rows for number in numbers for entry in plan.batch(number)))
     flips, changes, largest = compare_rows(np.concatenate(exact), np.concatenate(measured))
     return PrecisionCheck(checked, plan.samples, sum(map(len, exact)), flips, changes, largest)
 
@@ -93,8 +93,8 @@ def _spread(plan: BatchPlan, samples: int | None) -> list[int]:
     """Return the numbers of the batches to compute."""
     if samples is None:
         return list(range(plan.runs))
-    per_batch = -(-plan.samples // plan.runs)
-    count = min(plan.runs, -(-samples // per_batch))
+    per_batch = -(-plan.real_rows // plan.runs)
+    count = min(plan.runs, -(-samples * plan.views // per_batch))
     return [place * plan.runs // count for place in range(count)]
 
 
@@ -104,7 +104,7 @@ def _real_rows(outputs: Sequence[Array], plan: BatchPlan, number: int, axis: int
     place = next((at for at, array in enumerate(shares[0]) if _is_scores(array, axis)), 0)
     for entry, share in zip(plan.batch(number), shares, strict=False):
         rows = np.moveaxis(share[place], axis, 0)
-        real = len(rows) * entry[0].samples // entry[0].rows
+        real = len(rows) * entry[0].real_rows // entry[0].rows
         yield rows.reshape(len(rows), -1)[:real]
 
 

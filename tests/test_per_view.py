@@ -82,9 +82,13 @@ def run(model: Path, store: ClipStore, work: Path, batch_size: int, outfmt: str 
     final = work / "new.onnx"
     final.write_bytes(model_bytes(run_passes(model, batch_size=batch_size).model))
     clips = str(store.folder / "clips")
-    infer(
-        InferOptions(model=final, input=clips, output=work, output_dirname="out", outfmt=outfmt),
-        say=lambda _: None,
+    said: list[str] = []
+    options = InferOptions(model=final, input=clips, output=work, output_dirname="out", outfmt=outfmt)
+    result = infer(options, say=said.append)
+    rows = len(store.samples) * store.header.views_per_sample
+    assert (result.samples, result.padded_rows) == (len(store.samples), -rows % batch_size)
+    assert any(
+        f"end to end: {len(store.samples)} samples, {-rows % batch_size} padded" in line for line in said
     )
     return work / "out_summary.json"
 

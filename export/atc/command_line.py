@@ -40,11 +40,13 @@ class GraphInput:
     """An input of the graph other than a weight; a symbolic dimension is None.
 
     Dimension 0 is the batch size times `rows_per_sample`, which is more than 1 for a model whose rows are AIPP images.
+    `dtype` is numpy's name of its elements, None where the graph does not say it.
     """
 
     name: str
     dims: tuple[int | None, ...]
     rows_per_sample: int = 1
+    dtype: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,11 +97,16 @@ class CompileJob:
         return {name: file for name, file in named if file is not None}
 
     def inputs_of_build(self) -> dict[str, Any]:
-        """Return what `build.json` records of the job's inputs, for the decision whether the model is up to date."""
+        """Return what `build.json` records of the job's inputs, for the decision whether the model is up to date.
+
+        `input_dtype` is that of the files for the compiled model's first input, which AIPP takes as uint8.
+        """
+        dtype = self.inputs[0].dtype if self.inputs else None
         return {
             "model_sha256": sha256_file(self.model),
             "files_sha256": {name: sha256_file(file) for name, file in self.files.items()},
             "frames_per_sample": self.aipp.frames_per_sample if self.aipp else None,
+            "input_dtype": "uint8" if self.options.insert_op_conf else dtype,
         }
 
     def script(self) -> str:
@@ -124,6 +129,7 @@ def graph_inputs(subject: Subject) -> tuple[GraphInput, ...]:
             str(value.name),
             tuple(size if isinstance(size, int) else None for size in subject.dims(value) or ()),
             rows,
+            value.dtype.numpy().name if value.dtype else None,
         )
         for value in subject.inputs
     )

@@ -39,15 +39,15 @@ _SUFFIXES = (".npy", ".NPY", ".bin", ".BIN")
 class InputFile:
     """One file of one model input.
 
-    `bytes` is the size of the tensor in it, `rows` its length along the batch axis, `samples` the number of rows that
-    are not padding, `crc32` the checksum in its clip store's manifest (None outside a store).
+    `bytes` is the size of the tensor in it, `rows` its length along the batch axis, `real_rows` the number of those
+    that are not padding, `crc32` the checksum in its clip store's manifest (None outside a store).
     """
 
     path: str
     bytes: int
     mtime_ns: int
     rows: int
-    samples: int
+    real_rows: int
     crc32: int | None
 
     @property
@@ -58,10 +58,14 @@ class InputFile:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The batches of a run: `entries` are tuples of files, one file per model input, in execution order."""
+    """The batches of a run: `entries` are tuples of files, one file per model input, in execution order.
+
+    A row is a sample, or one of its `views`.
+    """
 
     entries: tuple[tuple[InputFile, ...], ...]
     files_per_batch: int
+    views: int = 1
 
     @property
     def runs(self) -> int:
@@ -69,14 +73,23 @@ class BatchPlan:
         return -(-len(self.entries) // self.files_per_batch)
 
     @property
+    def real_rows(self) -> int:
+        """Number of rows in the files that are not padding."""
+        return sum(entry[0].real_rows for entry in self.entries)
+
+    @property
     def samples(self) -> int:
         """Number of real samples in the files."""
-        return sum(entry[0].samples for entry in self.entries)
+        return self.samples_in(self.real_rows)
+
+    def samples_in(self, rows: int) -> int:
+        """Return the number of samples that so many rows are of."""
+        return -(-rows // self.views)
 
     @property
     def padded_rows(self) -> int:
-        """Number of rows that are run without being a sample: padding of the last batch and within files."""
-        return self.runs * self.files_per_batch * self.entries[0][0].rows - self.samples
+        """Number of rows that are run without being real: padding of the last batch and within files."""
+        return self.runs * self.files_per_batch * self.entries[0][0].rows - self.real_rows
 
     @property
     def fingerprint(self) -> str:
@@ -118,7 +131,8 @@ def plan_batches(argument: InputArgument, specs: Sequence[TensorSpec]) -> BatchP
         list(_checked_files(paths, spec, files_per_batch, facts))
         for spec, paths, facts in zip(specs, listed, stores, strict=True)
     ]
-    return BatchPlan(tuple(zip(*columns, strict=True)), files_per_batch)
+    views = max((facts.views for facts in stores[0].values() if facts), default=1)
+    return BatchPlan(tuple(zip(*columns, strict=True)), files_per_batch, views)
 
 
 def first_input(argument: InputArgument) -> Path:

@@ -19,10 +19,11 @@ _MARKS = ("manifest.json", "manifest.journal.jsonl")
 
 @dataclass(frozen=True)
 class StoreFacts:
-    """The files of one store by name."""
+    """The files of one store by name; a row in them is one of the `views` of a sample."""
 
     folder: Path
     files: Mapping[str, ClipFile]
+    views: int
 
     def clip_file(self, path: Path) -> ClipFile:
         """Return the manifest's entry of the file; raise BadDataError if there is none."""
@@ -52,7 +53,8 @@ def store_facts(folder: Path, spec: TensorSpec) -> StoreFacts | None:
     store = ClipStore.open(home)
     _check_fit(store, spec)
     store.check_sizes()
-    return StoreFacts(home, {clip_file.name: clip_file for clip_file in store.files})
+    files = {clip_file.name: clip_file for clip_file in store.files}
+    return StoreFacts(home, files, store.header.views_per_sample)
 
 
 def _check_fit(store: ClipStore, spec: TensorSpec) -> None:

@@ -19,6 +19,7 @@ from vidom.formats.onnx_file import read_onnx
 
 __all__ = [
     "ArrayEngine",
+    "ClipDtype",
     "Engine",
     "FileEngine",
     "FileRun",
@@ -28,6 +29,10 @@ __all__ = [
     "needed_batch_size",
     "refuse_symbolic_axes",
 ]
+
+
+ClipDtype = Literal["float32", "uint8", "aipp"]
+"""What the clips for a model are; those for AIPP are uint8 with channels last."""
 
 
 class ArrayEngine(Protocol):
@@ -99,12 +104,12 @@ class FileEngine(ABC):
 
     @property
     @abstractmethod
-    def input_dtype(self) -> Literal["float32", "aipp"]:
+    def input_dtype(self) -> ClipDtype:
         """What the clips of its input are, as far as this is recorded; float32 where it is not."""
 
     @abstractmethod
-    def infer_files(self, files: Path, output: Path, *, dirname: str = "out") -> FileRun:
-        """Run the model on all files of a folder; outputs are .npy files in `output`/`dirname`.
+    def infer_files(self, files: Path, output: Path) -> FileRun:
+        """Run the model on all files of a folder; outputs are .npy files below `output`.
 
         Raises UsageError, BadDataError or UnavailableError before anything is started wherever that can be known,
         ExternalToolError when the program fails or its results are incomplete.

@@ -1,7 +1,7 @@
 """Rows by an engine that reads files: clips are packed, run, read and deleted in chunks on disk.
 
     FOLDER/chunk.part/store/    the clips of one chunk
-    FOLDER/chunk.part/out/      what ais_bench wrote for them
+    FOLDER/chunk.part/          and what ais_bench wrote for them
 
 The rows of a chunk are recorded before its files are deleted, so that a killed run resumes with the first chunk that
 has none. No more than one chunk and its outputs is on disk at any time.
@@ -180,8 +180,13 @@ class ChunkModel:
         rows = []
         for match in match_by_store(find_outputs(run.summary), store):
             (index,) = match.samples
-            scores = np.asarray(read_output(match.output.path, classes=classes), np.float32)[0]
-            rows.append(Row(index, store.samples[index].id, store.samples[index].label, scores))
+            scores = np.asarray(read_output(match.output.path, classes=classes), np.float32)
+            if len(scores) != 1:
+                raise UsageError(
+                    f"{self._source.model} returns {len(scores)} rows of scores for a sample, so it takes smaller "
+                    "samples, such as single views. Use the model's own recipe, exported without --per_view."
+                )
+            rows.append(Row(index, store.samples[index].id, store.samples[index].label, scores[0]))
         return sorted(rows, key=lambda row: row.index), run.seconds
 
 

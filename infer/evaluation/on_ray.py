@@ -1,9 +1,9 @@
 """Run an evaluation in a Ray cluster, as a streaming Ray Data job.
 
 For array engines, tasks decode batches and actors with engines run them. For file engines, a task computes a chunk on
-one node, which has an NPU: Ray's resource `NPU`, which Ray counts by itself where it detects some; otherwise start
-the node with `ray start --resources='{"NPU": 1}'`. Ray shows a worker only the NPU that it was assigned, which is
-device 0 there.
+one node, which has an NPU: Ray's resource `NPU`. A local cluster has as many as npu-smi shows; on the nodes of another
+Ray counts those that it detects, or they are started with `ray start --resources='{"NPU": 1}'`. Ray shows a worker
+only the NPU that it was assigned, which is device 0 there.
 
 The rows are returned to this process, which appends them to the same record as the executor on one machine does.
 They are the same bytes where all nodes have the same CPU model.
@@ -200,8 +200,9 @@ def cores_per_npu(nodes: Sequence[RayNode], workers: int | None) -> int:
     with_npus = [node for node in nodes if node.npus]
     if not with_npus:
         raise UnavailableError(
-            "The Ray cluster has no NPU. Ray counts those it detects on a node; where it does not, start the node "
-            "with: ray start --address=HOST:PORT --resources='{\"NPU\": 1}'"
+            "The Ray cluster has no NPU. A local one has those that npu-smi shows, none here. On the nodes of another, "
+            "Ray counts those that it detects; where it detects none, start the node with: "
+            "ray start --address=HOST:PORT --resources='{\"NPU\": 1}'"
         )
     required = workers or max(1, min(node.cores // node.npus for node in with_npus))
     if all(node.cores < required for node in with_npus):

@@ -275,7 +275,7 @@ def test_atc_gets_the_configuration_and_the_record_the_frames_per_sample(
     config = tmp_path / "bs2" / "m_aipp.cfg"
     assert settings_of(config.read_text())["src_image_size_w"] == "32"
     made_from = json.loads((tmp_path / "bs2" / "build.json").read_text())["models"]["m.om"]["made_from"]
-    assert made_from["frames_per_sample"] == FRAMES
+    assert (made_from["frames_per_sample"], made_from["input_dtype"]) == (FRAMES, "uint8")
     assert list(made_from["files_sha256"]) == ["insert_op_conf"]
     script = (tmp_path / "bs2" / "commands.sh").read_text()
     assert script.count("--batchsize 2") == 2

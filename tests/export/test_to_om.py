@@ -71,6 +71,7 @@ def test_success_writes_the_model_the_log_and_the_record(
     assert entry["working_folder"] == "tsm_bs8.atc"
     assert entry["soc_version"] == "Ascend310P3"
     assert entry["made_from"]["cann"] is None
+    assert entry["made_from"]["input_dtype"] == "float32"
     assert entry["npu_used"].startswith("none")
 
 
@@ -132,6 +133,7 @@ def test_lint_warnings_are_printed_and_recorded(
     assert "warning input-type" in capsys.readouterr().err
     entry = json.loads((build / "build.json").read_text())["models"]["tsm_bs8.om"]
     assert "experimental" in entry["lint_warnings"][0]
+    assert entry["made_from"]["input_dtype"] == "uint8"
 
 
 def test_a_symbolic_batch_is_fixed_or_profiled(atc: StubAtc, build: Path) -> None:

@@ -115,9 +115,9 @@ def test_no_room_for_the_outputs(ready: Bench, monkeypatch: pytest.MonkeyPatch):
     assert "24.6 kB" in refused(ready, UnavailableError)
 
 
-def record(bench: Bench, shape: str) -> None:
+def record(bench: Bench, shape: str, **facts: object) -> None:
     command = ["atc", "--model=m.onnx", f"--input_shape=clips:{shape}", "--soc_version=Ascend310P3"]
-    document = {"models": {"m.om": {"made_from": {"command": command, "model_sha256": "0"}}}}
+    document = {"models": {"m.om": {"made_from": {"command": command, "model_sha256": "0", **facts}}}}
     (bench.folder / "build.json").write_text(json.dumps(document))
 
 
@@ -184,3 +184,23 @@ def test_a_uint8_store_for_a_float32_model_stops_the_run(bench: Bench):
     clips = store_of(bench.folder / "store", np.abs(rows_of(5)), "uint8")
     with pytest.raises(BadDataError, match=r"packs 16 files of 4 bytes into one batch of 4 samples"):
         run_infer(model=Path("m.om"), engine=AscendOptions(), input=str(clips), say=lambda _: None)
+
+
+@pytest.mark.parametrize("shape", ["2,4", "-1,4", "unknown"])
+@pytest.mark.parametrize(
+    ("of_store", "of_model"), [("uint8", "float32"), ("float32", "uint8"), ("uint8", "float16")]
+)
+def test_a_store_of_another_dtype_than_the_record_is_refused_before_the_start(
+    bench: Bench, of_store: str, of_model: str, shape: str
+):
+    bench.model(2)
+    clips = store_of(bench.folder / "store", np.abs(rows_of(5)), of_store)
+    record(bench, shape, input_dtype=of_model)
+    told = refused(bench, UsageError, input=str(clips), dym_batch=2 if shape == "-1,4" else None)
+    assert f"holds {of_store} samples" in told and f"takes {of_model} tensors" in told
+
+
+@pytest.mark.parametrize("dtype", ["brain", ["float32"], "str", 4])
+def test_a_record_of_no_dtype_is_damaged(ready: Bench, dtype: object):
+    record(ready, "2,4", input_dtype=dtype)
+    assert "which no file can have" in refused(ready, BadDataError)

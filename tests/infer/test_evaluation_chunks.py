@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -109,6 +110,23 @@ def test_unreadable_videos(bench: Bench, annotations: Path):
     )
     assert result.metrics_path.read_bytes() == streamed.metrics_path.read_bytes()
     assert len(list(read_rows(bench.folder / "out" / "record.jsonl"))) == 6
+
+
+@pytest.mark.slow
+def test_windows_of_one_batch_on_two_devices(bench: Bench, annotations: Path):
+    result = chunked(annotations, window=2 * SAMPLE_BYTES, device=(0, 1))
+    assert (result.run.computed, result.metrics.n) == (SAMPLES, SAMPLES)
+    streamed = run_evaluation(bench.folder / "streamed", sum_model(bench.folder / "m.onnx", 4), annotations)
+    assert result.metrics_path.read_bytes() == streamed.metrics_path.read_bytes()
+
+
+def test_the_dtype_of_the_record_is_that_of_the_clips(bench: Bench, annotations: Path):
+    Path("build.json").write_text(json.dumps({"models": {"m.om": {"made_from": {"input_dtype": "uint8"}}}}))
+    with pytest.raises(
+        UsageError, match=r"clips for m\.om are uint8 according to its build\.json, not float32"
+    ):
+        chunked(annotations, dtype="float32")
+    assert not (bench.folder / "out").exists()
 
 
 def test_what_is_refused_before_a_clip_is_packed(

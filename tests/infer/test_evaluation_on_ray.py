@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ascend_bench import set_up
+from ascend_bench import Bench, set_up
 from evaluation_cases import SHAPE, names, om_model, run_evaluation, sum_model, write_list, write_recipe
 from ray_nodes import kill_a_worker, standin_python
 
@@ -152,3 +152,20 @@ def test_chunks_on_an_npu_have_the_bytes_of_a_run_with_arrays(
     assert (result.run.computed, result.run.resumed) == (10, 0)
     assert result.metrics_path.read_bytes() == alone.metrics_path.read_bytes()
     assert names(tmp_path / "npu") == FILES
+
+
+@pytest.mark.slow
+def test_a_local_cluster_has_the_npus_that_npu_smi_shows(bench: Bench, fixtures: Path):
+    write_recipe(bench.folder)
+    write_list(bench.folder / "list.txt", 3)
+    om_model(bench.folder / "m.om", 2)
+    bench.npu_smi(fixtures / "ascend" / "npu_smi" / "real_310P3_modelzoo_22.x.txt")
+    options = {"recipe": "sums.yaml", "data_root": "data", "ann_file": "list.txt", "model": "m.om"}
+    options |= {"output_dir": "out", "engine": "ascend", "batch_size": "2", "ray": "local"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    # A process of its own, since one cannot start a second cluster. The table has two NPUs.
+    ended = subprocess.run(
+        [sys.executable, "-m", "infer.evaluate", *words], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "pack chunks for each of 2 NPUs" in ended.stderr and len(lines(Path("out/record.jsonl"))) == 4

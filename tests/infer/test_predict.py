@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,19 +23,6 @@ def recipe(tiny_recipe: Path, tmp_path: Path) -> Recipe:
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_recipe.read_text().replace("labels/tiny.txt", str(labels)))
     return load_recipe(str(path))
-
-
-@pytest.fixture
-def video(tmp_path: Path, fixtures: Path) -> Path:
-    path = tmp_path / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=12)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-        for file in sorted((fixtures / "synth" / "big_640x361").glob("*.jpg")):
-            picture = cv2.resize(cv2.imread(str(file)), (320, 240))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
-        container.mux(stream.encode())
-    return path
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from vidom.options import group
 from vidom.parallel.ray_workplace import Guard, Workplace, program_digest
 from vidom.parallel.removal import removed_at_end
 from vidom.system.machine import look_at_machine
+from vidom.system.npu import visible_npus
 from vidom.wording import shown
 
 __all__ = ["LOCAL", "RayCluster", "RayNode", "add_ray_option", "open_ray_cluster", "ray_option"]
@@ -217,12 +218,15 @@ def _own_environment(folder: Path) -> Iterator[None]:
 def _start(ray: Any, folder: Path, cores: int) -> None:
     from ray._private import ray_constants
 
+    npus = visible_npus()
     # As on Windows and macOS, a cluster that no node can join listens on 127.0.0.1 only.
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         ray.init(
             address=LOCAL,
             num_cpus=cores,
+            # Ray itself finds none without the Python package of AscendCL.
+            resources={"NPU": npus} if npus else None,
             object_store_memory=min(_OBJECT_STORE_BYTES, look_at_machine(folder).memory_bytes // 4),
             include_dashboard=False,
             # Ray opens its folder to everyone, but not the one around it. Names of sockets may not be long.

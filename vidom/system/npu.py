@@ -7,12 +7,13 @@ ATC manuals (`--soc_version`). Nothing here opens a device.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError
+from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError, UserError
 from vidom.system.external_query import ask
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "list_npus",
     "normalise_soc_version",
     "parse_npu_smi",
+    "visible_npus",
 ]
 
 PREFIX = "Ascend"
@@ -201,6 +203,16 @@ def list_npus(*, seconds: float = 20.0) -> tuple[Chip, ...]:
         return parse_npu_smi(answer.output)
     except BadDataError as error:
         raise ExternalToolError(str(error)) from None
+
+
+def visible_npus() -> int:
+    """Return how many chips npu-smi shows and ASCEND_RT_VISIBLE_DEVICES allows; 0 where npu-smi does not answer."""
+    try:
+        shown = len(list_npus())
+    except UserError:
+        return 0
+    allowed = os.environ.get("ASCEND_RT_VISIBLE_DEVICES")
+    return shown if allowed is None else min(shown, len(allowed.split(",")) if allowed else 0)
 
 
 def common_soc_version(chips: Iterable[Chip]) -> str:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from infer.engines.ascend.ais_bench_run import run_ascend
 from infer.engines.ascend.installed import installed
-from infer.engines.ascend.om_input import recorded_samples
-from infer.engines.base import FileEngine, FileRun
+from infer.engines.ascend.om_input import clip_dtype
+from infer.engines.base import ClipDtype, FileEngine, FileRun
 from infer.engines.engine_options import AscendOptions
 from infer.infer_options import InferOptions
 
 __all__ = ["AscendEngine"]
 
 _log = logging.getLogger(__name__)
+
+# ais_bench takes it for a path in the current folder as well, where nothing should have this name.
+_DIRNAME = "vidom_outputs"
 
 
 class AscendEngine(FileEngine):
@@ -41,18 +43,18 @@ class AscendEngine(FileEngine):
         return installed().versions
 
     @cached_property
-    def input_dtype(self) -> Literal["float32", "aipp"]:
-        """`aipp` where the build record states frames per sample, else float32."""
-        return "aipp" if recorded_samples(self.path) else "float32"
+    def input_dtype(self) -> ClipDtype:
+        """That of the build record, float32 without one."""
+        return clip_dtype(self.path)
 
-    def infer_files(self, files: Path, output: Path, *, dirname: str = "out") -> FileRun:
+    def infer_files(self, files: Path, output: Path) -> FileRun:
         """Run ais_bench on the folder; what it prints is logged."""
         options = InferOptions(
             model=self.path,
             engine=self.options,
             input=files,
             output=output,
-            output_dirname=dirname,
+            output_dirname=_DIRNAME,
             outfmt="NPY",
             batchsize=self.batch_size,
         )

@@ -65,14 +65,14 @@ class AscendRun:
 
     @property
     def padded_rows(self) -> int:
-        """Number of rows that were run without being a sample, from the packing that ais_bench printed."""
+        """Number of rows that were run without being real, from the packing that ais_bench printed."""
         if self.plan is None:
             return 0
         batches, rows_run = self.plan.batches, 0
         for part, read in zip(self.parts, self.logs, strict=True):
             files = read.files_per_batch or batches.files_per_batch
             rows_run += -(-len(part.entries) // files) * files * batches.entries[0][0].rows
-        return rows_run - batches.samples
+        return rows_run - batches.real_rows
 
 
 def measured(run: AscendRun, summary: Path | None) -> InferenceResult:

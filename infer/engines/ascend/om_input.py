@@ -6,20 +6,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from infer.batches.inputs import BatchPlan, InputArgument, first_input, plan_batches
+from infer.engines.base import ClipDtype
 from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.built_models import read_built
 from vidom.formats.clip_store import ClipStore, StoreHeader
 from vidom.formats.npy import read_npy_header
+from vidom.wording import shown
 
-__all__ = ["OmPlan", "plan_om_batches", "recorded_samples"]
+__all__ = ["OmPlan", "clip_dtype", "plan_om_batches", "recorded_samples"]
 
-_SHAPE = re.compile(r"--input_shape=(?P<name>[^:;]+):(?P<dims>-?\d+(,-?\d+)*)")
+_CLIP_DTYPES: tuple[ClipDtype, ...] = get_args(ClipDtype)
+_SHAPE = re.compile(r"--input_shape=(?P<name>[^:;]+):(?P<dims>-?\d{1,9}(,-?\d{1,9})*)")
 
 
 @dataclass(frozen=True)
@@ -42,27 +45,50 @@ def plan_om_batches(
 ) -> OmPlan:
     """Return the batches of `--input`, every file checked against what is known of the model's input.
 
-    The input's shape comes from the first of these that is available: the record in `build.json` next to the model;
-    the clip store's tensors times `batch`; a single sample of the store; the first file, whose size all others must
-    have and `batch` of which form a batch. `dym_batch` is the batch chosen for a model that has several. The files of
-    a model for AIPP hold uint8 pixels, channels last. Raises BadDataError or UsageError as `plan_batches` does.
+    Shape and dtype of the input come from the first of these that has them: the record in `build.json` next to the
+    model; the clip store's tensors times `batch`; a single sample of the store; the first file, whose size all others
+    must have and `batch` of which form a batch. `dym_batch` is the batch chosen for a model that has several. The files
+    of a model for AIPP hold uint8 pixels, channels last. Raises BadDataError or UsageError as `plan_batches` does.
     """
     first = first_input(argument)
     store = _store_of(first)
     entry = _record(model)
-    dtype = np.dtype(store.header.dtype if store else entry.get("input_dtype", "float32"))
+    recorded = _recorded_dtype(entry, model)
+    dtype = recorded or np.dtype(store.header.dtype if store else "float32")
     classes = len(store.labels) if store else None
     spec = _recorded_spec(entry, model, dtype, dym_batch)
     if spec is not None:
         known_from, batch_known = "build.json", True
     elif store is not None:
         rows = dym_batch or batch or store.header.samples_per_file
-        spec = _of_store(store.header, rows)
+        spec = _of_store(store.header, rows, dtype)
         batch_known = bool(dym_batch or batch)
         known_from = "the clip store and --batchsize" if batch_known else "the clip store"
     else:
-        spec, known_from, batch_known = _as_file(first, dym_batch or batch or 1), "the first file", False
+        spec = _as_file(first, dym_batch or batch or 1, recorded)
+        known_from, batch_known = "the first file", False
     return OmPlan(plan_batches(argument, [spec]), spec, known_from, batch_known, classes)
+
+
+def clip_dtype(model: Path, asked: ClipDtype | None = None) -> ClipDtype:
+    """Return what the clips for a model are: as `build.json` says, else as `asked`, else float32.
+
+    Raises UsageError where the record contradicts what was asked, or states a dtype that clips do not have.
+    """
+    entry = _record(model)
+    dtype = _recorded_dtype(entry, model)
+    recorded = "aipp" if entry.get("frames_per_sample") else dtype.name if dtype else None
+    for known in _CLIP_DTYPES:
+        if known == (recorded or asked or "float32") and asked in (None, known):
+            return known
+    if asked:
+        raise UsageError(
+            f"The clips for {model} are {recorded} according to its build.json, not {asked}. Leave --dtype out."
+        )
+    raise UsageError(
+        f"The input of {model} is {recorded} according to its build.json, which clips cannot be. Export the model with "
+        f"--input_dtype {' or '.join(_CLIP_DTYPES)}."
+    )
 
 
 def recorded_samples(model: Path) -> int | None:
@@ -90,8 +116,7 @@ def _recorded_spec(
     return TensorSpec("input", (count, height, width, channels), np.dtype(np.uint8), frames)
 
 
-def _of_store(header: StoreHeader, rows: int) -> TensorSpec:
-    dtype = np.dtype(header.dtype)
+def _of_store(header: StoreHeader, rows: int, dtype: np.dtype[Any]) -> TensorSpec:
     if header.layout == "NHWC":
         return TensorSpec("input", (rows * header.shape[0], *header.shape[1:]), dtype, header.shape[0])
     return TensorSpec("input", (rows, *header.shape), dtype)
@@ -110,7 +135,9 @@ def _record(model: Path) -> Mapping[str, Any]:
 
 
 def _recorded_shape(entry: Mapping[str, Any], dym_batch: int | None) -> tuple[int, ...] | None:
-    found = next((match for word in entry.get("command", ()) if (match := _SHAPE.fullmatch(word))), None)
+    command = entry.get("command")
+    words = map(str, command) if isinstance(command, list) else ()
+    found = next((match for word in words if (match := _SHAPE.fullmatch(word))), None)
     sizes = [int(size) for size in found["dims"].split(",")] if found else []
     if not sizes or min(sizes[1:], default=1) < 1:
         return None
@@ -123,11 +150,24 @@ def _recorded_shape(entry: Mapping[str, Any], dym_batch: int | None) -> tuple[in
     return (dym_batch if batch < 0 and dym_batch else batch, *sample)
 
 
-def _as_file(first: Path, batch: int) -> TensorSpec:
-    """Return an input that takes `batch` files like the first."""
+def _recorded_dtype(entry: Mapping[str, Any], model: Path) -> np.dtype[Any] | None:
+    name: Any = entry.get("input_dtype")
+    if name is None:
+        return None
+    if not isinstance(name, str) or np.dtype(np.sctypeDict.get(name, "O")).kind not in "biuf":
+        raise BadDataError(
+            f"The build record of {model} states {shown(repr(name))} as dtype of its input, which no file can have. "
+            "Build the .om again."
+        )
+    dtype: np.dtype[Any] = np.dtype(name)
+    return dtype
+
+
+def _as_file(first: Path, batch: int, dtype: np.dtype[Any] | None) -> TensorSpec:
+    """Return an input that takes `batch` files like the first, of the dtype if it is known."""
     if first.suffix.lower() == ".npy":
         array = read_npy_header(first, what="input file")
         if not array.shape:
             raise BadDataError(f"The input file {first} holds a single number instead of samples.")
-        return TensorSpec("input", (batch * array.shape[0], *array.shape[1:]), array.dtype)
+        return TensorSpec("input", (batch * array.shape[0], *array.shape[1:]), dtype or array.dtype)
     return TensorSpec("input", (batch, first.stat().st_size), np.dtype(np.uint8))

@@ -4,10 +4,10 @@ Tests copy it to `ais_bench/__main__.py` and `ais_bench/infer/miscellaneous.py` 
 AIS_PYTHON names. The variable STUB_VERSION chooses one of four programs, of which three call themselves 0.0.2:
 F23 (June 2023) and F24 (May 2024, needs pkg_resources) change the mode of the output folder to 0750; F25 (the vendor's
 since June 2024, and the default) refuses one that is more open; F26 (0.1.0) spells options with dashes, has flags, and
-prints a table. Its "offline model" is
-JSON: {"rows": batch, "weights": [[...], ...]}, and an output row is the input row times the weights. With "frames" it
-is one for AIPP: its input is uint8 and its dimension 0 counts that many frames per row. Its times are invented; none is
-a measurement. The variable STUB makes it fail in one of the ways that ais_bench fails.
+prints a table. Its "offline model" is JSON: {"rows": batch, "weights": [[...], ...]}, and an output row is the input
+row times the weights. With "dtype" its input is uint8. With "frames" it is one for AIPP: its input is uint8 and its
+dimension 0 counts that many frames per row. Its times are invented; none is a measurement. The variable STUB makes it
+fail in one of the ways that ais_bench fails.
 """
 
 import argparse
@@ -173,7 +173,7 @@ class Run:
         self.options = options
         model = json.loads(Path(options.model).read_text())
         self.rows, self.weights = options.dymBatch or model["rows"], model["weights"]
-        self.item = "B" if "frames" in model else "f"
+        self.item = "B" if "frames" in model or model.get("dtype") == "uint8" else "f"
         self.row_bytes = array.array(self.item).itemsize * len(self.weights)
         self.lead = self.rows * model.get("frames", 1)
         self.prefix = None
