@@ -40,7 +40,7 @@ def sample_scores(engine: Engine, source: FrameSource, recipe: Recipe) -> Scores
 
 def _by_arrays(engine: ArrayEngine, source: FrameSource, recipe: Recipe) -> Scores:
     (spec,) = engine.inputs
-    if spec.sample_shape != recipe.views.sample_shape or spec.dtype not in (np.float32, np.uint8):
+    if spec.sample_shape != recipe.views.sample_shape or spec.dtype not in (np.float16, np.float32, np.uint8):
         raise UsageError(
             f"{engine.path} takes {spec}, but a sample of the recipe {recipe.name} has the shape "
             f"{recipe.views.sample_shape} ({recipe.views.arithmetic}). Use the model's own recipe."

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from infer.batches.inputs import BatchPlan, plan_batches, pure_plan
+from infer.batches.inputs import BatchPlan, fed_specs, plan_batches, pure_plan
 from infer.batches.journal import RunJournal
 from infer.batches.performance import (
     InferenceResult,
@@ -104,8 +104,9 @@ def _plan(engine: ArrayEngine, options: InferOptions) -> tuple[BatchPlan, ReadBa
     if options.input is None:
         arrays = pure_arrays(engine.inputs, options.pure_data_type)
         return pure_plan(engine.inputs), lambda _number: arrays
-    plan = plan_batches(options.input, engine.inputs)
-    return plan, BatchReader(plan, engine.inputs).read
+    specs = fed_specs(options.input, engine.inputs)
+    plan = plan_batches(options.input, specs)
+    return plan, BatchReader(plan, specs).read
 
 
 def _made_with(engine: ArrayEngine) -> dict[str, Any]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from infer.batches.store_inputs import StoreFacts, store_facts
+import numpy as np
+
+from infer.batches.store_inputs import StoreFacts, store_facts, store_of
 from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.engine_outputs import output_stem
@@ -24,6 +27,7 @@ __all__ = [
     "BatchPlan",
     "InputArgument",
     "InputFile",
+    "fed_specs",
     "first_input",
     "natural_key",
     "plan_batches",
@@ -133,6 +137,27 @@ def plan_batches(argument: InputArgument, specs: Sequence[TensorSpec]) -> BatchP
     ]
     views = max((facts.views for facts in stores[0].values() if facts), default=1)
     return BatchPlan(tuple(zip(*columns, strict=True)), files_per_batch, views)
+
+
+def fed_specs(argument: InputArgument, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Return the model inputs as the files hold them: float32 for a float16 input that a store or NPY files are given.
+
+    The engines of this process round the numbers. Files outside a store that state no dtype hold what the model takes.
+    """
+    listed = _list_files(argument, len(specs))
+    return tuple(
+        replace(spec, dtype=np.dtype("float32"))
+        if spec.dtype == np.float16 and _stated_dtype(Path(paths[0])) == np.float32
+        else spec
+        for spec, paths in zip(specs, listed, strict=True)
+    )
+
+
+def _stated_dtype(path: Path) -> np.dtype[Any] | None:
+    if path.suffix.lower() == ".npy":
+        return read_npy_header(path, what="input file").dtype
+    store = store_of(path.parent)
+    return None if store is None else np.dtype(store.header.dtype)
 
 
 def first_input(argument: InputArgument) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.clip_store import ClipFile, ClipStore, StoreHeader
 
-__all__ = ["StoreFacts", "store_facts"]
+__all__ = ["StoreFacts", "store_facts", "store_of"]
 
 _MARKS = ("manifest.json", "manifest.journal.jsonl")
 
@@ -41,6 +42,17 @@ def store_facts(folder: Path, spec: TensorSpec) -> StoreFacts | None:
     Raises BadDataError when the store is unfinished or damaged or a file is truncated, UsageError when its tensors do
     not fit the model input.
     """
+    store = store_of(folder)
+    if store is None:
+        return None
+    _check_fit(store, spec)
+    store.check_sizes()
+    files = {clip_file.name: clip_file for clip_file in store.files}
+    return StoreFacts(store.folder, files, store.header.views_per_sample)
+
+
+def store_of(folder: Path) -> ClipStore | None:
+    """Return the store whose `clips` folder this is, or None; BadDataError when it is unfinished or damaged."""
     clips = folder.resolve()
     home = clips.parent
     if clips.name != "clips" or not any((home / name).exists() for name in _MARKS):
@@ -50,11 +62,7 @@ def store_facts(folder: Path, spec: TensorSpec) -> StoreFacts | None:
             f"The clip store {home} is not finished: it has a journal and no manifest. Run the preprocess "
             "command again; it resumes where it stopped."
         )
-    store = ClipStore.open(home)
-    _check_fit(store, spec)
-    store.check_sizes()
-    files = {clip_file.name: clip_file for clip_file in store.files}
-    return StoreFacts(home, files, store.header.views_per_sample)
+    return ClipStore.open(home)
 
 
 def _check_fit(store: ClipStore, spec: TensorSpec) -> None:
@@ -77,9 +85,14 @@ def _check_fit(store: ClipStore, spec: TensorSpec) -> None:
         raise UsageError(f"{sums}The model's AIPP takes pixels with channels last: pack with --dtype aipp.")
     if header.shape != shape:
         raise UsageError(sums + _remedy(header, shape))
-    raise UsageError(
-        sums + f"Export the model with --input_dtype {header.dtype}, or pack with --dtype {spec.dtype}."
-    )
+    raise UsageError(f"{sums}{_dtype_remedy(header.dtype, spec.dtype)}")
+
+
+def _dtype_remedy(packed: str, taken: np.dtype[Any]) -> str:
+    exported = f"Export the model with --input_dtype {packed}"
+    if taken == np.float16:
+        return f"{exported}, or pack with --dtype float32 and run the .onnx, for which samples are rounded."
+    return f"{exported}, or pack with --dtype {taken}." if taken in (np.float32, np.uint8) else f"{exported}."
 
 
 def _remedy(header: StoreHeader, shape: tuple[int, ...]) -> str:

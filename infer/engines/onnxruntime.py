@@ -24,7 +24,7 @@ from infer.engines.providers import (
     nodes_by_provider,
     provider_options,
 )
-from infer.engines.tensor_specs import Array, TensorSpec, check_arrays
+from infer.engines.tensor_specs import Array, TensorSpec, accepted_arrays
 from vidom.errors import BadDataError, UnavailableError
 from vidom.system.machine import usable_cores
 from vidom.system.onnx_runtime import onnxruntime, ort_errors
@@ -108,10 +108,9 @@ class OnnxRuntimeEngine:
 
     def upload(self, arrays: Sequence[Array]) -> dict[str, Any]:
         """Return the arrays as contiguous tensors of the runtime; on the CPU they share the arrays' memory."""
-        check_arrays(self.path, self.inputs, arrays)
         return {
             spec.name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
-            for spec, array in zip(self.inputs, arrays, strict=True)
+            for spec, array in zip(self.inputs, accepted_arrays(self.path, self.inputs, arrays), strict=True)
         }
 
     def execute(self, feeds: dict[str, Any]) -> list[Any]:

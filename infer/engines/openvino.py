@@ -20,7 +20,7 @@ from infer.engines.base import (
     refuse_symbolic_axes,
 )
 from infer.engines.engine_options import OpenVinoOptions, Precision
-from infer.engines.tensor_specs import Array, TensorSpec, check_arrays
+from infer.engines.tensor_specs import Array, TensorSpec, accepted_arrays
 from vidom.errors import BadDataError, UnavailableError
 from vidom.formats.aipp import METADATA_KEY
 from vidom.system.machine import usable_cores
@@ -94,9 +94,9 @@ class OpenVinoEngine:
 
     def upload(self, arrays: Sequence[Array]) -> list[Any]:
         """Return the arrays as tensors of the runtime, which share the memory of contiguous, writeable ones."""
-        check_arrays(self.path, self.inputs, arrays)
         return [
-            self._tensor(np.require(array, requirements=["C", "W"]), shared_memory=True) for array in arrays
+            self._tensor(np.require(array, requirements=["C", "W"]), shared_memory=True)
+            for array in accepted_arrays(self.path, self.inputs, arrays)
         ]
 
     def execute(self, feeds: Sequence[Any]) -> list[Any]:

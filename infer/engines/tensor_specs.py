@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vidom.errors import UsageError
 
-__all__ = ["Array", "TensorSpec", "check_arrays"]
+__all__ = ["Array", "TensorSpec", "accepted_arrays"]
 
 Array = npt.NDArray[Any]
 
@@ -54,11 +54,19 @@ class TensorSpec:
         return f"{self.dtype} of shape {'×'.join(map(str, self.shape)) or '()'}"
 
 
-def check_arrays(model: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> None:
-    """Raise UsageError, naming the first that does not fit, unless there is one fitting array for each input."""
+def accepted_arrays(model: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> list[Array]:
+    """Return one array for each input; float32, which all samples are made in, is rounded for an input of float16.
+
+    Raises UsageError, naming the first that does not fit, unless there is one fitting array for each input.
+    """
     if len(arrays) != len(specs):
         raise UsageError(f"{model} takes {len(specs)} inputs, found {len(arrays)} arrays.")
-    for spec, array in zip(specs, arrays, strict=True):
+    accepted = [
+        array.astype(np.float16) if spec.dtype == np.float16 and array.dtype == np.float32 else array
+        for spec, array in zip(specs, arrays, strict=True)
+    ]
+    for spec, array in zip(specs, accepted, strict=True):
         found = TensorSpec(spec.name, array.shape, array.dtype)
         if found != spec:
             raise UsageError(f"The input {spec.name!r} of {model} takes {spec}, found {found}.")
+    return accepted

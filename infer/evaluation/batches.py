@@ -120,16 +120,18 @@ class BatchModel:
 
 
 def sample_dtype(spec: TensorSpec) -> Dtype:
-    """Return the dtype of the samples for a model's input, which takes float32 or uint8."""
+    """Return the dtype of the samples for a model's input; the engine rounds float32 for an input of float16."""
     return "uint8" if spec.dtype == "uint8" else "float32"
 
 
 def _check_fit(model: Path, identity: Identity, plan: Plan) -> None:
     """Raise UsageError unless the model takes the plan's samples and gives a row of scores for each."""
     spec, views, recipe = identity.inputs[0], plan.views, plan.recipe_name
-    if len(identity.inputs) != 1 or spec.dtype not in ("float32", "uint8"):
+    if len(identity.inputs) != 1 or spec.dtype not in ("float16", "float32", "uint8"):
         inputs = ", ".join(f"{spec.name!r}, {spec}" for spec in identity.inputs)
-        raise UsageError(f"{model} takes {inputs}; evaluation needs one input of float32 or uint8 samples.")
+        raise UsageError(
+            f"{model} takes {inputs}; evaluation needs one input of float16, float32 or uint8 samples."
+        )
     if views.clips > 1 and spec.sample_shape == views.one_view.sample_shape:
         raise UsageError(
             f"{model} takes single views ({spec}), a sample of the recipe {recipe} has {views.clips}. "

@@ -67,7 +67,7 @@ def write_list(path: Path, samples: int, *, missing: tuple[int, ...] = ()) -> Pa
 
 def sum_model(path: Path, batch: int | str, *, dtype: str = "float32", weights: np.ndarray = WEIGHTS) -> Path:
     """Save a model: samples [batch, 2, 3, 8, 8] -> the flat sample times `weights`."""
-    kind = TensorProto.FLOAT if dtype == "float32" else TensorProto.UINT8
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     nodes = [
         helper.make_node("Cast", ["samples"], ["numbers"], to=TensorProto.FLOAT),
         helper.make_node("Flatten", ["numbers"], ["rows"], axis=1),
