@@ -17,6 +17,7 @@ _UNSPECIFIED, _BT2020, _BT2020_CONSTANT = 2, 9, 10
 _CONVERTED = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
 # av_display_rotation_get of FFmpeg's libavutil ignores less than a degree.
 _SLANT = 0.0175
+_UPRIGHT = (False, 1, 1)
 
 
 class FramePixels:
@@ -30,6 +31,8 @@ class FramePixels:
         self._name = name
         self._matrix = matrix
         self._reformatter = VideoReformatter()
+        self._rotation: int | None = None
+        self._orientation = _UPRIGHT
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Return the frame as uint8 [height, width, 3] BGR, turned and mirrored as its display matrix says.
@@ -52,23 +55,30 @@ class FramePixels:
         return self._upright(pixels, frame)
 
     def _upright(self, pixels: NDArray[np.uint8], frame: av.VideoFrame) -> NDArray[np.uint8]:
-        data = frame.side_data.get("DISPLAYMATRIX")
-        if data is None:
-            return pixels
-        # ISO/IEC 14496-12, 8.5.2: a point (x, y) is shown at (a x + c y, b x + d y).
-        a, b, _, c, d = np.frombuffer(data, np.int32)[:5].astype(np.float64)  # type: ignore[call-overload]
-        straight, turned = np.hypot(a, d), np.hypot(b, c)
-        if not straight and not turned:
-            return pixels  # written by some cameras instead of the identity
-        if min(straight, turned) > _SLANT * max(straight, turned):
-            raise BadDataError(
-                f"The frames of the video {self._name} are to be shown at a slant: its track matrix is neither a turn "
-                "by a right angle nor a mirror image. Encode it upright or remove it from the list."
-            )
-        across, down = (a, d) if straight > turned else (c, b)
-        if turned > straight:
-            pixels = pixels.swapaxes(0, 1)
-        return pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+        # Only where it changes: a frame whose side data were read stays in memory until garbage is collected.
+        if frame.rotation != self._rotation:
+            self._rotation = frame.rotation
+            self._orientation = _orientation(frame.side_data.get("DISPLAYMATRIX"), self._name)
+        transposed, down, across = self._orientation
+        return (pixels.swapaxes(0, 1) if transposed else pixels)[::down, ::across]
+
+
+def _orientation(matrix: object, name: str) -> tuple[bool, int, int]:
+    """Return whether rows and columns are exchanged, and then the steps in which rows and columns are shown."""
+    if matrix is None:
+        return _UPRIGHT
+    # ISO/IEC 14496-12, 8.5.2: a point (x, y) is shown at (a x + c y, b x + d y).
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(np.float64)  # type: ignore[call-overload]
+    straight, turned = np.hypot(a, d), np.hypot(b, c)
+    if not straight and not turned:
+        return _UPRIGHT  # written by some cameras instead of the identity
+    if min(straight, turned) > _SLANT * max(straight, turned):
+        raise BadDataError(
+            f"The frames of the video {name} are to be shown at a slant: its track matrix is neither a turn by a right "
+            "angle nor a mirror image. Encode it upright or remove it from the list."
+        )
+    across, down = (a, d) if straight > turned else (c, b)
+    return bool(turned > straight), -1 if down < 0 else 1, -1 if across < 0 else 1
 
 
 def _known_matrix(matrix: int) -> int:

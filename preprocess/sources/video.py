@@ -114,11 +114,12 @@ class VideoFile:
             # Samples are prepared in parallel already; decoder threads would only compete.
             stream.thread_type = "NONE"
             check_frame_size(stream.width, stream.height, name=self.name)
-            end = _End()
+            end = _End(stream.time_base)
             size: tuple[int, int] | None = None
             for number, frame in enumerate(self._frames(container, stream)):
-                check_frame_size(frame.width, frame.height, name=self.name)
-                size = size or (frame.width, frame.height)
+                if size is None:
+                    size = frame.width, frame.height
+                    check_frame_size(*size, name=self.name)
                 self._check(number, frame, size)
                 end.add(frame)
                 yield frame
@@ -155,32 +156,34 @@ class VideoFile:
 
 
 class _End:
-    """When the last frame ends, in seconds, and the usual interval between frames."""
+    """When the last frame ends, and the usual interval between frames, in ticks of `tick` seconds."""
 
-    def __init__(self) -> None:
-        self._end = Fraction(0)
-        self._last: Fraction | None = None
-        self._intervals: Counter[Fraction] = Counter()
-        self._complete = True
+    def __init__(self, tick: Fraction | None) -> None:
+        self._tick = tick
+        self._end = 0
+        self._last: int | None = None
+        self._intervals: Counter[int] = Counter()
+        self._complete = tick is not None
 
     def add(self, frame: av.VideoFrame) -> None:
         """Take the frame's time into account."""
-        if frame.pts is None or frame.time_base is None:
+        shown = frame.pts
+        if shown is None:
             self._complete = False
             return
-        shown = frame.pts * frame.time_base
         if self._last is not None:
             self._intervals[shown - self._last] += 1
         self._last = shown
-        self._end = max(self._end, shown + frame.duration * frame.time_base)
+        self._end = max(self._end, shown + frame.duration)
 
     def check(self, announced: Fraction | None, path: Path) -> None:
-        """Raise BadDataError if the frames end long before the announced end."""
-        if announced is None or not self._complete or self._last is None:
+        """Raise BadDataError if the frames end long before the announced end, in seconds."""
+        if announced is None or not self._complete or self._tick is None or self._last is None:
             return
-        usual = self._intervals.most_common(1)[0][0] if self._intervals else announced
-        if announced - self._end > max(_LATE_FRAMES * usual, _LATE_PART * announced):
+        end = self._end * self._tick
+        usual = self._intervals.most_common(1)[0][0] * self._tick if self._intervals else announced
+        if announced - end > max(_LATE_FRAMES * usual, _LATE_PART * announced):
             raise BadDataError(
                 f"The video {path} is damaged: its header announces {float(announced):.2f} seconds, but its frames end "
-                f"after {float(self._end):.2f}. Replace it or remove it from the list."
+                f"after {float(end):.2f}. Replace it or remove it from the list."
             )

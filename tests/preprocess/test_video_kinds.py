@@ -6,6 +6,7 @@ the frame in binary. The expected pixels are those of ffmpeg 5.1 and decord 0.6,
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -179,6 +180,23 @@ def test_a_slanted_matrix_is_refused(tmp_path: Path):
     half = 2**-0.5
     with pytest.raises(BadDataError, match="at a slant"):
         frames_of(with_matrix(tmp_path / "a.mp4", (half, half, -half, half)))
+
+
+def test_frames_are_released_as_soon_as_they_are_used():
+    """A reference cycle through the side data of 4K frames once held a gigabyte."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = _frames_in_memory()
+        for _ in VideoFile(VIDEOS / "hflip.mp4").timed_frames():
+            pass
+        assert _frames_in_memory() - before <= 3
+    finally:
+        gc.enable()
+
+
+def _frames_in_memory() -> int:
+    return sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
 
 
 BAD = {
