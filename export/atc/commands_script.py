@@ -23,7 +23,7 @@ STORE="${{STORE:-store}}"
 # The checkout of vidom, for postprocess/score.py, and a Python with its packages.
 VIDOM="${{VIDOM:-{vidom}}}"
 PYTHON="${{PYTHON:-python3}}"
-# The Python that has ais_bench and aclruntime, whose wheels exist up to Python 3.10.
+# The Python that has ais_bench and aclruntime, whose wheels exist up to Python 3.12.
 AIS_PYTHON="${{AIS_PYTHON:-python3}}"
 DEVICE="${{DEVICE:-0}}"
 
@@ -44,10 +44,12 @@ rm -f {om} {stem}_linux_*.om
 # ATC adds operating system and processor to the name of a model that contains host libraries.
 [ -f {om} ] || mv {stem}_linux_*.om {om}
 
-# 3. Inference on every clip. ais_bench rejects group-writable files, and keeps the files of an earlier run.
+# 3. Inference on every clip. ais_bench rejects group-writable files and folders of results that are more open than 0750,
+#    and keeps the files of an earlier run.
 umask 027
 rm -rf inference_result/out inference_result/out_summary.json
 mkdir -p inference_result
+chmod 750 inference_result
 "$AIS_PYTHON" -m ais_bench --model {om} --input "$STORE/clips" --output ./inference_result --output_dirname out \\
   --outfmt TXT --device "$DEVICE"{batch}
 
