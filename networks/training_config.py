@@ -164,26 +164,15 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return found
         case ast.Name(id=name):
             return names.get(name)
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-            return -number
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_value(item, names) for item in items]
-        case ast.Dict() | ast.Call(func=ast.Name(id="dict"), args=[]):
-            return _dictionary(node, names)
+        case ast.Dict(keys=keys, values=values):
+            pairs = zip(keys, values, strict=True)
+            return {
+                key.value: _value(value, names)
+                for key, value in pairs
+                if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            }
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
+            return {entry.arg: _value(entry.value, names) for entry in keywords if entry.arg}
     return None
-
-
-def _dictionary(node: ast.Dict | ast.Call, names: Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(node, ast.Call):
-        pairs = [(keyword.arg, keyword.value) for keyword in node.keywords]
-    else:
-        keys = [None if key is None else str(_value(key, {})) for key in node.keys]
-        pairs = list(zip(keys, node.values, strict=True))
-    found: dict[str, Any] = {}
-    for key, child in pairs:
-        value = _value(child, names)
-        if key is not None:
-            found[key] = value
-        elif isinstance(value, dict):
-            found |= value
-    return found

@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _DEEPEST = 3
+_LONGEST_KEY = 100
+_MOST_WRAPPERS = 8
 _CONFIGS = ("config", "cfg")
 # Entries of a training program that may hold tensors which are not weights.
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|meta|message_hub|callback|loops?$|history", re.IGNORECASE)
@@ -140,7 +142,7 @@ def _state_dicts(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, 
     inner: list[tuple[str, dict[str, Any]]] = []
     if place.count(".") < _DEEPEST:
         for key, child in value.items():
-            if isinstance(child, dict) and not _NOT_WEIGHTS.search(key):
+            if isinstance(child, dict) and len(key) <= _LONGEST_KEY and not _NOT_WEIGHTS.search(key):
                 inner += _state_dicts(child, f"{place}.{key}".removeprefix("."), seen)
     if inner:
         yield from inner
@@ -200,13 +202,14 @@ def _prefixes(entries: Mapping[str, object], *, path: Path) -> tuple[str, tuple[
             f"{shown(some(map(repr, found)))}. Save those of one network alone."
         )
     prefix = ""
-    while True:
+    for _ in range(_MOST_WRAPPERS):
         wrapper = next(
             (one for one in _WRAPPERS if all(key.startswith(prefix + one) for key in entries)), None
         )
         if wrapper is None:
-            return prefix, ()
+            break
         prefix += wrapper
+    return prefix, ()
 
 
 def _before_root(key: str) -> str | None:

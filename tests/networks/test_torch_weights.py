@@ -131,6 +131,15 @@ def test_dictionaries_that_refer_to_each_other_are_visited_once(tmp_path: Path) 
     assert "no named weights" in error_of(tmp_path / "cycle.pth")
 
 
+def test_long_keys_take_no_long_time(tmp_path: Path) -> None:
+    # Removing a wrapper at a time, or joining the parts of places, copies each of these keys very often.
+    path = tmp_path / "long.pth"
+    torch.save({"module." * 200_000 + "weight": torch.ones(2)}, path)
+    assert read_torch(path).state_dict
+    torch.save({"a" * 1_000_000: {f"b{number}": {} for number in range(50_000)}}, path)
+    assert "no named weights" in error_of(path)
+
+
 def safetensors(tensors: State, **changed: Any) -> bytes:
     names = {torch.float32: "F32", torch.int64: "I64", torch.bfloat16: "BF16", torch.float16: "F16"}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

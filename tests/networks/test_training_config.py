@@ -44,7 +44,6 @@ def tsm(backbone: str = "", head: str = "", rest: str = "") -> str:
         (tsm().replace("=12", "=13"), ["trained with num_classes 13, the recipe has 12"]),
         (tsm(", temporal_pool=True"), ["trained with temporal_pool True, the recipe has False"]),
         ("n = 16\n" + tsm(", num_segments=n"), SIXTEEN),
-        ("base = dict(num_segments=16)\n" + tsm(", **base"), SIXTEEN),
         (
             tsm(rest="train_pipeline = [dict(type='mmaction.SampleFrames', clip_len=1, num_clips=16)]"),
             SIXTEEN,
@@ -127,6 +126,7 @@ def test_a_text_that_cannot_be_read_is_reported(text: Any, caplog: pytest.LogCap
         "model = dict(backbone=dict(num_segments='16', depth=[1], shift_div=None, type=5))",
         "train_pipeline = [3, dict(type=[]), dict(type='SampleFrames', clip_len=dict())]",
         "model = {**model, 'backbone': {1: 2, None: 3}}",
+        "base = dict(num_classes=5)\nmodel = dict(cls_head=dict(**base))",
         "model.backbone.num_segments = 16",
     ],
 )
