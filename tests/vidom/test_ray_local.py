@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from ray_nodes import descendants, title
@@ -34,6 +34,19 @@ def heard_at(pids: set[int]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
+def test_a_folder_whose_name_is_too_long_for_sockets_is_reported(tmp_path: Path):
+    pytest.importorskip("ray", reason="needs ray: make extras")
+    temporary = tmp_path / ("long" * 20)
+    temporary.mkdir()
+    words = prepare_words(write_source(tmp_path / "src", 2), "--ray", "--workers", "1")
+    env = {**os.environ, "TMPDIR": str(temporary)}
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "TMPDIR" in done.stderr and "Traceback" not in done.stderr
+    assert list(temporary.iterdir()) == []
+
+
 def pid_of(name: str, pids: set[int]) -> int:
     (pid,) = (pid for pid in pids if Path(title(pid).partition(" ")[0]).name == name)
     return pid
@@ -52,7 +65,7 @@ def test_nothing_is_left_of_a_local_cluster(ending: str, code: int, report: str,
     pytest.importorskip("ray", reason="needs ray: make extras")
     source = write_source(tmp_path / "src", 24)
     # Sockets lie in it, whose names may not be long.
-    with TemporaryDirectory(prefix="v") as temporary:
+    with tempfile.TemporaryDirectory(prefix="v") as temporary:
         process = subprocess.Popen(
             prepare_words(source, "--ray", "--workers", "2"),
             cwd=tmp_path,

@@ -1,10 +1,9 @@
-"""A Ray cluster, joined or started for the length of one command. Only here is Ray connected to."""
+"""A Ray cluster, joined or started for the length of one command. Only here and in `ray_local` is Ray connected to."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import os
 import secrets
 import signal
 import socket
@@ -19,21 +18,15 @@ from typing import Any
 from vidom.errors import UnavailableError, UsageError
 from vidom.files import write_text
 from vidom.options import group
+from vidom.parallel.ray_local import QUIET, lost_cluster, started_ray, watched_ray
 from vidom.parallel.ray_workplace import Guard, Workplace, program_digest
 from vidom.parallel.removal import removed_at_end
-from vidom.system.machine import look_at_machine
-from vidom.system.npu import visible_npus
 from vidom.wording import shown
 
 __all__ = ["LOCAL", "RayCluster", "RayNode", "add_ray_option", "open_ray_cluster", "ray_option"]
 
 LOCAL = "local"
-# No more than this, nor than a quarter of the memory; what does not fit waits, or goes to disk.
-_OBJECT_STORE_BYTES = 2 << 30
 _SECONDS_TO_ANSWER = 5
-_SECONDS_PER_LOOK = 0.2
-_VITAL = {"gcs_server", "raylet"}
-_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
 @dataclass(frozen=True)
@@ -132,113 +125,23 @@ def _explained(ray: Any) -> Iterator[None]:
         yield
     except ray.exceptions.RayError as error:
         if isinstance(getattr(error, "cause", error), ray.exceptions.RayError):
-            raise _lost(shown(str(error).strip().rstrip("."))) from None
+            raise lost_cluster(shown(str(error).strip().rstrip("."))) from None
         raise
 
 
 @contextmanager
 def _connected(ray: Any, address: str, cores: int, folder: Path) -> Iterator[None]:
     answer = signal.getsignal(signal.SIGTERM)
+    local = address == LOCAL
     with ExitStack() as leaving:
-        if address == LOCAL:
-            folder.mkdir(0o700)
-            leaving.enter_context(_own_environment(folder))
-            leaving.callback(ray.shutdown)
-            _start(ray, folder, cores)
-        else:
-            _check_address(address)
-            leaving.callback(ray.shutdown)
-            _join(ray, address)
-        _quieten(ray)
+        leaving.enter_context(started_ray(ray, cores, folder) if local else _joined(ray, address))
+        # Ray has put its own answer to SIGTERM in the place of the command's, which unwinds like Ctrl-C.
         if threading.current_thread() is threading.main_thread():
-            # Ray has put its own answer to SIGTERM in the place of the command's, which unwinds like Ctrl-C.
             signal.signal(signal.SIGTERM, answer)
-            if address == LOCAL:
-                leaving.enter_context(_watched(ray._private.worker._global_node))
+        _quieten(ray)
+        if local:
+            leaving.enter_context(watched_ray(ray))
         yield
-
-
-@contextmanager
-def _watched(node: Any) -> Iterator[None]:
-    """Raise UnavailableError in the block, which the main thread runs, as soon as a vital process of `node` has ended.
-
-    Ray would wait a quarter of a minute, and then raise an error or end this process.
-    """
-    over, main = threading.Event(), threading.get_ident()
-    dead: set[str] = set()
-
-    def watch() -> None:
-        while not (over.wait(_SECONDS_PER_LOOK) or dead):
-            dead.update({kind for kind, _ in node.dead_processes()} & _VITAL)
-        if dead:
-            signal.pthread_kill(main, signal.SIGUSR1)
-
-    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not dead:
-            raise
-        raise _lost(f"its process {min(dead)} has ended") from None
-    finally:
-        over.set()
-        watcher.join()
-        signal.signal(signal.SIGUSR1, before)
-
-
-def _lost(reason: str) -> UnavailableError:
-    return UnavailableError(
-        f"The Ray cluster failed: {reason}. Perhaps the memory did not suffice, or a node was lost. Run the same "
-        "command again; it continues where it stopped."
-    )
-
-
-@contextmanager
-def _own_environment(folder: Path) -> Iterator[None]:
-    """Give a cluster that is started meanwhile a token of vidom's; Ray would leave its own in the home folder.
-
-    Temporary files of its workers go to `folder`, with which they are removed.
-    """
-    own = {"TMPDIR": str(folder)}
-    if "RAY_AUTH_MODE" not in os.environ:
-        own["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    before = {name: os.environ.get(name) for name in (*own, "RAY_AUTH_MODE")}
-    os.environ.update(own)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _start(ray: Any, folder: Path, cores: int) -> None:
-    from ray._private import ray_constants
-
-    npus = visible_npus()
-    # As on Windows and macOS, a cluster that no node can join listens on 127.0.0.1 only.
-    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        ray.init(
-            address=LOCAL,
-            num_cpus=cores,
-            # Ray itself finds none without the Python package of AscendCL.
-            resources={"NPU": npus} if npus else None,
-            object_store_memory=min(_OBJECT_STORE_BYTES, look_at_machine(folder).memory_bytes // 4),
-            include_dashboard=False,
-            # Ray opens its folder to everyone, but not the one around it. Names of sockets may not be long.
-            _temp_dir=str(folder / "ray"),
-            **_QUIET,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UnavailableError(
-            f"Ray cannot be started on this machine: {shown(str(error).strip())}"
-        ) from None
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _check_address(address: str) -> None:
@@ -259,9 +162,19 @@ def _check_address(address: str) -> None:
         ) from None
 
 
+@contextmanager
+def _joined(ray: Any, address: str) -> Iterator[None]:
+    _check_address(address)
+    try:
+        _join(ray, address)
+        yield
+    finally:
+        ray.shutdown()
+
+
 def _join(ray: Any, address: str) -> None:
     try:
-        ray.init(address=address, **_QUIET)
+        ray.init(address=address, **QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UnavailableError(
             f"The Ray cluster at {address} cannot be joined: {str(error).strip().splitlines()[0]} The command must "
