@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 import numpy as np
 import numpy.typing as npt
 
-from infer.engines.base import ArrayEngine, Engine, FileEngine
+from infer.engines.base import ArrayEngine, Engine, FileEngine, kept_if_failed
 from preprocess.sources.frames import FrameSource
 from preprocess.tensors.pixels import Dtype
 from preprocess.tensors.samples import make_sample
@@ -56,13 +56,14 @@ def _by_files(engine: FileEngine, source: FrameSource, recipe: Recipe) -> Scores
     sample = make_sample(source, recipe.views, dtype=dtype).tensor
     if engine.input_dtype == "aipp":  # channels last
         sample = np.moveaxis(sample, -3, -1)
-    with TemporaryDirectory(prefix="vidom-sample-") as name:
-        files = Path(name) / "in"
+    folder = Path(mkdtemp(prefix="vidom-sample-"))
+    with kept_if_failed(folder):
+        files = folder / "in"
         files.mkdir(mode=0o750)
         # ais_bench refuses files that the group or others may write.
         with open(os.open(files / "0.bin", os.O_WRONLY | os.O_CREAT, 0o640), "wb") as stream:  # noqa: PTH123
             stream.write(np.ascontiguousarray(sample).data)
-        (entry,), _ = read_summary(engine.infer_files(files, Path(name) / "res").summary)
+        (entry,), _ = read_summary(engine.infer_files(files, folder / "res").summary)
         rows = read_output(entry.outfiles[0], classes=recipe.dataset.num_classes)
     if len(rows) != 1:
         raise UsageError(

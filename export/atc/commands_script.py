@@ -44,8 +44,8 @@ rm -f {om} {stem}_linux_*.om
 # ATC adds operating system and processor to the name of a model that contains host libraries.
 [ -f {om} ] || mv {stem}_linux_*.om {om}
 
-# 3. Inference on every clip. ais_bench rejects group-writable files and folders of results that are more open than 0750,
-#    and keeps the files of an earlier run.
+# 3. Inference on every clip. ais_bench rejects group-writable files and folders of results more open than 0750, and
+#    keeps the files of an earlier run.
 umask 027
 rm -rf inference_result/out inference_result/out_summary.json
 mkdir -p inference_result

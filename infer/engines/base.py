@@ -6,14 +6,16 @@ an external program. `infer.engines.open` opens either.
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from infer.engines.tensor_specs import Array, TensorSpec
-from vidom.errors import BadDataError, UnavailableError, UsageError
+from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError
 from vidom.formats.aipp import read_aipp
 from vidom.formats.onnx_file import read_onnx
 
@@ -26,6 +28,7 @@ __all__ = [
     "check_model_file",
     "counted_in_samples",
     "first_line",
+    "kept_if_failed",
     "needed_batch_size",
     "refuse_symbolic_axes",
 ]
@@ -117,6 +120,18 @@ class FileEngine(ABC):
 
 
 Engine = ArrayEngine | FileEngine
+
+
+@contextmanager
+def kept_if_failed(folder: Path) -> Iterator[None]:
+    """Remove the folder when the block ends, unless an external program failed in it: its files then say why."""
+    with ExitStack() as leaving:
+        leaving.callback(shutil.rmtree, folder)
+        try:
+            yield
+        except ExternalToolError:
+            leaving.pop_all()
+            raise
 
 
 def check_model_file(path: Path, runtime: str) -> None:

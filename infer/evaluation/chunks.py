@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from infer.engines.base import kept_if_failed
 from infer.engines.engine_options import AscendOptions
 from infer.engines.open import open_engine
 from infer.evaluation.execution import Block, Computed, Identity, OnBad, Results
@@ -27,7 +28,7 @@ from infer.evaluation.record import Row
 from postprocess.matching import match_by_store
 from postprocess.outputs import find_outputs
 from preprocess.pack_groups import Group, StoreDtype, pack_group, store_header
-from vidom.errors import ExternalToolError, UnavailableError, UsageError
+from vidom.errors import UnavailableError, UsageError
 from vidom.files import free_bytes, human_bytes, sha256_file
 from vidom.formats.clip_store import ClipStore, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
@@ -170,6 +171,9 @@ class ChunkModel:
             writer.add(packed)
         reasons = {index: skip.reason for index, skip in writer.skipped.items()}
         writer.finish(source.recipe.labels(), source.recipe.dataset.info_name)
+        # ais_bench refuses what the group or others may write.
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(path.stat().st_mode & 0o750)
         return [(job, reasons[job.index]) for job in jobs if job.index in reasons]
 
     def _infer(self, folder: Path) -> tuple[list[Row], float]:
@@ -197,15 +201,8 @@ def _chunk_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
     # ais_bench gives its output folder this mode, and warns where it differs.
     folder.mkdir(parents=True, mode=0o750)
-    keep = False
-    try:
+    with kept_if_failed(folder):
         yield folder
-    except ExternalToolError:
-        keep = True
-        raise
-    finally:
-        if not keep:
-            shutil.rmtree(folder)
 
 
 def _bytes_in(folder: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -110,6 +111,15 @@ def test_unreadable_videos(bench: Bench, annotations: Path):
     )
     assert result.metrics_path.read_bytes() == streamed.metrics_path.read_bytes()
     assert len(list(read_rows(bench.folder / "out" / "record.jsonl"))) == 6
+
+
+def test_clips_of_a_permissive_umask_are_packed_for_ais_bench(bench: Bench, annotations: Path):
+    om_model(Path("m.om"), 2)
+    before = os.umask(0)
+    try:
+        assert chunked(annotations, limit=2).run.computed == 2
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from evaluation_cases import SHAPE, WEIGHTS, om_model, sum_model, write_recipe
 
 from infer.predict import main
 from vidom.cli import VERBS, steps_of
-from vidom.errors import BadDataError, UnavailableError, UsageError
+from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError
 
 COMMON = ["--recipe", "sums.yaml", "--video", "clip.mp4", "--top", "7"]
 
@@ -93,3 +94,17 @@ def test_a_model_of_single_views_is_refused(ready: Bench):
     Path("m.om").write_text(json.dumps({"rows": 2, "weights": WEIGHTS[:flat].tolist()}))
     with pytest.raises(UsageError, match=r"m\.om returns 2 rows of scores for a sample"):
         main([*COMMON, "--model", "m.om", "--engine", "ascend"])
+
+
+def test_what_a_failing_ais_bench_printed_is_kept(ready: Bench, tmp_path: Path):
+    ready.patch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    ready.patch.setattr("tempfile.tempdir", None)
+    (tmp_path / "scratch").mkdir()
+    ready.behave("half")
+    with pytest.raises(ExternalToolError, match=r"All that was printed is in (.*\.log)\.") as failure:
+        main([*COMMON, "--model", "m.om", "--engine", "ascend"])
+    (log,) = re.findall(r"printed is in (\S+\.log)", str(failure.value))
+    assert "507011" in Path(log).read_text()
+    ready.behave("")
+    main([*COMMON, "--model", "m.om", "--engine", "ascend"])
+    assert len(list((tmp_path / "scratch").iterdir())) == 1
