@@ -26,10 +26,11 @@ PYTHON  ?= python3
 #: DTYPE      float32; uint8: a quarter of the bytes, the graph normalises; aipp: the NPU does (experimental, TSM and PP-TSM)
 #: VIEWS      one: a file and a model row for each view, averaged by score; for samples too large for one tensor
 #: SET        recipe overrides, e.g. SET='head.average_clips=prob'
-#: ENGINE     auto, onnxruntime, openvino or ascend; auto takes the NPU if it, ais_bench and the .om are available
-#: DEVICE     device number of the NPU or of PROVIDER; several NPUs as 0,1
+#: ENGINE     auto, onnxruntime, openvino, ascend or cann (onnxruntime-cann of the Python CANN_PYTHON); auto takes the NPU if it, ais_bench and the .om are available
+#: DEVICE     device number of the NPU or of PROVIDER; with ENGINE=ascend several NPUs as 0,1
 #: PROVIDER   execution provider of ONNX Runtime, e.g. CUDA; default: the CPU
 #: PRECISION  of ENGINE=openvino: f32, or bf16 on processors that support it
+#: PRECISION_MODE  of ENGINE=cann: force_fp16 (its default), force_fp32, …
 #: TARGET     what a graph is optimized for, cpu or ascend310p (default: ascend310p where atc is on PATH); om always takes the latter
 #: SOC        chip for om, e.g. 310P3; detected by npu-smi if omitted
 #: DRY_RUN    1: om prints the ATC command and writes commands.sh only
@@ -60,7 +61,7 @@ NEEDED := $(READY) $(if $(RAY)$(filter openvino,$(ENGINE)),$(EXTRAS))
 given = $(if $($(2)),$(1) "$($(2))")
 SETS  := $(foreach entry,$(SET),--set $(entry))
 FILES := $(strip $(MODEL) --batch_size $(BS) --dtype $(DTYPE) $(if $(filter one,$(VIEWS)),--per_view) $(call given,--out,OUT) $(call given,--store,STORE))
-ON    := $(strip --engine $(ENGINE) --device $(DEVICE) $(call given,--provider,PROVIDER) $(call given,--precision,PRECISION))
+ON    := $(strip --engine $(ENGINE) --device $(DEVICE) $(call given,--provider,PROVIDER) $(call given,--precision,PRECISION) $(call given,--precision_mode,PRECISION_MODE))
 WEIGHTS := --checkpoint "$(CKPT)" $(if $(IGNORE_META),--ignore_meta)
 LISTED := --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" $(call given,--ray,RAY)
 FOLDER := $(or $(OUT),run/$(basename $(notdir $(MODEL))))

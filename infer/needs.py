@@ -7,14 +7,16 @@ from vidom.doctor.stages import Stage
 __all__ = ["STAGES"]
 
 _VIDEO = ("pydantic", "pyyaml", "av", "opencv-python-headless", "pillow")
+_RUN = ("numpy", "tqdm", "onnx")
 STAGES = (
-    Stage("infer-onnxruntime", "make infer ENGINE=onnxruntime", ("numpy", "tqdm", "onnxruntime")),
-    Stage("infer-openvino", "make infer ENGINE=openvino", ("numpy", "tqdm", "openvino")),
+    Stage("infer-onnxruntime", "make infer ENGINE=onnxruntime", (*_RUN, "onnxruntime")),
+    Stage("infer-openvino", "make infer ENGINE=openvino", (*_RUN, "openvino")),
     Stage(
         "infer-ascend",
         "make infer ENGINE=ascend",
-        ("numpy", "tqdm"),
+        _RUN,
         ("npu", "cann", "ais_bench", "umask"),
     ),
-    Stage("predict", "make predict", ("numpy", "tqdm", "onnxruntime", *_VIDEO)),
+    Stage("infer-cann", "make infer ENGINE=cann", _RUN, ("npu", "cann", "cann_onnx_runtime")),
+    Stage("predict", "make predict", (*_RUN, "onnxruntime", *_VIDEO)),
 )

@@ -148,7 +148,7 @@ def _row(**entry: Any) -> Row:
 
 def _built(settings: Settings, naive: Path, batch_size: int) -> Path:
     final = naive.with_name(f"{settings.recipe.name}_new_bs{batch_size}.onnx")
-    target: Target = "ascend310p" if settings.engine.name == "ascend" else "cpu"
+    target: Target = "ascend310p" if settings.engine.on_npu else "cpu"
     done = modify_onnx(ModifyOnnxOptions(model=naive, output=final, batch_size=batch_size, target=target))
     if not done.passed:
         raise CheckFailedError(

@@ -40,7 +40,7 @@ def document(settings: Settings, rows: Sequence[Row]) -> dict[str, Any]:
         "average_clips": settings.recipe.head.average_clips,
         "checkpoint": settings.checkpoint,
         "engine": settings.engine.name,
-        "npu_used": settings.engine.name == "ascend",
+        "npu_used": settings.engine.on_npu,
         "loop": settings.loop,
         "sample_bytes": settings.sample_bytes,
         "definitions": definitions(settings),
@@ -51,9 +51,10 @@ def document(settings: Settings, rows: Sequence[Row]) -> dict[str, Any]:
 
 def definitions(settings: Settings) -> list[str]:
     """Return a definition of each number of the table and its source."""
+    program = {"ascend": "ais_bench", "cann": "onnxruntime-cann"}.get(settings.engine.name)
     used = (
-        "All measured numbers are from ais_bench on the named NPU."
-        if settings.engine.name == "ascend"
+        f"All measured numbers are from {program} on the named NPU."
+        if program
         else "All measured numbers are from the named engine and device; no NPU was used."
     )
     texts = [

@@ -22,26 +22,34 @@ __all__ = [
     "PRECISIONS",
     "AscendOptions",
     "AutoOptions",
+    "CannOptions",
     "EngineName",
     "EngineOptions",
     "EngineRequest",
     "OnnxRuntimeOptions",
     "OpenVinoOptions",
     "Precision",
-    "add_engine_options",
     "engine_option",
     "engine_options",
-    "engine_request",
     "float32_reference",
     "parse_devices",
 ]
 
 _log = logging.getLogger(__name__)
 
-EngineName = Literal["auto", "onnxruntime", "openvino", "ascend"]
+EngineName = Literal["auto", "onnxruntime", "openvino", "ascend", "cann"]
 Precision = Literal["f32", "bf16"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# Source: onnxruntime.ai, execution providers, CANN, `precision_mode`.
+PrecisionMode = Literal[
+    "force_fp16",
+    "force_fp32",
+    "cube_fp16in_fp32out",
+    "allow_fp32_to_fp16",
+    "allow_mix_precision",
+    "must_keep_origin_dtype",
+]
 LARGEST_DEVICE = 255
 
 
@@ -53,13 +61,14 @@ class OnnxRuntimeOptions:
     """
 
     name: ClassVar[Literal["onnxruntime"]] = "onnxruntime"
+    on_npu: ClassVar[bool] = False
 
     provider: str | None = option(
         "execution provider of ONNX Runtime, such as CUDA (default: the CPU)", default=None
     )
     device: int = 0
     threads: int | None = option(
-        "threads of ONNX Runtime or OpenVINO (default: one per usable core)", default=None
+        "threads of ONNX Runtime or OpenVINO on the CPU (default: one per usable core)", default=None
     )
 
     def __post_init__(self) -> None:
@@ -77,6 +86,7 @@ class OpenVinoOptions:
     """OpenVINO, in this process, on the CPU."""
 
     name: ClassVar[Literal["openvino"]] = "openvino"
+    on_npu: ClassVar[bool] = False
 
     precision: Precision = option(
         "arithmetic of OpenVINO: f32, or bf16 on processors that support it", default="f32"
@@ -94,6 +104,7 @@ class AscendOptions:
     """ais_bench, an external process for each of the `devices`, which are NPU numbers; they share the input files."""
 
     name: ClassVar[Literal["ascend"]] = "ascend"
+    on_npu: ClassVar[bool] = True
 
     devices: tuple[int, ...] = (0,)
     time_limit: float | None = option(
@@ -108,11 +119,34 @@ class AscendOptions:
             )
 
 
-EngineOptions = OnnxRuntimeOptions | OpenVinoOptions | AscendOptions
+@dataclass(frozen=True, kw_only=True)
+class CannOptions:
+    """onnxruntime-cann on the NPU `device`, in the interpreter that CANN_PYTHON names; `threads` are the host's."""
+
+    name: ClassVar[Literal["cann"]] = "cann"
+    on_npu: ClassVar[bool] = True
+
+    precision_mode: PrecisionMode | None = option(
+        "arithmetic of CANN, such as force_fp32 (default: that of onnxruntime-cann, force_fp16)", default=None
+    )
+    device: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_threads(self.threads)
+        _check_devices((self.device,))
+        if self.precision_mode not in (None, *get_args(PrecisionMode)):
+            raise UsageError(
+                f"--precision_mode must be one of {', '.join(get_args(PrecisionMode))}, found {self.precision_mode!r}."
+            )
+
+
+EngineOptions = OnnxRuntimeOptions | OpenVinoOptions | AscendOptions | CannOptions
 _CLASSES: dict[str, type[EngineOptions]] = {
     "onnxruntime": OnnxRuntimeOptions,
     "openvino": OpenVinoOptions,
     "ascend": AscendOptions,
+    "cann": CannOptions,
 }
 
 
@@ -129,16 +163,6 @@ EngineRequest = EngineOptions | AutoOptions
 def engine_option() -> Any:
     """Return a dataclass field of type EngineRequest that is read from `--engine` and the options of all engines."""
     return group(_EngineGroup(), default=AutoOptions())
-
-
-def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `engine_option` to a parser that is not built from a dataclass."""
-    _EngineGroup().add(parser)
-
-
-def engine_request(given: dict[str, Any]) -> EngineRequest:
-    """Return the request from parsed arguments, removing them from `given`."""
-    return _EngineGroup().build(given)
 
 
 def engine_options(name: str, given: Mapping[str, Any]) -> EngineOptions:
@@ -162,6 +186,8 @@ def engine_options(name: str, given: Mapping[str, Any]) -> EngineOptions:
             f"--device {','.join(map(str, devices))} names several devices, but --engine {name} runs in one process; "
             "several are for --engine ascend."
         )
+    if name == "cann":
+        return CannOptions(device=devices[0], **values)
     if name == "openvino":
         options: OnnxRuntimeOptions | OpenVinoOptions = OpenVinoOptions(**values)
     else:

@@ -8,32 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from infer.engines.base import (
-    check_model_file,
-    counted_in_samples,
-    first_line,
-    needed_batch_size,
-    refuse_symbolic_axes,
-)
+from infer.engines.base import check_model_file, first_line
 from infer.engines.engine_options import OnnxRuntimeOptions
 from infer.engines.providers import (
     CPU,
     GRAPH_ASSIGNMENT,
     check_used,
     installed_provider,
+    load_failure,
     nodes_by_provider,
     provider_options,
+    run_failure,
 )
-from infer.engines.tensor_specs import Array, TensorSpec, accepted_arrays
-from vidom.errors import BadDataError, UnavailableError
+from infer.engines.session_tensors import SessionTensors
+from infer.engines.tensor_specs import Array, accepted_arrays
 from vidom.system.machine import usable_cores
 from vidom.system.onnx_runtime import onnxruntime, ort_errors
 
 __all__ = ["OnnxRuntimeEngine"]
 
-_SAME_NAME = ["float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
-_DTYPES = {"float": "float32", "double": "float64", **{name: name for name in _SAME_NAME}}
+# Of a provider whose libraries are absent, some versions raise a plain RuntimeError.
 _RUNTIME_ERRORS = (
+    RuntimeError,
+    ort_errors.EPFail,
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
@@ -52,7 +49,8 @@ class OnnxRuntimeEngine:
     engine `shares_cores` with other processes.
 
     Raises BadDataError when the file is missing, damaged or not a model ONNX Runtime can run, UsageError when a
-    symbolic axis has no size, UnavailableError for an `.om` and for a provider that is not installed or not used.
+    symbolic axis has no size, UnavailableError for an `.om` and for a provider that is not installed or not used,
+    ExternalToolError when a provider other than the CPU's fails during a run.
     """
 
     name = "onnxruntime"
@@ -74,15 +72,14 @@ class OnnxRuntimeEngine:
         self._device_number = options.device
         chosen = (self.provider, provider_options(self.provider, options.device))
         self._session = _load(self.path, self.threads, chosen, spin=not shares_cores)
-        nodes = self._session.get_inputs()
-        symbols = {node.shape[0] for node in nodes if node.shape and not _is_fixed(node.shape[0])}
-        self.dynamic_batch = bool(symbols)
-        sizes = dict.fromkeys(symbols, needed_batch_size(self.path, batch_size)) if symbols else {}
-        inputs = tuple(self._spec(node, sizes) for node in nodes)
-        self.outputs = tuple(self._spec(node, sizes) for node in self._session.get_outputs())
-        refuse_symbolic_axes(self.path, inputs)
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.inputs = counted_in_samples(self.path, inputs, metadata)
+        tensors = SessionTensors.of(
+            self.path,
+            self._session.get_inputs(),
+            self._session.get_outputs(),
+            self._session.get_modelmeta().custom_metadata_map,
+            batch_size,
+        )
+        self.inputs, self.outputs, self.dynamic_batch = tensors.inputs, tensors.outputs, tensors.dynamic_batch
 
     @property
     def device(self) -> str:
@@ -118,21 +115,12 @@ class OnnxRuntimeEngine:
         try:
             values: list[Any] = self._session.run_with_ort_values([spec.name for spec in self.outputs], feeds)
         except _RUNTIME_ERRORS as error:
-            raise BadDataError(f"ONNX Runtime fails while it runs {self.path}: {first_line(error)}") from None
+            raise run_failure(self.provider, self.path, first_line(error)) from None
         return values
 
     def download(self, values: Sequence[Any]) -> list[Array]:
         """Return output tensors as arrays."""
         return [value.numpy() for value in values]
-
-    def _spec(self, node: Any, sizes: dict[Any, Any]) -> TensorSpec:
-        kind = node.type.removeprefix("tensor(").removesuffix(")")
-        if kind not in _DTYPES:
-            raise BadDataError(
-                f"{node.name!r} of {self.path} is a {node.type}; only numeric tensors are supported here."
-            )
-        shape = tuple(dim if _is_fixed(dim) else sizes.get(dim, -1) for dim in node.shape)
-        return TensorSpec(node.name, shape, np.dtype(_DTYPES[kind]))
 
 
 def _load(path: Path, threads: int, chosen: tuple[str, dict[str, str]], *, spin: bool) -> Any:
@@ -146,19 +134,8 @@ def _load(path: Path, threads: int, chosen: tuple[str, dict[str, str]], *, spin:
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[chosen], enable_fallback=0)
-    except ort_errors.EPFail as error:
-        raise UnavailableError(
-            f"{provider} could not start ({first_line(error)}). Install the driver and libraries that it needs, "
-            "or leave --provider out for the CPU."
-        ) from None
     except _RUNTIME_ERRORS as error:
-        raise BadDataError(
-            f"{path} is not a model that ONNX Runtime {onnxruntime.__version__} can load with {provider} "
-            f"({first_line(error)}). It may be truncated; export it again."
-        ) from None
-    check_used(session, provider, path)
+        kind, reason = type(error).__name__, first_line(error)
+        raise load_failure(kind, reason, provider, version=onnxruntime.__version__, path=path) from None
+    check_used(session.get_providers(), nodes_by_provider(session), provider, path)
     return session
-
-
-def _is_fixed(dim: Any) -> bool:
-    return isinstance(dim, int) and dim > 0

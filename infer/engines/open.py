@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import overload
 
 from infer.engines.base import ArrayEngine, Engine, FileEngine
-from infer.engines.engine_options import AscendOptions, EngineOptions, OnnxRuntimeOptions, OpenVinoOptions
+from infer.engines.engine_options import (
+    AscendOptions,
+    CannOptions,
+    EngineOptions,
+    OnnxRuntimeOptions,
+    OpenVinoOptions,
+)
 
 __all__ = ["open_engine"]
 
-ArrayEngineOptions = OnnxRuntimeOptions | OpenVinoOptions
+ArrayEngineOptions = OnnxRuntimeOptions | OpenVinoOptions | CannOptions
 
 
 @overload
@@ -51,6 +57,10 @@ def open_engine(
         from infer.engines.ascend.engine import AscendEngine
 
         return AscendEngine(model, options, batch_size=batch_size)
+    if isinstance(options, CannOptions):
+        from infer.engines.cann.cann_engine import CannEngine
+
+        return CannEngine(model, options, batch_size=batch_size)
     if isinstance(options, OpenVinoOptions):
         from infer.engines.openvino import OpenVinoEngine
 

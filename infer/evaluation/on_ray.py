@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from infer.engines.engine_options import OnnxRuntimeOptions, OpenVinoOptions
+from infer.engines.engine_options import CannOptions, OnnxRuntimeOptions
+from infer.engines.open import ArrayEngineOptions
 from infer.evaluation.batches import BatchSource, sample_dtype
 from infer.evaluation.chunks import ChunkSource
 from infer.evaluation.execution import (
@@ -93,6 +94,10 @@ def run_on_ray(
         workers: decoding processes of the cluster, or those that pack for one NPU; None for all cores.
         on_bad: whether an unreadable sample ends the run.
     """
+    if isinstance(source.options, CannOptions):
+        raise UsageError(
+            "--engine cann does not go with --ray, which assigns no NPU to it. Leave --ray out, or use --engine ascend."
+        )
     if isinstance(source, ChunkSource) and source.options.devices != (0,):
         devices = ",".join(map(str, source.options.devices))
         raise UsageError(
@@ -213,5 +218,5 @@ def cores_per_npu(nodes: Sequence[RayNode], workers: int | None) -> int:
     return required
 
 
-def _on_gpu(options: OnnxRuntimeOptions | OpenVinoOptions) -> bool:
+def _on_gpu(options: ArrayEngineOptions) -> bool:
     return isinstance(options, OnnxRuntimeOptions) and not options.on_cpu

@@ -8,6 +8,7 @@ import pytest
 from infer.engines.engine_options import (
     AscendOptions,
     AutoOptions,
+    CannOptions,
     EngineRequest,
     OnnxRuntimeOptions,
     OpenVinoOptions,
@@ -39,6 +40,9 @@ def test_the_class_is_that_of_the_engine_and_holds_its_options_only():
         precision="bf16", threads=2
     )
     assert read("--engine ascend -d 0,1 --time-limit 2.5") == AscendOptions(devices=(0, 1), time_limit=2.5)
+    assert read("--engine cann --device 3 --precision-mode force_fp32") == CannOptions(
+        device=3, precision_mode="force_fp32"
+    )
     assert read("") == Some().engine == AutoOptions()
 
 
@@ -57,6 +61,8 @@ def test_auto_keeps_what_was_typed_until_the_engine_is_chosen():
         ("--engine onnxruntime --precision bf16", "--precision belongs to openvino"),
         ("--engine onnxruntime --time_limit 5", "--time_limit belongs to ascend"),
         ("--engine openvino --provider CUDA", "--provider belongs to onnxruntime"),
+        ("--engine cann --provider CANN", "--provider belongs to onnxruntime"),
+        ("--engine onnxruntime --precision_mode force_fp32", "--precision_mode belongs to cann"),
     ],
 )
 def test_an_option_of_an_engine_that_is_not_the_chosen_one_is_refused_by_name(words: str, owner: str):
@@ -97,7 +103,10 @@ def test_wrong_values_are_refused_whoever_makes_the_options():
         (lambda: AscendOptions(devices=(1, 1)), "names a device twice"),
         (lambda: AscendOptions(devices=()), "0 to 255"),
         (lambda: OnnxRuntimeOptions(device=256), "0 to 255"),
-        (lambda: engine_options("tpu", {}), "auto, onnxruntime, openvino, ascend"),
+        (lambda: CannOptions(device=256), "0 to 255"),
+        (lambda: CannOptions(precision_mode="fp32"), "--precision_mode must be one of force_fp16"),  # type: ignore[arg-type]
+        (lambda: engine_options("cann", {"device": (0, 1)}), "several are for --engine ascend"),
+        (lambda: engine_options("tpu", {}), "auto, onnxruntime, openvino, ascend, cann"),
     ):
         with pytest.raises(UsageError, match=words):
             make()
@@ -105,5 +114,5 @@ def test_wrong_values_are_refused_whoever_makes_the_options():
 
 def test_only_arithmetic_in_bfloat16_has_a_reference_in_float32():
     assert float32_reference(OpenVinoOptions(precision="bf16", threads=2)) == OpenVinoOptions(threads=2)
-    for options in (OpenVinoOptions(), OnnxRuntimeOptions(), AscendOptions()):
+    for options in (OpenVinoOptions(), OnnxRuntimeOptions(), AscendOptions(), CannOptions()):
         assert float32_reference(options) is None

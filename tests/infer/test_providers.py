@@ -11,7 +11,7 @@ from run_infer import run_infer
 from infer.engines.engine_options import OnnxRuntimeOptions
 from infer.engines.onnxruntime import OnnxRuntimeEngine
 from infer.engines.providers import CPU, check_used, installed_provider, provider_options
-from vidom.errors import UnavailableError, UsageError
+from vidom.errors import ExternalToolError, UnavailableError, UsageError
 from vidom.formats.engine_outputs import read_summary
 
 
@@ -47,6 +47,44 @@ def test_the_device_number_is_passed_to_the_provider(tmp_path: Path, monkeypatch
     assert asked == [("CUDAExecutionProvider", {"device_id": "2"})]
 
 
+def test_a_provider_without_its_libraries_is_lacking_and_one_that_fails_is_no_bad_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model = linear(tmp_path / "m.onnx", 1)
+    real, cann = onnxruntime.InferenceSession, "CANNExecutionProvider"
+    asked: list[object] = []
+
+    def absent(*_arguments: object, providers: list[object], **_options: object) -> None:
+        asked.extend(providers)
+        raise RuntimeError("libascendcl.so: cannot open shared object file")
+
+    class Faulty:
+        def __init__(self, path: str, options: object, **_options: object) -> None:
+            self.real = real(path, options, providers=[CPU])
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.real, name)
+
+        def get_providers(self) -> list[str]:
+            return [cann, CPU]
+
+        def get_provider_graph_assignment_info(self) -> list[object]:
+            return []
+
+        def run_with_ort_values(self, *_arguments: object) -> None:
+            raise ort_errors.Fail("CANN error executing aclmdlExecute: 507011")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [cann, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", absent)
+    with pytest.raises(UnavailableError, match="CANNExecutionProvider could not start .libascendcl"):
+        OnnxRuntimeEngine(model, OnnxRuntimeOptions(provider="CANN", device=1))
+    assert asked == [(cann, {"device_id": "1", "enable_cann_graph": "1", "dump_om_model": "0"})]
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Faulty)
+    engine = OnnxRuntimeEngine(model, OnnxRuntimeOptions(provider="CANN"))
+    with pytest.raises(ExternalToolError, match="CANNExecutionProvider fails while it runs .*507011"):
+        engine.run([rows_of(1)])
+
+
 def test_the_summary_names_the_provider_and_its_nodes(tmp_path: Path):
     run_infer(
         model=linear(tmp_path / "m.onnx", 1),
@@ -72,16 +110,9 @@ def test_a_provider_that_leaves_all_nodes_to_the_cpu_is_refused(tmp_path: Path):
         OnnxRuntimeEngine(linear(tmp_path / "m.onnx", 1), OnnxRuntimeOptions(provider="azure"))
 
 
-class Session:
-    """A session as ONNX Runtime returns it when a provider's libraries could not be loaded."""
-
-    def get_providers(self) -> list[str]:
-        return [CPU]
-
-
 def test_a_silent_fallback_to_the_cpu_is_refused():
     with pytest.raises(
         UnavailableError, match=r"XExecutionProvider would not run m\.onnx: the session was created with CPU"
     ):
-        check_used(Session(), "XExecutionProvider", Path("m.onnx"))
-    check_used(Session(), CPU, Path("m.onnx"))  # an older ONNX Runtime, which does not report the assignment
+        check_used([CPU], {}, "XExecutionProvider", Path("m.onnx"))
+    check_used([CPU], {}, CPU, Path("m.onnx"))  # an older ONNX Runtime, which does not report the assignment

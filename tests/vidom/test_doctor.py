@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 from ais_answers import answer
+from cann_machine import set_up_cann
 from stub_programs import program
 
 from vidom.doctor.__main__ import NOTE, Report, doctor, main
 from vidom.doctor.stages import Outlook, judge, stages
+from vidom.doctor.table import rows_of
 from vidom.errors import UnavailableError
 from vidom.system.machine import look_at_machine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ASCEND = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH", "AIS_PYTHON")
+ASCEND = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH", "AIS_PYTHON", "CANN_PYTHON")
 # Refuses whatever is neither ours nor part of Python, as on a machine where nothing is installed.
 NOTHING_INSTALLED = """
 import runpy, sys
@@ -50,7 +52,7 @@ def plain_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def ascend_machine(tmp_path: Path, fixtures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stubs of npu-smi, atc, CANN and an interpreter with ais_bench, all found by this environment."""
+    """Stubs of npu-smi, atc, CANN, ais_bench and onnxruntime-cann, all found by this environment."""
     table = fixtures / "ascend" / "npu_smi" / "real_310P3_duo_25.0.rc1.1.txt"
     program(tmp_path / "bin" / "npu-smi", f"cat {table}")
     program(tmp_path / "bin" / "atc", "exit 1")
@@ -62,6 +64,7 @@ def ascend_machine(tmp_path: Path, fixtures: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("ASCEND_HOME_PATH", str(home))
     monkeypatch.setenv("AIS_PYTHON", "python-ais")
+    set_up_cann(tmp_path, monkeypatch)
     return tmp_path
 
 
@@ -104,13 +107,14 @@ def test_with_all_stubs_every_stage_is_possible(ascend_machine: Path) -> None:
     assert (document["cann"]["version"], document["cann"]["sourced"]) == ("8.0.RC2", True)
     assert document["atc"] == str(ascend_machine / "bin" / "atc")
     assert document["ais_bench"]["aclruntime"] == "0.0.2"
+    assert document["cann_onnx_runtime"]["version"] == "1.24.4"
 
 
 def test_without_ascend_the_onnxruntime_stages_stay_possible(tmp_path: Path) -> None:
     report = doctor(environ={"HOME": str(tmp_path), "PATH": ""})
     possible = {found.stage.name for found in report.outlooks if found.possible}
     assert {"preprocess", "export", "infer-onnxruntime", "score", "demo"} <= possible
-    assert not {"om", "infer-ascend"} & possible
+    assert not {"om", "infer-ascend", "infer-cann"} & possible
     assert verdicts(report)["npu-smi"] == "missing"
 
 
@@ -133,6 +137,9 @@ def test_without_ascend_the_onnxruntime_stages_stay_possible(tmp_path: Path) -> 
         ),
         ("rm bin/python-ais", "infer-ascend", "AIS_PYTHON=python-ais is not an executable program"),
         ("echo '#!/bin/sh\nexit 3' > bin/python-ais", "infer-ascend", "AIS_PYTHON"),
+        ("rm python-cann", "infer-cann", "is not an executable program"),
+        ("echo '#!/bin/sh\nexit 3' > python-cann", "infer-cann", "Is CANN_PYTHON a Python?"),
+        ("rm lib/libascendcl.so", "infer-cann", "set_env.sh  (not found: libascendcl.so)"),
     ],
 )
 def test_each_missing_piece_is_named_by_the_stage_that_needs_it(
@@ -144,12 +151,32 @@ def test_each_missing_piece_is_named_by_the_stage_that_needs_it(
     assert any(line in remedy for remedy in found.remedies)
 
 
+def test_an_onnxruntime_without_cann_is_no_onnxruntime_cann(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = doctor()
+    (row,) = [row for row in report.rows if row.topic == "onnxruntime-cann"]
+    assert (row.verdict, row.found) == ("missing", f"absent ({sys.executable})")
+    assert any("pip install onnxruntime-cann" in line for line in outlook(report, "infer-cann").remedies)
+
+
+def test_torch_npu_is_reported_with_what_it_lacks(ascend_machine: Path) -> None:
+    findings = doctor().findings
+    assert "torch-npu" not in {row.topic for row in rows_of(findings)}
+    present = replace(findings, torch_npu="2.13.0")
+    for found, verdict, words in (
+        (present, "pass", "no stage needs it"),
+        (replace(present, cann=None), "warn", "cannot be imported: CANN is absent"),
+    ):
+        (row,) = [row for row in rows_of(found) if row.topic == "torch-npu"]
+        assert (row.verdict, row.found) == (verdict, "2.13.0") and words in row.remark
+        assert judge(stage("export"), found).possible
+
+
 def test_a_cann_that_is_not_sourced_is_told_to_be(ascend_machine: Path) -> None:
     findings = doctor().findings
     assert findings.cann is not None
     idle = replace(findings, cann=replace(findings.cann, found_by="default folder"), atc=None)
     script = ascend_machine / "ascend-toolkit" / "set_env.sh"
-    for name in ("om", "infer-ascend"):
+    for name in ("om", "infer-ascend", "infer-cann"):
         assert judge(stage(name), idle).remedies == (f"source {script}",)
 
 

@@ -124,8 +124,8 @@ def test_running_and_scoring_a_model_needs_no_torch(tmp_path: Path):
     listed = ["--data_root", str(SYNTH), "--ann_file", "list.txt"]
     for words, blocked in (
         (["preprocess", "tsm_demo", *listed], ("torch", "onnx", "onnxruntime")),
-        (["infer", "tsm_demo"], ("torch", "onnx")),
-        (["evaluate", "tsm_demo", *listed], ("torch", "onnx")),
+        (["infer", "tsm_demo"], ("torch", "onnx_ir", "onnxscript")),
+        (["evaluate", "tsm_demo", *listed], ("torch", "onnx_ir", "onnxscript")),
         (["score", "tsm_demo"], ("torch", "onnx", "onnxruntime", "av", "cv2", "PIL")),
     ):
         done = run(*words, blocked=blocked)

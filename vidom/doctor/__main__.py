@@ -22,6 +22,7 @@ from vidom.doctor.table import Row, rows_of, table
 from vidom.errors import UnavailableError, UserError
 from vidom.system.ais_bench_probe import AisBench, probe_ais_bench
 from vidom.system.cann import find_atc, find_cann
+from vidom.system.cann_onnx_runtime import CannOnnxRuntime, probe_cann_onnx_runtime
 from vidom.system.machine import look_at_machine
 from vidom.system.npu import Chip, list_npus
 from vidom.system.requirements import declared_requirements, installed_version, satisfies
@@ -30,7 +31,8 @@ __all__ = ["NOTE", "Report", "doctor", "main"]
 
 NOTE = (
     "Checked: this Python and its packages, the machine, `npu-smi info`, the environment and default folders "
-    "of CANN, PATH, and the Python of ais_bench (AIS_PYTHON, else this one). No model was run and nothing here "
+    "of CANN, PATH, and the Pythons of ais_bench and onnxruntime-cann (AIS_PYTHON, CANN_PYTHON, else this "
+    "one). No model was run and nothing here "
     "was measured on an NPU; values of an NPU are those that npu-smi printed."
 )
 _FALLBACK_PYTHON = ">=3.10"
@@ -64,6 +66,10 @@ class Report:
             },
             "atc": findings.atc,
             "ais_bench": None if findings.ais_bench is None else asdict(findings.ais_bench),
+            "cann_onnx_runtime": None
+            if findings.cann_onnx_runtime is None
+            else asdict(findings.cann_onnx_runtime),
+            "torch_npu": findings.torch_npu,
             "stages": [
                 {
                     "stage": outlook.stage.name,
@@ -80,13 +86,14 @@ class Report:
 def doctor(*, environ: Mapping[str, str] | None = None, seconds: float = 20.0) -> Report:
     """Return what was detected on this machine and the outlook of every stage; nothing is changed.
 
-    `seconds` bounds each external program; `environ`, the process's own by default, is where CANN and
-    AIS_PYTHON are looked up.
+    `seconds` bounds each external program; `environ`, the process's own by default, is where CANN, AIS_PYTHON
+    and CANN_PYTHON are looked up.
     """
     declared = declared_requirements()
     requirements, requires_python = declared or (None, _FALLBACK_PYTHON)
     npus, npu_problem = _npus(seconds)
     ais_bench, ais_problem = _ais_bench(environ, seconds)
+    cann_onnx_runtime, cann_problem = _cann_onnx_runtime(environ, seconds)
     atc = find_atc(environ=environ)
     findings = Findings(
         python=platform.python_version(),
@@ -103,6 +110,9 @@ def doctor(*, environ: Mapping[str, str] | None = None, seconds: float = 20.0) -
         atc=None if atc is None else str(atc),
         ais_bench=ais_bench,
         ais_problem=ais_problem,
+        cann_onnx_runtime=cann_onnx_runtime,
+        cann_onnx_runtime_problem=cann_problem,
+        torch_npu=installed_version("torch-npu"),
     )
     outlooks = tuple(judge(stage, findings) for stage in stages())
     return Report(findings, rows_of(findings), outlooks)
@@ -118,6 +128,15 @@ def _npus(seconds: float) -> tuple[tuple[Chip, ...], str]:
 def _ais_bench(environ: Mapping[str, str] | None, seconds: float) -> tuple[AisBench | None, str]:
     try:
         return probe_ais_bench(environ=environ, seconds=seconds), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _cann_onnx_runtime(
+    environ: Mapping[str, str] | None, seconds: float
+) -> tuple[CannOnnxRuntime | None, str]:
+    try:
+        return probe_cann_onnx_runtime(environ=environ, seconds=seconds), ""
     except UserError as error:
         return None, str(error)
 

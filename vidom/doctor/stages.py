@@ -10,13 +10,14 @@ from typing import Literal
 
 from vidom.system.ais_bench_probe import AisBench
 from vidom.system.cann import Cann, atc_remedy
+from vidom.system.cann_onnx_runtime import CannOnnxRuntime
 from vidom.system.machine import Machine
 from vidom.system.npu import Chip
 from vidom.system.requirements import Requirement
 
 __all__ = ["Findings", "Outlook", "Stage", "judge", "stages"]
 
-Need = Literal["venv", "atc", "npu", "cann", "ais_bench", "umask"]
+Need = Literal["venv", "atc", "npu", "cann", "ais_bench", "cann_onnx_runtime", "umask"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Findings:
     """What was detected; where a program could not be asked, its `…_problem` is the reason.
 
     `requirements` is None where vidom is not installed in this interpreter. `packages` maps every package of
-    the stages to its installed version or None.
+    the stages to its installed version or None; `torch_npu` is that of torch-npu, which no stage needs.
     """
 
     python: str
@@ -60,6 +61,9 @@ class Findings:
     atc: str | None
     ais_bench: AisBench | None
     ais_problem: str
+    cann_onnx_runtime: CannOnnxRuntime | None
+    cann_onnx_runtime_problem: str
+    torch_npu: str | None
 
     def requirement(self, name: str) -> Requirement:
         """Return what vidom declares of a package; any version will do where it declares nothing."""
@@ -139,12 +143,27 @@ def _ais_bench(findings: Findings) -> Iterator[str]:
         yield from findings.ais_bench.problems
 
 
+def _cann_onnx_runtime(findings: Findings) -> Iterator[str]:
+    if findings.cann_onnx_runtime is None:
+        yield findings.cann_onnx_runtime_problem
+    else:
+        yield from findings.cann_onnx_runtime.problems
+
+
 def _umask(findings: Findings) -> Iterator[str]:
     if findings.machine.umask & 0o022 != 0o022:
         yield "umask 027  (ais_bench refuses files and folders that the group or others may write)"
 
 
-_NEEDS = {"venv": _venv, "atc": _atc, "npu": _npu, "cann": _cann, "ais_bench": _ais_bench, "umask": _umask}
+_NEEDS = {
+    "venv": _venv,
+    "atc": _atc,
+    "npu": _npu,
+    "cann": _cann,
+    "ais_bench": _ais_bench,
+    "cann_onnx_runtime": _cann_onnx_runtime,
+    "umask": _umask,
+}
 
 
 def _remarks(stage: Stage, findings: Findings) -> Iterator[str]:

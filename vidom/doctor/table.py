@@ -8,6 +8,7 @@ from typing import Literal
 
 from vidom.doctor.stages import Findings, Outlook, stages
 from vidom.files import human_bytes
+from vidom.system.cann_onnx_runtime import PROVIDER
 from vidom.system.npu import Chip
 
 __all__ = ["Row", "rows_of", "table"]
@@ -34,6 +35,8 @@ def rows_of(findings: Findings) -> tuple[Row, ...]:
         *_npus(findings),
         *_cann(findings),
         *_ais_bench(findings),
+        *_cann_onnx_runtime(findings),
+        *_torch_npu(findings),
     )
 
 
@@ -139,6 +142,35 @@ def _ais_bench(findings: Findings) -> Iterator[Row]:
     if probed.ais_bench:
         reason = probed.failure or "its help does not have the options of ais_bench"
         yield Row("  starts", "yes" if runs else "no", "pass" if runs else "missing", "" if runs else reason)
+
+
+def _cann_onnx_runtime(findings: Findings) -> Iterator[Row]:
+    probed = findings.cann_onnx_runtime
+    if probed is None:
+        reason = findings.cann_onnx_runtime_problem.split(". ")[0].rstrip(".")
+        yield Row("onnxruntime-cann", "no answer", "missing", reason)
+        return
+    there = PROVIDER in probed.providers
+    absent = f"not found: {', '.join(probed.absent)}" if probed.absent else ""
+    yield Row(
+        "onnxruntime-cann",
+        f"{probed.version if there else 'absent'} ({probed.interpreter})",
+        "missing" if probed.problems else "pass",
+        (absent if there else probed.failure) or "any for infer-cann",
+    )
+
+
+def _torch_npu(findings: Findings) -> Iterator[Row]:
+    if findings.torch_npu is None:
+        return
+    active = findings.cann is not None and findings.cann.active
+    unusable = "cannot be imported: CANN is absent or its set_env.sh is not sourced; "
+    yield Row(
+        "torch-npu",
+        findings.torch_npu,
+        "pass" if active else "warn",
+        ("" if active else unusable) + "no stage needs it, and torch does not load it here",
+    )
 
 
 def table(rows: Sequence[Row], outlooks: Sequence[Outlook]) -> str:

@@ -7,17 +7,15 @@ different way. Starting it loads aclruntime and CANN's libraries; no device is o
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vidom.errors import ExternalToolError, UnavailableError, UsageError
+from vidom.errors import ExternalToolError, UsageError
 from vidom.system.external_query import Answer, ask
+from vidom.system.interpreters import named_interpreter
 
-__all__ = ["VARIABLE", "WHEELS", "AisBench", "ais_interpreter", "probe_ais_bench"]
+__all__ = ["VARIABLE", "WHEELS", "AisBench", "probe_ais_bench"]
 
 VARIABLE = "AIS_PYTHON"
 WHEELS = "https://gitee.com/ascend/tools/tree/master/ais-bench_workload/tool/ais_bench"
@@ -150,31 +148,13 @@ def _options_in(text: str) -> dict[str, tuple[str, bool]]:
     return found if all(_folded(name) in found for name in _NEEDED) else {}
 
 
-def ais_interpreter(*, environ: Mapping[str, str] | None = None) -> str:
-    """Return the interpreter that AIS_PYTHON names, or the current one where it names none.
-
-    Raises UnavailableError when AIS_PYTHON names nothing that can be run.
-    """
-    environ = os.environ if environ is None else environ
-    named = environ.get(VARIABLE, "")
-    if not named:
-        return sys.executable
-    found = shutil.which(named, path=environ.get("PATH", ""))
-    if found is None:
-        raise UnavailableError(
-            f"{VARIABLE}={named} is not an executable program. Set it to the Python that has ais_bench, or "
-            "unset it to use the current one."
-        )
-    return found
-
-
 def probe_ais_bench(*, environ: Mapping[str, str] | None = None, seconds: float = 60.0) -> AisBench:
     """Return what the interpreter of ais_bench says of itself and of ais_bench; no device is opened.
 
     Raises UnavailableError when AIS_PYTHON names no program, ExternalToolError when it is no Python, has not answered
     after `seconds` or answers at too great length.
     """
-    interpreter = ais_interpreter(environ=environ)
+    interpreter = named_interpreter(VARIABLE, "ais_bench", environ=environ)
     answer = ask([interpreter, "-c", _QUESTION], seconds=seconds, max_bytes=1 << 18, environ=environ)
     versions, _, text = answer.output.partition("\n")
     try:

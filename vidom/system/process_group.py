@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from vidom.errors import ExternalToolError
 
@@ -19,11 +20,17 @@ _GRACE = 5.0
 
 
 def start_group(
-    command: Sequence[str], *, environ: Mapping[str, str] | None = None, folder: Path | None = None
+    command: Sequence[str],
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    stdin: int = subprocess.DEVNULL,
+    stderr: int | IO[bytes] = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     """Return the started process, leader of a group of its own, with pipes for stdout and stderr and an empty stdin.
 
-    An interruption meanwhile is raised once the process has a name by which it can be stopped. Raises
+    `stdin` and `stderr` are what they are to be instead, as subprocess takes them. An interruption meanwhile is raised
+    once the process has a name by which it can be stopped. Raises
     ExternalToolError when the command cannot be started.
     """
     try:
@@ -31,9 +38,9 @@ def start_group(
             return subprocess.Popen(
                 command,
                 cwd=folder,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=stderr,
                 env=None if environ is None else dict(environ),
                 start_new_session=True,
             )

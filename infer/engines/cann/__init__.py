@@ -1,0 +1,1 @@
+"""An engine in an interpreter of its own, that of onnxruntime-cann."""
