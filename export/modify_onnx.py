@@ -14,6 +14,7 @@ import onnx_ir as ir
 from export.auto_optimizer.external_optimizer import find_auto_optimizer, run_auto_optimizer
 from export.auto_optimizer.rules import rule_table, selected_rules
 from export.build_record import code_digest, is_fresh, read_record, write_record
+from export.surgery.input_sizes import InputSizes, parse_input_sizes, set_input_sizes
 from export.surgery.model_file import load_model, model_bytes
 from export.surgery.operator_counts import OperatorCounts, count_operators, operator_table
 from export.surgery.pass_manager import PASSES, current_names, run_passes
@@ -56,6 +57,12 @@ class ModifyOnnxOptions:
     output: Path = option("the optimized graph to write", "-m2")
     batch_size: int | None = option(
         "batch size to write into the graph; unchanged if omitted", "-bs", default=None
+    )
+    input_shape: InputSizes = option(
+        "sizes that the graph leaves open, in ATC's spelling, as in clips:1,8,3,224,224",
+        default=(),
+        metavar="NAME:SIZE,...",
+        parse=parse_input_sizes,
     )
     passes: tuple[str, ...] | None = option(
         "comma-separated passes to run instead of all; none only with --with", default=None, parse=_names
@@ -102,6 +109,7 @@ class ModifyOnnxOptions:
             "model_sha256": sha256_file(self.model),
             "code_sha256": code_digest(),
             "batch_size": self.batch_size,
+            "input_shape": [[name, list(sizes)] for name, sizes in self.input_shape],
             "passes": None if self.passes is None else sorted(current_names(self.passes)),
             "average_clips": self.average_clips,
             "target": self.target,
@@ -161,6 +169,7 @@ def modify_onnx(options: ModifyOnnxOptions) -> Modification:
     if is_fresh(output, made_from):
         _log.info(f"{output} is up to date.")
         return Modification.of(read_record(output)["surgery"])
+    set_input_sizes(original, options.input_shape)
     subject, changed_by, facts = _optimized(original, options, rules)
     _log.info("Comparing both graphs in ONNX Runtime on random samples.")
     parities = check_equivalence(

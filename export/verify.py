@@ -19,6 +19,7 @@ import torch
 from export.build_record import read_record, write_record
 from export.deployable import InputDtype, build_deployable
 from export.model_options import ModelOptions
+from export.surgery.input_sizes import set_input_sizes
 from export.surgery.model_file import load_model
 from export.surgery.pass_manager import run_passes
 from export.surgery.values import batch_of
@@ -182,7 +183,9 @@ def _at_batch(path: Path, batch_size: int) -> ir.Model:
         return run_passes(path, passes=("set-batch",), batch_size=batch_size, average_clips="keep").model
     made_from = read_record(path)["made_from"]
     options = {key: made_from[key] for key in ("passes", "average_clips", "target")}
-    return run_passes(source, batch_size=batch_size, **options).model
+    exported = load_model(source)
+    set_input_sizes(exported, made_from.get("input_shape", ()))
+    return run_passes(exported, batch_size=batch_size, **options).model
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -159,8 +159,8 @@ def _check_batch(inputs: Sequence[GraphInput], batch_size: int | None, options: 
         if None in entry.dims:
             raise UsageError(
                 f"The input {entry.name} has the shape {_dims(entry)}: its symbolic dimensions must be fixed. Give "
-                "--batch_size for a symbolic batch, or --dynamic_batch_size 1,4,8 for several; ATC fails with E10001 "
-                "otherwise."
+                "--batch_size for a symbolic batch, or --dynamic_batch_size 1,4,8 for several, and set other "
+                "dimensions with export/modify_onnx.py --input_shape; ATC fails with E10001 otherwise."
             )
         if batch_size is not None and entry.dims[:1] != (batch_size * entry.rows_per_sample,):
             rows = f", {entry.rows_per_sample} images per sample" if entry.rows_per_sample > 1 else ""

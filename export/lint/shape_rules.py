@@ -22,9 +22,8 @@ def _static_inputs(subject: Subject) -> Iterator[Fault]:
     for value in subject.inputs:
         dims = subject.dims(value)
         if dims is None:
-            yield Fault(
-                f"input {value.name}", "it has no shape, but ATC needs one; export with fixed shapes."
-            )
+            advice = "set it with export/modify_onnx.py --input_shape."
+            yield Fault(f"input {value.name}", f"it has no shape, but ATC needs one; {advice}")
             continue
         free = [axis for axis, size in enumerate(dims) if isinstance(size, str)]
         if subject.profiles and free == [0]:
@@ -33,7 +32,8 @@ def _static_inputs(subject: Subject) -> Iterator[Fault]:
             yield Fault(
                 f"input {value.name}",
                 f"fixed dimensions are expected, found {_shown(dims)} (E10001 for parameter Inputs, -1); fix the batch "
-                "with --batch_size or declare --dynamic_batch_size for dimension 0, which must be the only free one.",
+                "with --batch_size or declare --dynamic_batch_size for dimension 0, which must be the only free one; "
+                "export/modify_onnx.py --input_shape sets others.",
             )
 
 

@@ -37,6 +37,10 @@ def graph_of(proto: onnx.ModelProto, *, origin: Path) -> ir.Model:
     Raises BadDataError for an invalid model or one whose weights are incomplete.
     """
     _load_external_weights(proto, origin)
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:  # how some exporters write an unknown size
+                dim.Clear()
     try:
         onnx.checker.check_model(proto)
         return ir.from_proto(proto)

@@ -75,7 +75,7 @@ class Probe:
         if entry.dtype is None or not all(isinstance(dim, int) for dim in row):
             raise UsageError(
                 f"The input {entry.name} has the shape {entry.shape}; to be run, everything but the batch must be "
-                "a number. Export it with fixed sizes."
+                f"a number. Set the sizes: export/modify_onnx.py --input_shape {entry.name}:1,8,3,224,224."
             )
         names = tuple(str(value.name) for value in twin.graph.outputs)
         _add_logits(twin)

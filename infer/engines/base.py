@@ -18,6 +18,7 @@ from infer.engines.tensor_specs import Array, TensorSpec
 from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError
 from vidom.formats.aipp import read_aipp
 from vidom.formats.onnx_file import read_onnx
+from vidom.wording import shown
 
 __all__ = [
     "ArrayEngine",
@@ -186,7 +187,8 @@ def refuse_symbolic_axes(path: Path, inputs: Sequence[TensorSpec]) -> None:
         if -1 in spec.shape:
             raise UsageError(
                 f"The input {spec.name!r} of {path} has a symbolic axis other than the batch ({spec.shape}, -1 where "
-                "it is unknown). Export the model with fixed sizes."
+                "it is unknown). Set its sizes, as in export/modify_onnx.py -m1 OLD -m2 NEW --input_shape "
+                f"{shown(spec.name)}:1,8,3,224,224."
             )
 
 

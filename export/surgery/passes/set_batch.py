@@ -82,7 +82,8 @@ def _old_batch(model: ir.Model, entry: ir.Value) -> int:
     if unknown:
         raise UsageError(
             f"The input {entry.name} has unknown sizes at dimension {', '.join(map(str, unknown))} of "
-            f"{entry.shape}; only the batch, dimension 0, may be symbolic. Export it with fixed sizes."
+            f"{entry.shape}; only the batch, dimension 0, may be symbolic. Set the others: --input_shape "
+            f"{entry.name}:1,8,3,224,224."
         )
     return batch_of(model) or 1
 
