@@ -97,7 +97,7 @@ def _contents(content: Mapping[Any, Any], place: str) -> str:
     if not place:
         return "plain state dict"
     others = [str(key) for key in content if key != place.partition(".")[0] and isinstance(key, str | int)]
-    return place + (f" and {shown(', '.join(others), 100)}" if others else "")
+    return shown(place) + (f" and {shown(', '.join(others), 100)}" if others else "")
 
 
 def _weights_in(file: TorchFile) -> tuple[str, dict[str, Any], tuple[str, ...]]:

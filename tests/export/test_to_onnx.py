@@ -8,9 +8,11 @@ import onnxruntime
 import pytest
 import torch
 
+from export.build import main as build_main
 from export.build_record import read_record
 from export.deployable import build_deployable
 from export.to_onnx import ToOnnxOptions, main, to_onnx
+from export.verify import main as verify_main
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 
@@ -190,3 +192,18 @@ def test_the_shape_gives_the_batch_size(tiny_recipe: Path, tmp_path: Path):
     main([*words, "--shape", "2", "24", "3", "32", "32"])
     model = onnx.load(tmp_path / "m.onnx")
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 2
+
+
+def test_every_command_takes_a_checkpoint_that_contradicts_the_recipe_if_asked_to(tmp_path: Path) -> None:
+    committed = Path(__file__).parents[2] / load_recipe("tsm_demo").checkpoint.file
+    state = torch.load(committed, weights_only=True)["state_dict"]
+    config = "model = dict(backbone=dict(type='ResNetTSM', num_segments=16))"
+    torch.save({"meta": {"cfg": config}, "state_dict": state}, tmp_path / "sixteen.pth")
+    own = ["--recipe", "tsm_demo", "--checkpoint", str(tmp_path / "sixteen.pth")]
+    output = str(tmp_path / "o.onnx")
+    files = ["--exported", output, "--optimized", str(tmp_path / "m.onnx"), "--om", str(tmp_path / "m.om")]
+    for command, words in ((main, ["-o", output]), (verify_main, ["--model", output]), (build_main, files)):
+        with pytest.raises(BadDataError, match="num_segments 16, the recipe has 8.*--ignore_meta"):
+            command([*own, *words])
+        command([*own, *words, "--ignore_meta"])
+    assert (tmp_path / "m.onnx").is_file()

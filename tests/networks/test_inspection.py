@@ -65,6 +65,27 @@ def test_the_command_shows_which_recipes_fit(tmp_path: Path, capsys: pytest.Capt
     ]
 
 
+def test_the_command_shows_what_a_checkpoint_was_trained_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    committed = Path(__file__).parents[2] / load_recipe("tsm_demo").checkpoint.file
+    config = "model = dict(backbone=dict(type='ResNetTSM', depth=10, num_segments=16), cls_head=dict(num_classes=12))"
+    path = tmp_path / "sixteen.pth"
+    state = torch.load(committed, weights_only=True)["state_dict"]
+    torch.save({"meta": {"config": config}, "state_dict": {"model": state}}, path)
+    main([str(path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert "note       weights are those under 'state_dict.model'" in lines
+    assert "recipe     tsm_demo    does not fit: trained with num_segments 16, the recipe has 8" in lines, (
+        lines
+    )
+    main([str(path), "--json"])
+    demo = next(one for one in json.loads(capsys.readouterr().out)["recipes"] if one["recipe"] == "tsm_demo")
+    assert not demo["fits"]
+    assert demo["trained_with"] == {"views.num_segments": {"wanted": 8, "found": 16}}
+    assert demo["differences"] == []
+
+
 def test_the_command_shows_the_contents_before_its_error(
     tmp_path: Path, tiny: nn.Module, capsys: pytest.CaptureFixture[str]
 ) -> None:

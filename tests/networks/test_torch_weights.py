@@ -131,6 +131,13 @@ def test_dictionaries_that_refer_to_each_other_are_visited_once(tmp_path: Path) 
     assert "no named weights" in error_of(tmp_path / "cycle.pth")
 
 
+def test_the_name_of_a_place_does_not_control_the_terminal(tmp_path: Path, state: State) -> None:
+    torch.save({"mo\x1b[2Jdel": state}, tmp_path / "a.pth")
+    found = read_any(tmp_path / "a.pth")
+    assert equal(found.state_dict, state)
+    assert (found.layout + found.notes[0]).isprintable()
+
+
 def test_long_keys_take_no_long_time(tmp_path: Path) -> None:
     # Removing a wrapper at a time, or joining the parts of places, copies each of these keys very often.
     path = tmp_path / "long.pth"
