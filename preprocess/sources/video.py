@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from preprocess.sources.frame_pixels import FramePixels
 from preprocess.sources.image_files import Image, check_frame_size
-from preprocess.sources.video_container import announced_end, open_container, unreadable, video_stream
+from preprocess.sources.video_container import (
+    announced_end,
+    open_container,
+    sound_packets,
+    unreadable,
+    video_stream,
+)
 from vidom.errors import BadDataError
 
 __all__ = ["TimedFrame", "VideoFile"]
@@ -130,12 +136,7 @@ class VideoFile:
     ) -> Iterator[av.VideoFrame]:
         done = 0
         try:
-            for packet in container.demux(stream):
-                if packet.is_corrupt:
-                    raise BadDataError(
-                        f"The video {self.path} is truncated or damaged: it has an incomplete packet after {done} "
-                        "frames. Replace it or remove it from the list."
-                    )
+            for packet in sound_packets(container, stream, self.path):
                 for frame in packet.decode():
                     done += 1
                     yield frame
@@ -156,7 +157,7 @@ class VideoFile:
 
 
 class _End:
-    """When the last frame ends, and the usual interval between frames, in ticks of `tick` seconds."""
+    """When the last frame ends, and the intervals between frames, in ticks of `tick` seconds."""
 
     def __init__(self, tick: Fraction | None) -> None:
         self._tick = tick
@@ -173,16 +174,20 @@ class _End:
             return
         if self._last is not None:
             self._intervals[shown - self._last] += 1
+        elif frame.duration:
+            self._intervals[frame.duration] += 1
         self._last = shown
         self._end = max(self._end, shown + frame.duration)
 
     def check(self, announced: Fraction | None, path: Path) -> None:
         """Raise BadDataError if the frames end long before the announced end, in seconds."""
-        if announced is None or not self._complete or self._tick is None or self._last is None:
+        if announced is None or not self._complete or self._tick is None or not self._intervals:
             return
         end = self._end * self._tick
-        usual = self._intervals.most_common(1)[0][0] * self._tick if self._intervals else announced
-        if announced - end > max(_LATE_FRAMES * usual, _LATE_PART * announced):
+        usual = self._intervals.most_common(1)[0][0]
+        # Not every container says how long the last frame is shown, which may be as long as one before it.
+        late = max(_LATE_FRAMES * usual, *self._intervals) * self._tick
+        if announced - end > max(late, _LATE_PART * announced):
             raise BadDataError(
                 f"The video {path} is damaged: its header announces {float(announced):.2f} seconds, but its frames end "
                 f"after {float(end):.2f}. Replace it or remove it from the list."

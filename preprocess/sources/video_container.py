@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,15 @@ from preprocess.sources.container_end import missing_bytes
 from vidom.errors import BadDataError
 from vidom.wording import shown
 
-__all__ = ["DEMUXER_OPTIONS", "announced_end", "check_length", "open_container", "unreadable", "video_stream"]
+__all__ = [
+    "DEMUXER_OPTIONS",
+    "announced_end",
+    "check_length",
+    "open_container",
+    "sound_packets",
+    "unreadable",
+    "video_stream",
+]
 
 _FORMATS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,ivf,gif"
 # Containers of single videos. Playlists and image sequences are excluded: they could refer to other files.
@@ -29,6 +38,12 @@ _NAMED_FORMATS = (
 )
 _IMAGES = re.compile(r"apng|webp_anim|jpegxl_anim|\w+_pipe")
 _IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"})
+# Demuxers that skip what they cannot read. Each error that they log while reading means lost frames.
+_SKIPPING = frozenset({"matroska,webm", "ogg", "asf"})
+# Captured by `sound_packets`; decoders report what matters as exceptions and with the frame.
+av.logging.set_level(av.logging.ERROR)
+av.logging.set_skip_repeated(False)
+logging.getLogger("libav").setLevel(logging.CRITICAL + 1)
 _LIMITS = frozenset({errno.EMFILE, errno.ENFILE})
 _DURATION = re.compile(r"([0-9]{1,3}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 
@@ -70,9 +85,32 @@ def video_stream(container: av.container.InputContainer, path: Path) -> av.Video
     if not streams:
         found = "only a cover image" if container.streams.video else "other streams only"
         raise BadDataError(f"The file {path} has no video stream, {found}. Remove it from the list.")
-    if streams[0].codec_context is None:
+    if streams[0].codec_context is None or not streams[0].width:
         raise BadDataError(f"The video {path} is in a format unknown to FFmpeg, or its header is damaged.")
     return streams[0]
+
+
+def sound_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, path: Path
+) -> Iterator[av.Packet[av.VideoStream]]:
+    """Yield the stream's packets. Raises BadDataError where one is incomplete or FFmpeg skips damaged parts."""
+    skipping = container.format.name in _SKIPPING
+    packets = container.demux(stream)
+    done = 0
+    while True:
+        with av.logging.Capture() as messages:
+            packet = next(packets, None)
+        errors = [text for _, name, text in messages if skipping and name == container.format.name]
+        if errors or (packet and packet.is_corrupt):
+            reason = shown(errors[0].strip()) if errors else "an incomplete packet"
+            raise BadDataError(
+                f"The video {path} is truncated or damaged after {done} packets ({reason}). Replace it or remove it "
+                "from the list."
+            )
+        if packet is None:
+            return
+        done += 1
+        yield packet
 
 
 def announced_end(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
@@ -83,14 +121,15 @@ def announced_end(container: av.container.InputContainer, stream: av.VideoStream
     start = Fraction(stream.start_time or 0) * (stream.time_base or 0)
     if "mpeg" in container.format.name or "ivf" in container.format.name:
         return None
-    if stream.duration and stream.time_base:
+    alone = len(container.streams) == 1
+    # ASF gives every stream the duration of the longest one.
+    if stream.duration and stream.time_base and (alone or container.format.name != "asf"):
         return start + stream.duration * stream.time_base
     # Matroska has a duration for all streams together, and writers add one for each as a tag.
     tag = _DURATION.match(stream.metadata.get("DURATION", ""))
     if tag:
         hours, minutes, seconds = tag.groups()
         return 3600 * int(hours) + 60 * int(minutes) + Fraction(seconds)
-    alone = len(container.streams) == 1
     return Fraction(container.duration, av.time_base) if alone and container.duration else None
 
 

@@ -7,8 +7,7 @@ the frame in binary. The expected pixels are those of ffmpeg 5.1 and decord 0.6,
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +18,10 @@ import pytest
 
 from preprocess.audit import AuditOptions, audit
 from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings, extract_frames
+from preprocess.pack import PackOptions, pack
 from preprocess.sources.video import VideoFile
 from vidom.errors import BadDataError
+from vidom.formats.recipe import load_recipe
 
 VIDEOS = Path(__file__).parents[1] / "fixtures" / "videos"
 PAINTED = ((220, 40, 40), (40, 200, 60), (40, 60, 210), (235, 235, 235))
@@ -200,7 +201,7 @@ def _frames_in_memory() -> int:
 
 
 BAD = {
-    "half_lost.webm": "announces 1.60 seconds, but its frames end after 0.80",
+    "half_lost.webm": "damaged after 20 packets .*invalid as first byte",
     "damaged_packet.mp4": "Frame 21 .* is damaged",
     "two_sizes.mp4": "Frame 18 .* measures 64x48, the frames before it 128x96",
     "cover.mp4": "no video stream, only a cover image",
@@ -218,26 +219,111 @@ def test_what_cannot_be_used_is_named_and_is_a_fault_wherever_it_is_read(tmp_pat
     (tmp_path / "list.txt").write_text(f"{name} 0\n")
     result = audit(AuditOptions(ann_file=tmp_path / "list.txt", data_root=VIDEOS, min_frames=1))
     assert [fault.kind for fault in result.faults] == ["unreadable"]
-    (tmp_path / "both.txt").write_text(f"{name} 0\nbase.mp4 1\n")
-    done = subprocess.run(
-        [
-            *(sys.executable, "preprocess/pack.py", "--recipe", "tsm_demo", "--data_root", str(VIDEOS)),
-            *(
-                "--ann_file",
-                str(tmp_path / "both.txt"),
-                "--output_dir",
-                str(tmp_path / "store"),
-                "--on_bad",
-                "skip",
-            ),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=VIDEOS.parents[2],
+
+
+def test_a_pack_skips_all_of_them_and_lists_them(tmp_path: Path):
+    (tmp_path / "list.txt").write_text("".join(f"{name} 0\n" for name in [*BAD, "base.mp4"]))
+    options = PackOptions(
+        recipe=load_recipe("tsm_demo"),
+        data_root=VIDEOS,
+        ann_file=tmp_path / "list.txt",
+        output_dir=tmp_path / "store",
+        on_bad="skip",
+        workers=1,
     )
-    assert done.returncode == 0, done.stderr
-    assert "1 samples in 1 files" in done.stdout + done.stderr
+    store = pack(options)
+    assert store.samples == 1
+    assert [(one.id, bool(re.search(BAD[one.id], one.reason))) for one in store.skipped] == [
+        (name, True) for name in BAD
+    ]
+
+
+def with_zeros(path: Path, size: int) -> Path:
+    """Overwrite this many bytes in the middle of the file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + size] = bytes(size)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.webm", "libvpx", {"cluster_time_limit": "200"}),
+        ("a.mkv", "libx264", {"cluster_time_limit": "200"}),
+        ("a.ogv", "libvpx", {"page_duration": "1"}),
+    ],
+)
+def test_frames_lost_in_the_middle_are_noticed_though_later_ones_are_read(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+):
+    path = tmp_path / name
+    noise = np.random.default_rng(0).integers(0, 256, (50, 96, 128, 3), np.uint8)
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=25, options={"g": "5", "b": "2M"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for image in noise:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode())
+    assert VideoFile(path).total_frames == 50
+    with pytest.raises(BadDataError, match="damaged"):
+        _ = VideoFile(with_zeros(path, 30000)).total_frames
+
+
+def test_a_video_that_ends_before_the_announced_end_is_refused(tmp_path: Path):
+    path = tmp_path / "a.webm"
+    with av.open(str(path), "w", options={"cluster_time_limit": "200"}) as container:
+        stream = container.add_stream("libvpx", rate=25, options={"g": "5"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for index in range(50):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(painted(index))))
+        container.mux(stream.encode())
+    whole = path.read_bytes()
+    clusters = [match.start() for match in re.finditer(rb"\x1f\x43\xb6\x75", whole)]
+    segment = whole.index(b"\x18\x53\x80\x67") + 4
+    unknown_size = b"\x01" + 7 * b"\xff"
+    path.write_bytes(whole[:segment] + unknown_size + whole[segment + 8 : clusters[len(clusters) // 2]])
+    with pytest.raises(BadDataError, match=r"announces 2.00 seconds, but its frames end after 0\.96"):
+        _ = VideoFile(path).total_frames
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ts", ".mpg", ".ogv"])
+def test_a_video_shorter_than_its_audio_is_whole(tmp_path: Path, suffix: str):
+    codecs = {".webm": "libvpx", ".ogv": "libvpx", ".wmv": "wmv2", ".flv": "flv", ".mpg": "mpeg2video"}
+    sound = {".webm": "libopus", ".ogv": "libopus", ".wmv": "wmav2", ".flv": "mp3", ".mpg": "mp2"}
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codecs.get(suffix, "mpeg4"), rate=25)
+        video.width, video.height, video.pix_fmt = 128, 96, "yuv420p"
+        audio = container.add_stream(sound.get(suffix, "mp3" if suffix == ".avi" else "aac"), rate=48000)
+        audio.bit_rate = 64000
+        for index in range(25):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(painted(index))))
+        container.mux(video.encode())
+        size = audio.codec_context.frame_size or 1024
+        for start in range(0, 5 * 48000, size):
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((audio.layout.nb_channels, size), np.float32),
+                format="fltp",
+                layout=audio.layout.name,
+            )
+            frame.sample_rate, frame.pts = 48000, start
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode())
+    assert [number(frame) for frame in frames_of(path)] == list(range(25))
+
+
+def test_a_last_frame_that_is_shown_for_long_is_no_damage(tmp_path: Path):
+    """Matroska does not store how long the last frame is shown, only when it ends."""
+    for path in (tmp_path / "a.mkv", tmp_path / "a.mp4"):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+            stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+            frames = [av.VideoFrame.from_ndarray(painted(index)) for index in range(20)]
+            packets = [packet for frame in [*frames, None] for packet in stream.encode(frame)]
+            packets[-1].duration = round(3 / packets[-1].time_base)
+            container.mux(packets)
+        assert VideoFile(path).total_frames == 20
 
 
 @pytest.mark.parametrize("suffix", [".apng", ".webp", ".gif"])
