@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,38 +136,6 @@ def test_a_run_that_fails_later_leaves_nothing_of_the_earlier(ready: Bench):
         run()
     names = sorted(path.name for path in Path("out", "run").iterdir())
     assert names == ["video_0_0.npy", "video_1_0.npy"] and not Path("out/run_summary.json").exists()
-
-
-KILLED = """
-import os
-from infer.batches.run_folder import RunFolder
-with RunFolder.of("./out", "run").replaced():
-    if %r:
-        open("out/run/video_0_0.npy", "w").close()
-    os._exit(9)
-"""
-
-
-@pytest.mark.parametrize("has_written", [False, True])
-def test_a_killed_run_is_settled_by_the_next(has_written: bool, ready: Bench):
-    run(outfmt="TXT")
-    before = content(Path("out"))
-    environ = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
-    killed = subprocess.run([sys.executable, "-c", KILLED % has_written], check=False, env=environ)
-    assert killed.returncode == 9 and not Path("out/run_summary.json").exists()
-    ready.behave("say", text=ready.folder / "m.om", code=2)
-    with pytest.raises(ExternalToolError):
-        run()
-    if has_written:
-        assert sorted(content(Path("out"))) == ["run.journal.jsonl", "run/video_0_0.npy"]
-    else:
-        assert content(Path("out")) == before
-    ready.behave("")
-    run()
-    check_results()
-    assert sorted(content(Path("out"))) == sorted(
-        ["run_summary.json", "run_vidom.json", *(f"run/video_{number}_0.npy" for number in range(5))]
-    )
 
 
 def test_the_name_of_the_run_is_also_a_path_in_the_current_folder(ready: Bench):

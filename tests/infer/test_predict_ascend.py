@@ -35,10 +35,11 @@ def test_the_npu_that_is_asked_for_ranks_the_classes(ready: Bench, capfd: pytest
     main([*COMMON, "--model", "m.onnx", "--engine", "onnxruntime"])
     wanted = capfd.readouterr()
     assert "ais_bench" not in wanted.err
-    main([*COMMON, "--model", "m.om", "--engine", "ascend"])
-    found = capfd.readouterr()
-    assert found.out == wanted.out and len(found.out.splitlines()) == 7
-    assert "-m ais_bench --model m.om" in found.err
+    for devices in ("0", "0,1"):
+        main([*COMMON, "--model", "m.om", "--engine", "ascend", "--device", devices])
+        found = capfd.readouterr()
+        assert found.out == wanted.out and len(found.out.splitlines()) == 7
+        assert "-m ais_bench --model m.om" in found.err
 
 
 def test_an_engine_that_cannot_run_it_is_refused(ready: Bench, capfd: pytest.CaptureFixture[str]):

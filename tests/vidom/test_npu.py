@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError
-from vidom.system.npu import common_soc_version, list_npus, parse_npu_smi
+from vidom.system.npu import common_soc_version, list_npus, parse_npu_smi, visible_npus
 
 # Read off the tables by eye: id, chip, device, name, health, memory, HBM, W, °C, soc_version.
 TABLES = {
@@ -168,6 +168,18 @@ def test_npus_come_from_the_npu_smi_on_path(tables: Path, stub: Write) -> None:
     table = tables / "real_310P3_duo_25.0.rc1.1.txt"
     stub(f'[ "$*" = info ] || exit 9\ncat {table}')
     assert list_npus() == parse_npu_smi(table.read_text())
+
+
+@pytest.mark.parametrize(("allowed", "count"), [(None, 2), ("1", 1), ("0,1,2", 2), ("", 0)])
+def test_the_environment_limits_the_npus(
+    tables: Path, stub: Write, monkeypatch: pytest.MonkeyPatch, allowed: str | None, count: int
+) -> None:
+    monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
+    assert visible_npus() == 0
+    stub(f"cat {tables / 'real_310P3_modelzoo_22.x.txt'}")
+    if allowed is not None:
+        monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", allowed)
+    assert visible_npus() == count
 
 
 def test_no_npu_smi_is_lacking_and_says_what_to_install(
