@@ -57,10 +57,15 @@ def definitions(settings: Settings) -> list[str]:
         if program
         else "All measured numbers are from the named engine and device; no NPU was used."
     )
+    copied = (
+        "copies to the device are included, nothing is read or written"
+        if settings.engine.name == "cann"
+        else "nothing is read, copied or written"
+    )
     texts = [
         used,
         f"fps: samples/s of pure compute, 1000 × batch / mean milliseconds of one execution over {settings.loop} "
-        "executions; nothing is read, copied or written.",
+        f"executions; {copied}.",
         "end to end: samples/s of the clip store in wall time, from the first byte read to the last output written, "
         "with reading, copies to the device (H2D) and back (D2H) and files, without loading the model.",
         f"reads for fps: {settings.sample_bytes / 1e6:.2f} MB per sample times fps, the input rate that this fps "

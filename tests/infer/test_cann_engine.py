@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cann_machine import set_up_cann
+from evaluation_cases import run_evaluation, sum_model, write_list, write_recipe
 from onnx_models import WEIGHTS, linear, rows_of, two_inputs, two_outputs, write_rows
 from run_infer import run_infer
 from stub_programs import program
@@ -61,6 +62,19 @@ def test_the_files_are_those_of_onnx_runtime(tmp_path: Path, log: Path):
         "cann", "1.24.4", "CANN 0 (ONNX Runtime)",
     )  # fmt: skip
     assert facts["providers"] == {"CANNExecutionProvider": 1}
+
+
+def test_an_evaluation_is_that_of_onnx_runtime(tmp_path: Path, log: Path):
+    write_recipe(tmp_path)
+    model, listed = sum_model(tmp_path / "m.onnx", 2), write_list(tmp_path / "list.txt", 5)
+    metrics = {
+        engine: run_evaluation(tmp_path / engine, model, listed, engine=engine).metrics_path.read_bytes()
+        for engine in ("cann", "onnxruntime")
+    }
+    assert metrics["cann"] == metrics["onnxruntime"]
+    assert log.read_text().count("run\n") == 1 + 3  # one that builds the graph, three batches
+    with pytest.raises(UsageError, match="--engine cann does not go with --ray"):
+        run_evaluation(tmp_path / "on_ray", model, listed, engine="cann", ray="local")
 
 
 def test_the_graph_is_built_before_the_clock_and_nothing_is_written_here(tmp_path: Path, log: Path):

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cann_machine import set_up_cann
 
 from export.deployable import build_deployable
 from export.to_onnx import ToOnnxOptions, to_onnx
-from infer.engines.engine_options import OpenVinoOptions
+from infer.engines.engine_options import CannOptions, OpenVinoOptions
 from infer.predict import PredictOptions, main, predict
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.samples import make_sample
@@ -69,6 +70,19 @@ def test_openvino_ranks_the_same_classes_and_bf16_tells_what_differs(
     told = capsys.readouterr().err
     assert f"top-1 {top1}," in told and f"largest difference {largest:.2e}." in told
     assert largest > 0
+
+
+@pytest.mark.slow
+def test_the_npu_without_ais_bench_ranks_the_same_classes(
+    recipe: Recipe, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    log = set_up_cann(tmp_path, monkeypatch)
+    model = to_onnx(ToOnnxOptions(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx"))
+    common = {"recipe": recipe, "model": model, "video": video, "top": 7}
+    assert predict(PredictOptions(**common, engine=CannOptions(device=2))) == predict(
+        PredictOptions(**common)
+    )
+    assert "('device_id', '2')" in log.read_text()
 
 
 def test_another_recipe_and_no_video_are_refused(recipe: Recipe, video: Path, tmp_path: Path):
