@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from infer.batches.inputs import BatchPlan
+from infer.batches.batch_plan import BatchPlan
 from infer.batches.reading import ReadBatch
 from infer.batches.running import split_outputs
 from infer.engines.base import ArrayEngine

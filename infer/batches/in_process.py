@@ -13,7 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from infer.batches.inputs import BatchPlan, fed_specs, plan_batches, pure_plan
+from infer.batches.batch_plan import BatchPlan, pure_plan
+from infer.batches.inputs import fed_specs, plan_batches
 from infer.batches.journal import RunJournal
 from infer.batches.performance import (
     InferenceResult,

@@ -7,16 +7,15 @@ manifest. Source: ais_bench 0.0.2, `infer/io_oprations.py` and `infer/utils.py`.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from infer.batches.batch_plan import BatchPlan, InputFile
 from infer.batches.store_inputs import StoreFacts, store_facts, store_of
 from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadDataError, UsageError
@@ -24,89 +23,15 @@ from vidom.formats.engine_outputs import output_stem
 from vidom.formats.npy import read_npy_header
 
 __all__ = [
-    "BatchPlan",
     "InputArgument",
-    "InputFile",
     "fed_specs",
     "first_input",
     "natural_key",
     "plan_batches",
-    "pure_plan",
 ]
 
 InputArgument = str | Path | Sequence[str | Path]
-PURE_NAME = "pure_infer_data"
 _SUFFIXES = (".npy", ".NPY", ".bin", ".BIN")
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """One file of one model input.
-
-    `bytes` is the size of the tensor in it, `rows` its length along the batch axis, `real_rows` the number of those
-    that are not padding, `crc32` the checksum in its clip store's manifest (None outside a store).
-    """
-
-    path: str
-    bytes: int
-    mtime_ns: int
-    rows: int
-    real_rows: int
-    crc32: int | None
-
-    @property
-    def is_npy(self) -> bool:
-        """Whether the file states its own dtype and shape."""
-        return self.path.lower().endswith(".npy")
-
-
-@dataclass(frozen=True)
-class BatchPlan:
-    """The batches of a run: `entries` are tuples of files, one file per model input, in execution order.
-
-    A row is a sample, or one of its `views`.
-    """
-
-    entries: tuple[tuple[InputFile, ...], ...]
-    files_per_batch: int
-    views: int = 1
-
-    @property
-    def runs(self) -> int:
-        """Number of batches; the last one may be padded."""
-        return -(-len(self.entries) // self.files_per_batch)
-
-    @property
-    def real_rows(self) -> int:
-        """Number of rows in the files that are not padding."""
-        return sum(entry[0].real_rows for entry in self.entries)
-
-    @property
-    def samples(self) -> int:
-        """Number of real samples in the files."""
-        return self.samples_in(self.real_rows)
-
-    def samples_in(self, rows: int) -> int:
-        """Return the number of samples that so many rows are of."""
-        return -(-rows // self.views)
-
-    @property
-    def padded_rows(self) -> int:
-        """Number of rows that are run without being real: padding of the last batch and within files."""
-        return self.runs * self.files_per_batch * self.entries[0][0].rows - self.real_rows
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of every file's path, size and modification time."""
-        digest = hashlib.sha256()
-        for file in chain.from_iterable(self.entries):
-            digest.update(f"{file.path}\0{file.bytes}\0{file.mtime_ns}\0".encode(errors="surrogateescape"))
-        return digest.hexdigest()
-
-    def batch(self, number: int) -> tuple[tuple[InputFile, ...], ...]:
-        """Return the entries of one batch, without padding."""
-        start = number * self.files_per_batch
-        return self.entries[start : start + self.files_per_batch]
 
 
 def natural_key(path: str) -> tuple[list[int | str], str]:
@@ -163,12 +88,6 @@ def _stated_dtype(path: Path) -> np.dtype[Any] | None:
 def first_input(argument: InputArgument) -> Path:
     """Return the first file of `--input`, which is a folder or files of one model input."""
     return Path(_list_files(argument, 1)[0][0])
-
-
-def pure_plan(specs: Sequence[TensorSpec]) -> BatchPlan:
-    """Return the plan of one batch without files, under the name that ais_bench gives it."""
-    rows = specs[0].rows
-    return BatchPlan((tuple(InputFile(PURE_NAME, spec.nbytes, 0, rows, rows, None) for spec in specs),), 1)
 
 
 def _list_files(argument: InputArgument, inputs: int) -> list[list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from infer.batches.inputs import BatchPlan
+from infer.batches.batch_plan import BatchPlan
 from infer.batches.journal import BatchRecord, RunJournal
 from infer.engines.base import ArrayEngine
 from infer.engines.tensor_specs import TensorSpec

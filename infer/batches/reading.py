@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from infer.batches.inputs import BatchPlan, InputFile
+from infer.batches.batch_plan import BatchPlan, InputFile
 from infer.engines.tensor_specs import Array, TensorSpec
 from vidom.errors import BadDataError
 from vidom.formats.npy import read_npy

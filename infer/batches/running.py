@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from infer.batches.inputs import BatchPlan
+from infer.batches.batch_plan import BatchPlan
 from infer.batches.journal import BatchRecord, RunJournal
 from infer.batches.reading import ReadBatch
 from infer.engines.base import ArrayEngine

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infer.batches.inputs import PURE_NAME
+from infer.batches.batch_plan import PURE_NAME
 from infer.batches.run_folder import RunFolder
 from infer.engines.ascend.parts import Part
 from vidom.errors import BadDataError, ExternalToolError

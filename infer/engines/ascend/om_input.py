@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from infer.batches.inputs import BatchPlan, InputArgument, first_input, plan_batches
+from infer.batches.batch_plan import BatchPlan
+from infer.batches.inputs import InputArgument, first_input, plan_batches
 from infer.engines.base import ClipDtype
 from infer.engines.tensor_specs import TensorSpec
 from vidom.errors import BadDataError, UsageError

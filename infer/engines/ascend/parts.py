@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infer.batches.inputs import BatchPlan, InputFile
+from infer.batches.batch_plan import BatchPlan, InputFile
 from infer.batches.run_folder import RunFolder
 from infer.infer_options import InferOptions
 from vidom.errors import UsageError
