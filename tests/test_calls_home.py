@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from ray_preparation import write_source
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _LIBRARIES = ("ORT_", "RAY_", "TORCH_", "CI", "TF_BUILD", "JENKINS_", "XDG_")
@@ -62,6 +64,27 @@ def test_the_trace_shows_a_socket_where_there_is_one(tmp_path: Path):
         under=["strace", "-f", "-qq", "-e", "trace=socket", "-o", str(trace)],
     )
     assert "AF_INET" in trace.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_ray_on_this_machine_connects_to_this_machine_only(tmp_path: Path):
+    pytest.importorskip("ray", reason="needs ray: make extras")
+    source, home, trace = write_source(tmp_path / "src", 8), tmp_path / "home", tmp_path / "connections.txt"
+    home.mkdir()
+    ended = run(
+        [
+            *("preprocess/prepare.py", "--dataset", "folder", "--src", str(source)),
+            *("--out", str(tmp_path / "out"), "--ray", "--workers", "2"),
+        ],
+        home,
+        under=["strace", "-f", "-qq", "-e", "trace=connect", "-o", str(trace)],
+    )
+    assert ended.returncode == 0, ended.stderr
+    called = re.findall(r'AF_INET.*?"([^"]+)"', trace.read_text())
+    assert "127.0.0.1" in called
+    assert set(called) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert sorted(home.rglob("*")) == []
 
 
 @pytest.fixture

@@ -47,9 +47,10 @@ def started_ray(ray: Any, cores: int, folder: Path) -> Iterator[None]:
 def _own_environment(folder: Path) -> Iterator[None]:
     """Give a cluster that is started meanwhile a token of vidom's; Ray would leave its own in the home folder.
 
-    Temporary files of its workers go to `folder`, with which they are removed.
+    Temporary files of its workers go to `folder`, with which they are removed. As on Windows and macOS, a cluster that
+    no node can join uses 127.0.0.1 only.
     """
-    own = {"TMPDIR": str(folder)}
+    own = {"TMPDIR": str(folder), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     if "RAY_AUTH_MODE" not in os.environ:
         own["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     before = {name: os.environ.get(name) for name in (*own, "RAY_AUTH_MODE")}
@@ -64,30 +65,41 @@ def _own_environment(folder: Path) -> Iterator[None]:
 
 
 def _start(ray: Any, cores: int, folder: Path) -> None:
-    from ray._private import ray_constants
+    from ray._private import ray_constants, services
 
     npus = visible_npus()
-    # As on Windows and macOS, a cluster that no node can join listens on 127.0.0.1 only.
-    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
-        ray.init(
-            address="local",
-            num_cpus=cores,
-            # Ray itself finds none without the Python package of AscendCL.
-            resources={"NPU": npus} if npus else None,
-            object_store_memory=min(_OBJECT_STORE_BYTES, look_at_machine(folder).memory_bytes // 4),
-            include_dashboard=False,
-            # Ray opens its folder to everyone, but not the one around it. Names of sockets may not be long.
-            _temp_dir=str(folder / "ray"),
-            **QUIET,
-        )
+        with (
+            _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False),
+            # Even without a dashboard this process would ask servers of three clouds whether they are here.
+            _replaced(services, "start_api_server", lambda *_, **__: ("", None)),
+        ):
+            ray.init(
+                address="local",
+                num_cpus=cores,
+                # Ray itself finds none without the Python package of AscendCL.
+                resources={"NPU": npus} if npus else None,
+                object_store_memory=min(_OBJECT_STORE_BYTES, look_at_machine(folder).memory_bytes // 4),
+                include_dashboard=False,
+                # Ray opens its folder to everyone, but not the one around it. Names of sockets may not be long.
+                _temp_dir=str(folder / "ray"),
+                **QUIET,
+            )
     except (OSError, RuntimeError, ValueError) as error:
         raise UnavailableError(
             f"Ray cannot be started on this machine: {shown(str(error).strip())} (Its files go to {folder.parent}, "
             "unless TMPDIR names a different folder; the name must be short, as it becomes part of those of sockets.)"
         ) from None
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        setattr(owner, name, before)
 
 
 @contextmanager
