@@ -161,8 +161,13 @@ def _kind(value: Any) -> str:
 def _network_keys(entries: Mapping[str, T], *, path: Path) -> tuple[dict[str, T], tuple[str, ...]]:
     """Return the entries under the network's keys, and what was changed."""
     notes = []
-    prefix, averages = _prefixes(entries, path=path)
-    weights = {key: value for key, value in entries.items() if not key.startswith(averages)}
+    averages = dict.fromkeys(filter(_is_average, entries))
+    weights = {key: value for key, value in entries.items() if key not in averages}
+    if averages and any(_before_root(key) is not None for key in weights):
+        notes.append(f"{len(averages)} averages such as {shown(next(iter(averages)), 80)} left out")
+    else:
+        weights = dict(entries)
+    prefix = _prefix(weights, path=path)
     named = {key.removeprefix(prefix): value for key, value in weights.items()}
     if len(named) < len(weights):
         raise BadDataError(
@@ -170,46 +175,34 @@ def _network_keys(entries: Mapping[str, T], *, path: Path) -> tuple[dict[str, T]
         )
     if prefix:
         notes.append(f"prefix {shown(prefix)!r} removed from the keys")
-    if averages:
-        notes.append(f"averages under {shown(some(map(repr, averages)))} left out")
     if "conv1.conv.weight" in named:
         named = {_rooted(key): value for key, value in named.items()}
         notes.append("prefix 'backbone.' added to the keys")
-    plain = {key.replace(".", "_") for key in named}
-    copies = {key for key in named if key.startswith("ema_") and key[4:].replace(".", "_") in plain}
-    if copies:
-        notes.append(f"{len(copies)} averages ema_* left out, which mmcv keeps in addition to the weights")
-    kept = {
-        key: value
-        for key, value in named.items()
-        if key not in copies and not key.startswith("data_preprocessor.")
-    }
+    kept = {key: value for key, value in named.items() if not key.startswith("data_preprocessor.")}
     return kept, tuple(notes)
 
 
-def _prefixes(entries: Mapping[str, object], *, path: Path) -> tuple[str, tuple[str, ...]]:
-    """Return what precedes the keys of the network, and what precedes those of its averages."""
+def _is_average(key: str) -> bool:
+    """Return whether what precedes the network's key names an average, as in ema_model.* or mmcv's ema_*."""
+    before = _before_root(key)
+    return _AVERAGES.search(key if before is None else before) is not None
+
+
+def _prefix(entries: Mapping[str, object], *, path: Path) -> str:
+    """Return what precedes the keys of the network."""
     found = dict.fromkeys(start for key in entries if (start := _before_root(key)) is not None)
-    averages = tuple(start for start in found if _AVERAGES.search(start))
-    plain = [start for start in found if start not in averages]
-    if len(found) == 1:
-        return next(iter(found)), ()
-    if "" in plain or len(plain) == 1:
-        return "" if "" in plain else plain[0], averages
-    if found:
+    if "" in found:
+        return ""
+    if len(found) > 1:
         raise BadDataError(
             f"The checkpoint {path} holds the weights of several networks, whose keys start with "
             f"{shown(some(map(repr, found)))}. Save those of one network alone."
         )
-    prefix = ""
-    for _ in range(_MOST_WRAPPERS):
-        wrapper = next(
-            (one for one in _WRAPPERS if all(key.startswith(prefix + one) for key in entries)), None
-        )
-        if wrapper is None:
-            break
+    prefix = next(iter(found), "")
+    for _ in range(0 if found else _MOST_WRAPPERS):
+        wrapper = next((one for one in _WRAPPERS if all(key.startswith(prefix + one) for key in entries)), "")
         prefix += wrapper
-    return prefix, ()
+    return prefix
 
 
 def _before_root(key: str) -> str | None:

@@ -59,8 +59,18 @@ def mmcv_averages(state: State) -> State:
         (
             lambda s: {**prefixed(s, "model."), **prefixed(averages(s), "ema_model.module.")},
             "torch",
-            "'ema_model.module.'",
+            "averages such as ema_model.module.backbone",
         ),
+        (
+            lambda s: {
+                **s,
+                "model_ema.decay": torch.ones(()),
+                "model_ema.backboneconv1convweight": torch.ones(2),
+            },
+            "torch",
+            "2 averages such as model_ema.decay left out",
+        ),
+        (lambda s: prefixed(s, "ema_model."), "torch", "prefix 'ema_model.' removed"),
         (lambda s: {"meta": {}, "state_dict": {**s, **mmcv_averages(s)}}, "mmaction2", "ema_.* left out"),
         (
             lambda s: {"meta": {}, "state_dict": prefixed({**s, **mmcv_averages(s)}, "module.")},
