@@ -31,13 +31,20 @@ class FramePixels:
         self._name = name
         self._matrix = matrix
         self._reformatter = VideoReformatter()
-        self._rotation: int | None = None
         self._orientation = _UPRIGHT
 
-    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """Return the frame as uint8 [height, width, 3] BGR, turned and mirrored as its display matrix says.
+    def orient_by(self, first: av.VideoFrame) -> None:
+        """Show all frames as the display matrix of the first one says; a track has one, streams repeat theirs rarely.
 
-        Raises BadDataError, naming the video, if FFmpeg cannot convert it, or for a display matrix that is slanted.
+        Raises BadDataError, naming the video, for a slanted one.
+        """
+        # Of one frame only: a frame whose side data were read stays in memory until garbage is collected.
+        self._orientation = _orientation(first.side_data.get("DISPLAYMATRIX"), self._name)
+
+    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """Return the frame as uint8 [height, width, 3] BGR, turned and mirrored.
+
+        Raises BadDataError, naming the video, if FFmpeg cannot convert it.
         """
         frame.colorspace = _known_matrix(frame.colorspace) if self._matrix is None else self._matrix
         try:
@@ -52,13 +59,6 @@ class FramePixels:
         plane = image.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(image.height, plane.line_size)
         pixels = rows[:, : 3 * image.width].reshape(image.height, image.width, 3)
-        return self._upright(pixels, frame)
-
-    def _upright(self, pixels: NDArray[np.uint8], frame: av.VideoFrame) -> NDArray[np.uint8]:
-        # Only where it changes: a frame whose side data were read stays in memory until garbage is collected.
-        if frame.rotation != self._rotation:
-            self._rotation = frame.rotation
-            self._orientation = _orientation(frame.side_data.get("DISPLAYMATRIX"), self._name)
         transposed, down, across = self._orientation
         return (pixels.swapaxes(0, 1) if transposed else pixels)[::down, ::across]
 

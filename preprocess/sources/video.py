@@ -61,7 +61,7 @@ class VideoFile:
 
     def __init__(self, path: Path, *, matrix: int | None = None) -> None:
         self.path = path
-        self._matrix = matrix
+        self._pixels = FramePixels(name=self.name, matrix=matrix)
         self._kept: list[av.VideoFrame] = []
 
     @property
@@ -93,7 +93,6 @@ class VideoFile:
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
         """Yield the frames at these positions, which must increase strictly and be below `total_frames`."""
-        pixels = self._pixels()
         frames = enumerate(self._kept or self._decode())
         for requested in positions:
             found = next((frame for position, frame in frames if position == requested), None)
@@ -102,16 +101,12 @@ class VideoFile:
                     f"The video {self.path} ended before frame {requested}, though {self.total_frames} frames were "
                     "counted before. Another process is writing to it; wait and rerun."
                 )
-            yield np.asarray(cv2.cvtColor(pixels(found), cv2.COLOR_BGR2RGB), np.uint8)
+            yield np.asarray(cv2.cvtColor(self._pixels(found), cv2.COLOR_BGR2RGB), np.uint8)
 
     def timed_frames(self) -> Iterator[TimedFrame]:
         """Yield every frame once, in the order shown; only one is held in memory."""
-        pixels = self._pixels()
         for frame in self._decode():
-            yield TimedFrame(pixels(frame), frame.pts, frame.duration, frame.time_base)
-
-    def _pixels(self) -> FramePixels:
-        return FramePixels(name=self.name, matrix=self._matrix)
+            yield TimedFrame(self._pixels(frame), frame.pts, frame.duration, frame.time_base)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Yield the frames, and raise BadDataError as soon as something is wrong with one, or at the end."""
@@ -126,6 +121,7 @@ class VideoFile:
                 if size is None:
                     size = frame.width, frame.height
                     check_frame_size(*size, name=self.name)
+                    self._pixels.orient_by(frame)
                 self._check(number, frame, size)
                 end.add(frame)
                 yield frame

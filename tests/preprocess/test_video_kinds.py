@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from preprocess.audit import AuditOptions, audit
 from preprocess.datasets.frame_extraction import ExtractionJob, ExtractionSettings, extract_frames
@@ -175,6 +176,23 @@ def test_the_mirrored_clip_of_a_front_camera_is_mirrored():
     frame = frames_of(VIDEOS / "hflip.mp4")[0]
     assert np.abs(patches(frame)[1] - (220, 40, 40)).max() <= 3
     assert number(frame[:, ::-1]) == 0
+
+
+def test_an_orientation_that_only_key_frames_declare_is_that_of_all_frames(tmp_path: Path):
+    """H.264 streams may declare it in the stream itself (SEI display orientation)."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(VIDEOS / "base.mp4")) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        change = BitStreamFilterContext("h264_metadata=display_orientation=insert:rotate=90", stream)
+        for packet in source.demux(video=0):
+            for changed in change.filter(packet if packet.size else None):
+                changed.stream = stream
+                container.mux(changed)
+    upright = frames_of(VIDEOS / "base.mp4")
+    for shown, frame in zip(frames_of(path), upright, strict=True):
+        np.testing.assert_array_equal(shown, np.rot90(frame))
+    (single,) = VideoFile(path).read([15])
+    np.testing.assert_array_equal(single, np.rot90(upright[15]))
 
 
 def test_a_slanted_matrix_is_refused(tmp_path: Path):
