@@ -20,6 +20,7 @@ __all__ = ["TIME_LIMIT", "Session"]
 Array = npt.NDArray[Any]
 # Seconds. A batch of 8 samples with 30 views of I3D takes 40 minutes on two cores.
 TIME_LIMIT = 3600.0
+_FATAL = 4
 
 _REJECTIONS = (
     ort_errors.Fail,
@@ -49,8 +50,8 @@ class Session:
     ) -> None:
         levels = onnxruntime.GraphOptimizationLevel
         options = onnxruntime.SessionOptions()
-        # Without it every weight that an old exporter lists as an input is a warning.
-        options.log_severity_level = 3
+        # Its warnings concern every weight that an old exporter lists as an input; its errors are raised as well.
+        options.log_severity_level = _FATAL
         options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
         if threads is None:
             # Threads that spin between operators slow down everything else that the machine is doing.
@@ -71,6 +72,7 @@ class Session:
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """Return the outputs, by default all, for these inputs. Raises BadDataError when the graph cannot be run."""
         options = onnxruntime.RunOptions()
+        options.log_severity_level = _FATAL
         with self._bounded("cannot run", partial(setattr, options, "terminate", True)):
             return list(self._session.run(outputs, dict(feeds), options))
 

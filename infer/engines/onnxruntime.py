@@ -129,7 +129,7 @@ def _load(path: Path, threads: int, chosen: tuple[str, dict[str, str]], *, spin:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its errors are raised as well
     options.add_session_config_entry(GRAPH_ASSIGNMENT, "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     try:
