@@ -27,9 +27,7 @@ from vidom.system.onnx_runtime import onnxruntime, ort_errors
 
 __all__ = ["OnnxRuntimeEngine"]
 
-# Of a provider whose libraries are absent, some versions raise a plain RuntimeError.
 _RUNTIME_ERRORS = (
-    RuntimeError,
     ort_errors.EPFail,
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -114,13 +112,18 @@ class OnnxRuntimeEngine:
         """Return the runtime's output tensors for uploaded inputs."""
         try:
             values: list[Any] = self._session.run_with_ort_values([spec.name for spec in self.outputs], feeds)
-        except _RUNTIME_ERRORS as error:
+        except _errors(self.provider) as error:
             raise run_failure(self.provider, self.path, first_line(error)) from None
         return values
 
     def download(self, values: Sequence[Any]) -> list[Array]:
         """Return output tensors as arrays."""
         return [value.numpy() for value in values]
+
+
+def _errors(provider: str) -> tuple[type[Exception], ...]:
+    # A plain RuntimeError is raised where the libraries of some providers are absent; the CPU's is about this process.
+    return _RUNTIME_ERRORS if provider == CPU else (*_RUNTIME_ERRORS, RuntimeError)
 
 
 def _load(path: Path, threads: int, chosen: tuple[str, dict[str, str]], *, spin: bool) -> Any:
@@ -134,7 +137,7 @@ def _load(path: Path, threads: int, chosen: tuple[str, dict[str, str]], *, spin:
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[chosen], enable_fallback=0)
-    except _RUNTIME_ERRORS as error:
+    except _errors(provider) as error:
         kind, reason = type(error).__name__, first_line(error)
         raise load_failure(kind, reason, provider, version=onnxruntime.__version__, path=path) from None
     check_used(session.get_providers(), nodes_by_provider(session), provider, path)

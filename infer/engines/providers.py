@@ -46,10 +46,15 @@ def installed_provider(name: str, available: Sequence[str]) -> str:
     known = {_short(provider): provider for provider in available}
     if _short(name) in known:
         return known[_short(name)]
+    advice = (
+        "--engine cann runs it in an interpreter of its own"
+        if _short(name) == "cann"
+        else "Each provider comes with a package of its own that replaces onnxruntime; install the one for the "
+        "device, or name one of these"
+    )
     raise UnavailableError(
         f"--provider {name} is not in the installed onnxruntime, which has "
-        f"{', '.join(provider.removesuffix(_SUFFIX) for provider in available)}. Each provider comes with a package "
-        "of its own that replaces onnxruntime; install the one for the device, or name one of these."
+        f"{', '.join(provider.removesuffix(_SUFFIX) for provider in available)}. {advice}."
     )
 
 

@@ -165,6 +165,7 @@ def settings_of(name: str) -> Settings:
     return Settings(
         recipe=load_recipe(name),
         checkpoint="seeded:0",
+        ignore_meta=False,
         input_dtype="float32",
         store=None,
         engine=AscendOptions(),

@@ -23,6 +23,8 @@ def test_a_provider_has_a_short_and_a_long_name(name: str):
 def test_one_that_is_not_installed_is_refused_with_a_list_of_those_that_are():
     with pytest.raises(UnavailableError, match=r"--provider NoSuch is not in the installed onnxruntime.*CPU"):
         installed_provider("NoSuch", [CPU])
+    with pytest.raises(UnavailableError, match="--engine cann runs it"):
+        installed_provider("CANN", [CPU])
 
 
 def test_any_installed_provider_may_be_named():

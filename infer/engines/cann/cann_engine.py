@@ -110,8 +110,8 @@ class CannEngine:
         if isinstance(failure, BadDataError) or UNKNOWN_OPTION in str(error) or not found.problems:
             return failure
         return UnavailableError(
-            f"--engine cann needs onnxruntime-cann and CANN, and {PROVIDER} could not start in {found.interpreter}: "
-            f"{error}. Run: {'; then '.join(found.problems)}. Or compute on the CPU: --engine onnxruntime."
+            f"--engine cann needs onnxruntime-cann and CANN, and {PROVIDER} could not start in {found.interpreter}. "
+            f"Run: {'; then '.join(found.problems)}. Or compute on the CPU: --engine onnxruntime."
         )
 
     def _call(self, method: str, *, arrays: Sequence[Array] = ()) -> Any:
