@@ -7,6 +7,7 @@ the pixels of the recipe's own pipeline with those of alternatives and, given a 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +23,13 @@ from preprocess.tensors.alternatives import ALTERNATIVES, alternative, alternati
 from preprocess.tensors.pixels import Tensor
 from preprocess.tensors.samples import make_sample
 from vidom.command import run
+from vidom.errors import BadDataError
 from vidom.formats.recipe import Recipe, recipe_option
 from vidom.options import option, read_options
 
 __all__ = ["Drift", "DriftOptions", "PixelDrift", "ScoreDrift", "drift", "main"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +93,9 @@ class Drift:
 def drift(options: DriftOptions) -> tuple[Drift, ...]:
     """Return how the video's sample changes with each alternative.
 
-    Memory is that of two samples. Raises UsageError for an unknown alternative and a model that does not fit the
-    recipe, BadDataError for an unreadable video or model.
+    Memory is that of two samples. Where none is named in `other`, an alternative that cannot read the video is left out
+    with a warning. Raises UsageError for an unknown alternative and a model that does not fit the recipe, BadDataError
+    for an unreadable video or model.
     """
     recipe, video, engine = options.recipe, options.video, None
     if options.model is not None:
@@ -102,7 +107,13 @@ def drift(options: DriftOptions) -> tuple[Drift, ...]:
     drifts = []
     for name in options.other or alternatives_to(recipe.views):
         source = alternative(name, video, recipe.views)
-        changed = _pixel_drift(pixels, make_sample(source, recipe.views, dtype="uint8").tensor)
+        try:
+            changed = _pixel_drift(pixels, make_sample(source, recipe.views, dtype="uint8").tensor)
+        except BadDataError as error:
+            if options.other:
+                raise
+            _log.warning(f"{name} is left out: {error}")
+            continue
         moved = None
         if engine is not None and scores is not None:
             moved = _score_drift(scores, sample_scores(engine, source, recipe))
@@ -139,6 +150,7 @@ def _table(drifts: Sequence[Drift], recipe: Recipe) -> str:
         pixels = f"{one.pixels.mean:>8.3f}{one.pixels.max:>5}{100 * one.pixels.changed:>7.1f} %"
         scores = _score_text(one.scores, recipe.labels()) if one.scores else ""
         lines.append(f"{one.other:<14}{one.frames:>8}{pixels}{scores}")
+    lines += ["", *(f"{one.other}: {ALTERNATIVES[one.other]}" for one in drifts)]
     return "\n".join(lines)
 
 
@@ -152,7 +164,7 @@ def _score_text(scores: ScoreDrift, names: Sequence[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print a line for each alternative."""
+    """Print a line for each alternative, and what each is."""
     options = read_options(DriftOptions, argv, prog="python -m infer.drift")
     drifts = drift(options)
     if options.json:

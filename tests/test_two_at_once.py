@@ -15,6 +15,7 @@ MODEL = ("--recipe", "tsm_sthv2", "--checkpoint", "seeded:0")
 
 # module, its words, and the folder in which the first command works
 COMMANDS = {
+    "prepare": (("preprocess.prepare", "--dataset", "folder", "--src", ".", "--out", "out"), "out"),
     "pack": (
         ("preprocess.pack", "--recipe", "tsm_sthv2", "--data_root", ".", "--ann_file", "a", "--output_dir", "out"),
         "out",

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, save
 from PIL import Image
 
 from infer.drift import DriftOptions, drift, main
-from preprocess.tensors.alternatives import ALTERNATIVES, alternatives_to
+from preprocess.tensors.alternatives import ALTERNATIVES, alternative, alternatives_to
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 
@@ -156,8 +156,10 @@ def test_the_command_prints_a_line_for_each_other_step(
     model = by_colour(tmp_path / "m.onnx")
     command = ["--recipe", str(tmp_path / "colours.yaml"), "--video", str(video), "--model", str(model)]
     main(command)
-    lines = capsys.readouterr().out.splitlines()
+    table, legend = capsys.readouterr().out.split("\n\n")
+    lines = table.splitlines()
     assert [line.split()[0] for line in lines] == ["instead", *alternatives_to(recipe.views)]
+    assert "decoder=bt601: as mmaction2 extracted" in legend
     by_name = {line.split()[0]: line for line in lines}
     assert "2 (blue), " in by_name["decoder=opencv"]
     assert by_name["decoder=opencv"].endswith("stays")
@@ -167,6 +169,26 @@ def test_the_command_prints_a_line_for_each_other_step(
     assert document["other"] == "decoder=bt709"
     assert (document["scores"]["top1"], document["scores"]["other_top1"]) == (2, 0)
     assert document["pixels"]["changed"] > 0.6
+
+
+def test_a_decoder_that_cannot_read_the_video_is_left_out_unless_it_is_asked_for(
+    recipe: Recipe, fixtures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    video = fixtures / "videos" / "av1.mp4"
+    names = {one.other for one in drift(DriftOptions(recipe=recipe, video=video))}
+    assert names == set(alternatives_to(recipe.views)) - {"decoder=opencv"}
+    assert "decoder=opencv is left out: OpenCV" in caplog.text
+    with pytest.raises(BadDataError, match="does not decode frame 0"):
+        drift(DriftOptions(recipe=recipe, video=video, other=("decoder=opencv",)))
+
+
+def test_bt601_gives_the_colours_that_opencv_4_gave(recipe: Recipe, fixtures: Path) -> None:
+    """OpenCV 4.10 decodes the red, green and blue patches of this clip, which declares BT.709, to these values."""
+    video = fixtures / "videos" / "bt709.mp4"
+    (frame,) = alternative("decoder=bt601", video, recipe.views).read([0])
+    expected = ((204, 20, 41), (52, 225, 65), (42, 51, 203))
+    found = [frame[place] for place in ((10, 10), (10, 100), (30, 10))]
+    assert np.abs(np.array(found, int) - expected).max() <= 2
 
 
 def test_every_pipeline_has_other_steps_than_its_own(recipe: Recipe) -> None:
