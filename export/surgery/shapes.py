@@ -55,6 +55,10 @@ def resolved(model: ir.Model, *, batch: int | None = None) -> Mapping[str, ir.Va
         )
     except onnx.shape_inference.InferenceError as error:
         raise BadDataError(_contradiction(str(error))) from None
+    except ir.serde.SerdeError as error:  # attributes or constants that contradict their types
+        raise BadDataError(
+            f"The graph is not valid: {shown(error.__cause__ or error)}. Export it again."
+        ) from None
     known = ir.convenience.create_value_mapping(ir.from_proto(proto).graph)
     for name, value in known.items():
         dims = static_dims(value) or ()

@@ -197,3 +197,10 @@ def test_a_chain_of_more_nodes_than_are_read(tmp_path: Path) -> None:
     node = model.graph.node[0]
     model.graph.node.extend([node] * 100_000)
     assert "100001 nodes" in refusal(model.SerializeToString(), tmp_path)
+
+
+def test_names_that_are_not_text(tmp_path: Path) -> None:
+    model = small()
+    model.graph.name = "sevensy"
+    content = model.SerializeToString().replace(b"sevensy", b"seven\xe7y")
+    assert "not UTF-8 text" in refusal(content, tmp_path)

@@ -89,6 +89,8 @@ def _faults(model: onnx.ModelProto, folder: Path) -> Iterator[str]:
             yield f"its node {shown(node.name or node.op_type)} is a {node.op_type}, which may never end"
     yield from _expansion_faults(model)
     for graph in _graphs(model):
+        if isinstance(graph.name, bytes):  # what protobuf returns for it
+            yield f"the name {shown(graph.name)} of its graph is not UTF-8 text"
         for value in (*graph.input, *graph.output, *graph.value_info):
             yield from _type_faults(value)
         for sparse in graph.sparse_initializer:
