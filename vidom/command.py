@@ -7,7 +7,6 @@ import errno
 import io
 import logging
 import os
-import re
 import signal
 import sys
 import textwrap
@@ -16,16 +15,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import ClassVar, NoReturn, TextIO
 
-from vidom.errors import ExitCode, UserError
+from vidom.errors import ExitCode, UserError, is_refused_memory
 from vidom.wording import escaped
 
 __all__ = ["Parser", "configure_logging", "run"]
 
-# What torch, ONNX Runtime and the standard library say when memory or threads run out.
-_NO_MEMORY = re.compile(
-    r"can't allocate memory|bad[ _]alloc|allocate memory|can't start new thread|failed to map segment",
-    re.IGNORECASE,
-)
 _LIMITS = {
     errno.EMFILE: "ulimit -n",
     errno.EFBIG: "ulimit -f",
@@ -162,7 +156,7 @@ def _explained(error: Exception) -> tuple[str, ExitCode] | None:
     """Return the paragraph and the exit code for an error that the user can fix, None for any other."""
     if isinstance(error, UserError):
         return str(error), error.exit_code
-    unsized = isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(str(error))
+    unsized = isinstance(error, RuntimeError | ImportError) and is_refused_memory(str(error))
     if isinstance(error, MemoryError) or unsized:
         return (
             f"This process was refused more memory ({str(error) or 'MemoryError'}). Free some, lift its limit "

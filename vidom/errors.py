@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 __all__ = [
@@ -12,7 +13,13 @@ __all__ = [
     "UnavailableError",
     "UsageError",
     "UserError",
+    "is_refused_memory",
 ]
+
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|bad[ _]alloc|allocate memory|can't start new thread|failed to map segment",
+    re.IGNORECASE,
+)
 
 
 class ExitCode(IntEnum):
@@ -65,3 +72,8 @@ class ExternalToolError(UserError):
     """An external program was started and failed."""
 
     exit_code = ExitCode.EXTERNAL_TOOL_FAILED
+
+
+def is_refused_memory(text: str) -> bool:
+    """Return whether torch, ONNX Runtime or the standard library say so when memory or threads run out."""
+    return _NO_MEMORY.search(text) is not None

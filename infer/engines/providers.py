@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidom.errors import BadDataError, ExternalToolError, UnavailableError, UsageError, UserError
+from vidom.errors import (
+    BadDataError,
+    ExternalToolError,
+    UnavailableError,
+    UsageError,
+    UserError,
+    is_refused_memory,
+)
 
 __all__ = [
     "CPU",
@@ -88,11 +95,16 @@ def nodes_by_provider(session: Any) -> Mapping[str, int]:
     return dict(counts)
 
 
-def load_failure(kind: str, reason: str, provider: str, *, version: str, path: Path) -> UserError:
+def load_failure(
+    kind: str, reason: str, provider: str, *, version: str, path: Path
+) -> UserError | MemoryError:
     """Return the error for a session that could not be created: the class of ONNX Runtime's exception and its text.
 
-    BadDataError where the model is at fault, UnavailableError where the provider or its libraries are.
+    BadDataError where the model is at fault, UnavailableError where the provider or its libraries are, MemoryError
+    where there is no more memory.
     """
+    if is_refused_memory(reason):
+        return MemoryError(reason)
     if UNKNOWN_OPTION in reason:
         return UnavailableError(
             f"onnxruntime {version} lacks an option of {provider} that is used here ({reason}). "
@@ -109,8 +121,10 @@ def load_failure(kind: str, reason: str, provider: str, *, version: str, path: P
     )
 
 
-def run_failure(provider: str, path: Path, reason: str) -> UserError:
+def run_failure(provider: str, path: Path, reason: str) -> UserError | MemoryError:
     """Return the error for a run that ended with an exception of ONNX Runtime; its inputs were checked before."""
+    if is_refused_memory(reason):
+        return MemoryError(reason)
     if provider == CPU:
         return BadDataError(f"ONNX Runtime fails while it runs {path}: {reason}")
     return ExternalToolError(

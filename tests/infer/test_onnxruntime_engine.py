@@ -95,6 +95,18 @@ def test_a_model_that_fails_on_its_input_is_bad_data(tmp_path: Path):
         OnnxRuntimeEngine(path, batch_size=5).run([rows_of(5)])
 
 
+def test_refused_memory_is_not_the_fault_of_the_model(tmp_path: Path):
+    path = save(
+        tmp_path / "m.onnx",
+        """<ir_version: 8, opset_import: ["" : 13]>
+        f (float[1,4] x) => (float[N,M] y) <int64[2] shape = {16777216, 8388608}>
+        { s = ReduceSum <keepdims = 1> (x)
+          y = Expand (s, shape) }""",
+    )
+    with pytest.raises(MemoryError, match="allocate memory for requested buffer of size 562949953421312"):
+        OnnxRuntimeEngine(path).run([rows_of(1)])
+
+
 def test_what_only_a_run_can_tell_is_said_to_be_unknown(tmp_path: Path):
     path = save(
         tmp_path / "m.onnx",

@@ -15,7 +15,7 @@ from infer.engines.engine_options import CannOptions
 from infer.engines.providers import UNKNOWN_OPTION, check_used, load_failure, provider_options, run_failure
 from infer.engines.session_tensors import SessionTensors
 from infer.engines.tensor_specs import Array, accepted_arrays
-from vidom.errors import BadDataError, UnavailableError, UserError
+from vidom.errors import UnavailableError, UserError
 from vidom.system.cann_onnx_runtime import PROVIDER, probe_cann_onnx_runtime
 from vidom.system.machine import usable_cores
 
@@ -104,10 +104,10 @@ class CannEngine:
             raise self._load_failure(error) from None
         return described
 
-    def _load_failure(self, error: RemoteError) -> UserError:
+    def _load_failure(self, error: RemoteError) -> UserError | MemoryError:
         found = probe_cann_onnx_runtime()
         failure = load_failure(error.kind, str(error), PROVIDER, version=str(found.version), path=self.path)
-        if isinstance(failure, BadDataError) or UNKNOWN_OPTION in str(error) or not found.problems:
+        if not isinstance(failure, UnavailableError) or UNKNOWN_OPTION in str(error) or not found.problems:
             return failure
         return UnavailableError(
             f"--engine cann needs onnxruntime-cann and CANN, and {PROVIDER} could not start in {found.interpreter}. "
