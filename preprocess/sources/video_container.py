@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from shlex import quote
 
 import av
 
@@ -33,10 +34,11 @@ DEMUXER_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 
 # Further formats of single files, opened only to find out their names.
 _NAMED_FORMATS = (
-    "h264,hevc,vvc,av1,obu,dv,mxf,nut,rm,yuv4mpegpipe,rawvideo,wav,mp3,aac,flac,apng,webp_anim,png_pipe,jpeg_pipe,"
+    "h264,hevc,vvc,av1,obu,mjpeg,dv,mxf,nut,rm,yuv4mpegpipe,rawvideo,wav,mp3,aac,flac,apng,webp_anim,png_pipe,jpeg_pipe,"
     "webp_pipe,bmp_pipe,tiff_pipe,jpegxl_pipe,jpegxl_anim,psd_pipe,svg_pipe"
 )
-_IMAGES = re.compile(r"apng|webp_anim|jpegxl_anim|\w+_pipe")
+_IMAGES = re.compile(r"apng|\w+_anim|\w+_pipe")
+_MAYBE_ANIMATED = re.compile(r"apng|\w+_anim|webp_pipe")
 _IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"})
 # Demuxers that skip what they cannot read. Each error that they log while reading means lost frames.
 _SKIPPING = frozenset({"matroska,webm", "ogg", "asf"})
@@ -150,16 +152,24 @@ def unreadable(path: Path, error: Exception, where: str = "") -> BadDataError:
 def _not_a_video(path: Path, error: Exception) -> BadDataError:
     """Return the error for a file that is not opened, with the name of its format where FFmpeg knows it."""
     options = {**DEMUXER_OPTIONS, "format_whitelist": _NAMED_FORMATS}
+    # Without loss. Copying raw streams instead (-c copy) loses frames, for they have no timestamps.
+    encode = f"ffmpeg -i {quote(path.name)} -crf 0 {quote(path.stem + '.mkv')}"
     with suppress(av.FFmpegError, ValueError), av.open(str(path.absolute()), options=options) as container:
-        name = f"{container.format.long_name} ({container.format.name})"
-        if _IMAGES.fullmatch(container.format.name):
-            return BadDataError(f"The file {path} is an image, {name}, not a video. Remove it from the list.")
+        name, title = container.format.name, container.format.long_name
+        if _IMAGES.fullmatch(name):
+            kind = name.rpartition("_")[0] or name
+            way_out = (
+                f" or, if it is animated, encode it: {encode}" if _MAYBE_ANIMATED.fullmatch(name) else "."
+            )
+            return BadDataError(
+                f"The file {path} is an image ({kind.upper()}), not a video. Remove it from the list{way_out}"
+            )
         if not container.streams.video:
             return BadDataError(
-                f"The file {path} is {name}, which has no video stream. Remove it from the list."
+                f"The file {path} is {title} ({name}), which has no video stream. Remove it from the list."
             )
         return BadDataError(
-            f"The file {path} is {name}, a format that is not opened; the formats are {_FORMATS.replace(',', ', ')}. "
-            f"Put it into MP4: ffmpeg -i {path.name} -c copy {path.stem}.mp4"
+            f"The file {path} is {title} ({name}), a format that is not opened; the formats are "
+            f"{_FORMATS.replace(',', ', ')}. Encode it: {encode}"
         )
     return unreadable(path, error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -223,8 +224,8 @@ BAD = {
     "damaged_packet.mp4": "Frame 21 .* is damaged",
     "two_sizes.mp4": "Frame 18 .* measures 64x48, the frames before it 128x96",
     "cover.mp4": "no video stream, only a cover image",
-    "cover.png": "is an image, .*png",
-    "raw.h264": r"is raw H.264 video.*ffmpeg -i raw.h264 -c copy raw.mp4",
+    "cover.png": r"is an image \(PNG\), not a video\. Remove it from the list\.$",
+    "raw.h264": r"is raw H.264 video .*Encode it: ffmpeg -i raw.h264 -crf 0 raw.mkv$",
 }
 
 
@@ -354,8 +355,19 @@ def test_animated_images(tmp_path: Path, suffix: str):
     if suffix == ".gif":  # which data sets of actions do use
         assert [number(frame) for frame in frames_of(path)] == list(range(5))
         return
-    with pytest.raises(BadDataError, match="is an image"):
+    with pytest.raises(
+        BadDataError, match=r"is an image \((A?PNG|WEBP)\).*if it is animated, encode it: ffmpeg -i a\."
+    ):
         frames_of(path)
+
+
+def test_names_in_advice_are_quoted(tmp_path: Path):
+    path = tmp_path / "my clip's.h264"
+    path.write_bytes((VIDEOS / "raw.h264").read_bytes())
+    with pytest.raises(BadDataError) as refused:
+        frames_of(path)
+    words = shlex.split(str(refused.value).partition("Encode it: ")[2])
+    assert words == ["ffmpeg", "-i", "my clip's.h264", "-crf", "0", "my clip's.mkv"]
 
 
 @pytest.mark.parametrize("name", ["interlaced.mp4", "hlg.mp4", "av1.mp4", "matrix10.mp4", "hflip.mp4"])
