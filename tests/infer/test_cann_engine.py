@@ -158,3 +158,12 @@ def test_its_process_ends_with_the_engine_and_its_folder_goes(tmp_path: Path, lo
     assert (folder / "fusion_result.json").is_file()
     del engine
     assert process.poll() == -signal.SIGKILL and not folder.exists()
+
+
+def test_its_folder_goes_also_where_this_process_is_killed(tmp_path: Path, log: Path):
+    engine = opened(linear(tmp_path / "m.onnx", 1))
+    process = engine._process._process
+    folder = Path(f"/proc/{process.pid}/cwd").readlink()
+    assert process.stdin
+    process.stdin.close()  # as the kernel does then
+    assert process.wait() == 0 and not folder.exists()

@@ -1,15 +1,17 @@
-"""One session of ONNX Runtime for the process that started this one: `CANN_PYTHON served_session.py`.
+"""One session of ONNX Runtime for the process that started this one: `CANN_PYTHON served_session.py FOLDER`.
 
 It runs in the interpreter of onnxruntime-cann, which has numpy 1 and nothing of vidom. A request is a line of JSON
 with `do`, the name of a method of `_Served`, its arguments in `with`, and `arrays`, the dtypes, shapes and sizes of
 the arrays whose bytes follow the line. So is the answer, with `answer`, or with `error` and `reason` where the method
-has raised an exception. The process ends with its standard input.
+has raised an exception. The process ends with its standard input, and removes the folder.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 from typing import IO, Any
 
 
@@ -94,4 +96,8 @@ if __name__ == "__main__":
         # CANN's compiler starts programs, and its libraries print: neither is part of the conversation.
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
-        _serve(stdin, stdout)
+        try:
+            _serve(stdin, stdout)
+        finally:
+            # Nobody else does where the process that started this one was killed.
+            shutil.rmtree(sys.argv[1], ignore_errors=True)

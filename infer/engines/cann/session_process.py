@@ -44,7 +44,7 @@ class SessionProcess:
         folder = tempfile.TemporaryDirectory(prefix="vidom-cann-")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         self._process = start_group(
-            [self.interpreter, str(_SCRIPT)],
+            [self.interpreter, str(_SCRIPT), folder.name],
             folder=Path(folder.name),
             stdin=subprocess.PIPE,
             stderr=self._errors,
