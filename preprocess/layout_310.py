@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vidom.command import run
 from vidom.errors import UsageError
-from vidom.files import atomic_path, locked_folder
+from vidom.files import atomic_path, locked_folder, remove_leftovers
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.mindspore_310 import input_name, write_label_ids
 from vidom.options import option, read_options
@@ -46,6 +46,7 @@ def lay_out(options: Layout310Options) -> Path:
             "--dtype float32 and without --per_view."
         )
     store.check_sizes()
+    remove_leftovers(output_dir / "data")
     for index, clip_file in enumerate(store.files):
         _link(store.path(clip_file), output_dir / "data" / input_name(index))
     labels = [store.samples[clip_file.samples[0]].label for clip_file in store.files]

@@ -3,113 +3,151 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
+import killed_at_renames
 import pytest
+from ascend_bench import set_up
+from evaluation_cases import sum_model, write_list, write_recipe
+from small_videos import write_video
+from stub_atc import StubAtc, arguments, build_folder
 
-from preprocess.pack import PackOptions, pack
 from vidom.files import TEMP_SUFFIX
-from vidom.formats.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
-SAMPLES = 2
-# argv: at which rename it is killed, whether after it, the module and its words
-KILLED = """
-import os, runpy, signal, sys
-_, left, after, *sys.argv = sys.argv
-left, rename = int(left), os.replace
-def replace(*places):
-    global left
-    left -= 1
-    if not left and after == "before": os.kill(os.getpid(), signal.SIGKILL)
-    rename(*places)
-    if not left: os.kill(os.getpid(), signal.SIGKILL)
-os.replace = replace
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
+MAIN = {"infer": "infer.__main__"}
+CPU = ("--engine", "onnxruntime")
+# Of a file that holds times, what does not depend on them.
+TIMELESS: dict[str, Callable[[bytes], object]] = {
+    "r_summary.json": lambda text: sorted(json.loads(text)["filesinfo"]),
+    "r_vidom.json": lambda text: sorted(json.loads(text)),
+    "r_ais_bench.log": lambda text: text != b"",
+    "evaluation.json": lambda text: json.loads(text)["evaluated"],
+    "build.json": lambda text: re.sub(rb'"seconds": [0-9.]+', b"", text),
+}
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of videos, a model for them, and their clip store."""
-    from evaluation_cases import sum_model, write_list, write_recipe
+def environ() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
 
+
+@pytest.fixture(scope="module")
+def commands(
+    tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Path, environ: pytest.MonkeyPatch
+) -> Mapping[str, tuple[str, ...]]:
+    """Module and words of each command; {out} stands for its output folder."""
     folder = tmp_path_factory.mktemp("inputs")
     recipe = write_recipe(folder)
-    write_list(folder / "list.txt", SAMPLES)
+    write_list(folder / "list.txt", 2)
     sum_model(folder / "m.onnx", 1)
-    pack(
-        PackOptions(
-            recipe=load_recipe(str(recipe)), data_root=folder / "data", ann_file=folder / "list.txt",
-            output_dir=folder / "store", workers=1,
-        )
-    )  # fmt: skip
-    return folder
-
-
-def words(command: str, inputs: Path, out: Path) -> tuple[str, ...]:
-    videos = (
-        "--recipe", inputs / "sums.yaml", "--data_root", inputs / "data", "--ann_file", inputs / "list.txt",
-        "--workers", "1", "--output_dir", out,
-    )  # fmt: skip
-    model = ("--model", inputs / "m.onnx", "--engine", "onnxruntime")
-    given: Mapping[str, tuple[str | Path, ...]] = {
+    for number in range(2):
+        write_video(folder / "src" / "val" / "a" / f"{number}.mp4", frames=3)
+    atc = StubAtc(folder / "atc")
+    bench = set_up(folder, environ)
+    environ.setenv("PATH", f"{atc.folder}:/usr/bin:/bin")
+    environ.setenv("PYTHONPATH", f"{ROOT}:{bench.packages}")
+    bench.model(1)
+    clips = folder / "in"
+    clips.mkdir()
+    for number in range(2):
+        (clips / f"video_{number}.bin").write_bytes(bytes(16))
+    build = build_folder(folder)
+    listed = ("--data_root", folder / "data", "--ann_file", folder / "list.txt")
+    videos = ("--recipe", recipe, *listed, "--workers", "1", "--output_dir", "{out}")
+    network = ("--recipe", tiny_recipe, "--checkpoint", "seeded:0")
+    run = ("--output", "{out}", "--output_dirname", "r")
+    given: dict[str, tuple[str | Path, ...]] = {
+        "data": ("preprocess.prepare", "--dataset", "folder", "--src", folder / "src", "--out", "{out}",
+                 "--workers", "1"),
+        "audit": ("preprocess.audit", *listed, "--report", "{out}/audit.json"),
         "pack": ("preprocess.pack", *videos),
-        "infer": ("infer", *model, "--input", inputs / "store" / "clips", "--output", out, "--output_dirname", "r"),
-        "evaluate": ("infer.evaluate", *videos, *model),
-        "score": ("postprocess.score", "--result_path", out / "r", "--info_path", inputs / "store" / "sums.info",
-                  "--num_classes", "7"),
+        "lay out": ("preprocess.layout_310", "--store", folder / "store", "--output_dir", "{out}"),
+        "to_onnx": ("export.to_onnx", *network, "--output", "{out}/m.onnx"),
+        "modify_onnx": ("export.modify_onnx", "-m1", "{out}/m.onnx", "-m2", "{out}/n.onnx"),
+        "verify": ("export.verify", *network, "--model", "{out}/m.onnx"),
+        "om": ("export.to_om", *arguments(build)[:2], "--output", "{out}/tsm_bs8.om", *arguments(build)[4:]),
+        "infer": ("infer", "--model", folder / "m.onnx", *CPU, "--input", folder / "store" / "clips", *run),
+        "infer on an NPU": ("infer", "--model", folder / "m.om", "--engine", "ascend", "--input", clips,
+                            *run, "--outfmt", "NPY"),
+        "evaluate": ("infer.evaluate", *videos, "--model", folder / "m.onnx", *CPU),
+        "compare": ("infer.evaluate", *videos, "--model", folder / "m.onnx", *CPU,
+                    "--compare", folder / "reference"),
+        "score": ("postprocess.score", "--result_path", "{out}/r", "--info_path",
+                  folder / "store" / "sums.info", "--num_classes", "7"),
+        "generate": ("demo.generate", "--output_dir", "{out}", "--train_clips", "0", "--validation_clips", "1",
+                     "--workers", "1"),
     }  # fmt: skip
-    return tuple(map(str, given[command]))
+    words = {name: tuple(map(str, command)) for name, command in given.items()}
+    run_here(words["pack"], folder / "store")
+    run_here(words["evaluate"], folder / "reference")
+    return words
 
 
-def killed_at(rename: int, moment: str, command: tuple[str, ...]) -> int:
-    argv = [sys.executable, "-c", KILLED, str(rename), moment, *command]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, check=False).returncode
-
-
-def run(command: tuple[str, ...]) -> None:
-    module, *argv = command
-    import_module("infer.__main__" if module == "infer" else module).main(argv)
+def run_here(command: tuple[str, ...], out: Path) -> None:
+    module, *words = (word.replace("{out}", str(out)) for word in command)
+    import_module(MAIN.get(module, module)).main(words)
 
 
 def content(folder: Path) -> dict[str, object]:
-    """The bytes of every file; of those that hold times, only what does not depend on them."""
+    """What each file holds, with {out} in the place of the folder's name; of those that hold times, the rest."""
     found: dict[str, object] = {}
     for path in folder.rglob("*"):
-        name = str(path.relative_to(folder))
-        if name == "r_summary.json":
-            found[name] = json.loads(path.read_text())["filesinfo"].keys()
-        elif name == "evaluation.json":
-            found[name] = json.loads(path.read_text())["evaluated"]
-        elif path.is_file():
-            found[name] = path.read_bytes()
+        if path.is_file():
+            text = path.read_bytes().replace(str(folder).encode(), b"{out}")
+            found[str(path.relative_to(folder))] = TIMELESS.get(path.name, bytes)(text)
     return found
+
+
+# What is there before the command starts.
+EARLIER = {
+    "score": "infer",
+    "infer on an NPU": "infer on an NPU",
+    "modify_onnx": "to_onnx",
+    "verify": "to_onnx",
+}
+# Each of its runs takes seconds.
+ONCE = ("to_onnx", "modify_onnx", "verify")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "renames"), [("pack", 3 + SAMPLES), ("infer", 2 + SAMPLES), ("evaluate", 3), ("score", 1)]
-)
-def test_nothing_is_left_and_nothing_lacks(command: str, renames: int, inputs: Path, tmp_path: Path) -> None:
-    start, whole = tmp_path / "start", tmp_path / "whole"
-    start.mkdir()
-    if command == "score":
-        run(words("infer", inputs, start))
-    shutil.copytree(start, whole)
-    assert killed_at(renames + 1, "before", words(command, inputs, whole)) == 0
-    truth = content(whole)
-    for number in range(1, renames + 1):
-        for moment in ("before", "after"):
-            killed = tmp_path / f"{number}_{moment}"
-            shutil.copytree(start, killed)
-            assert killed_at(number, moment, words(command, inputs, killed)) == -9
-            left = {name for name in content(killed) if name.endswith(TEMP_SUFFIX)}
-            assert len(left) == (moment == "before")
-            run(words(command, inputs, killed))
-            assert content(killed) == truth
+    ("name", "least"),
+    [("data", 6), ("audit", 1), ("pack", 5), ("lay out", 3), ("to_onnx", 2), ("modify_onnx", 2), ("verify", 1),
+     ("om", 3), ("infer", 4),
+     ("infer on an NPU", 6), ("evaluate", 3), ("compare", 4), ("score", 1), ("generate", 16)],
+)  # fmt: skip
+def test_nothing_is_left_and_nothing_lacks(
+    name: str, least: int, commands: Mapping[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    (tmp_path / "start").mkdir(mode=0o750)
+    if name in EARLIER:
+        run_here(commands[EARLIER[name]], tmp_path / "start")
+    module, *words = commands[name]
+    moments = "before" if name in ONCE else "before,after"
+    argv = [
+        sys.executable,
+        killed_at_renames.__file__,
+        str(tmp_path),
+        moments,
+        MAIN.get(module, module),
+        *words,
+    ]
+    done = subprocess.run(argv, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    whole, *runs = map(json.loads, done.stdout.splitlines())
+    assert whole["code"] == 0, (tmp_path / "whole.log").read_text()
+    assert whole["renames"] >= least and runs
+    truth = content(tmp_path / "whole")
+    assert not [path for path in truth if path.endswith((TEMP_SUFFIX, ".lock"))]
+    for one in runs:
+        assert one["killed"] == -9
+        assert one["code"] == 0, (tmp_path / f"{one['folder']}.log").read_text()
+        assert content(tmp_path / one["folder"]) == truth, one
