@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from benchmarks.measuring.report import SCHEMA, markdown_table
+from vidom.bounded_reading import read_json
 from vidom.command import run
 from vidom.errors import ExitCode
-from vidom.files import read_json, write_text
+from vidom.files import write_text
 from vidom.options import option, read_options
 
 __all__ = ["NAMES", "BenchAllOptions", "Outcome", "bench_all", "main"]

@@ -19,7 +19,7 @@ from postprocess.score import ScoreOptions, score
 from preprocess.pack import PackOptions, pack
 from vidom.command import run
 from vidom.errors import CheckFailedError
-from vidom.files import locked_folder
+from vidom.folder_lock import locked_folder
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.options import option, read_options

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from demo.motion import GENERATOR_VERSION, MOTIONS, Scene, generate_scene, label_names
 from demo.rendering import render_frames
 from demo.sthv2_folder import SPLITS, Layout, Split
+from vidom.bounded_reading import read_json
 from vidom.command import run
 from vidom.errors import UnavailableError, UsageError
-from vidom.files import atomic_path, locked_folder, read_json, write_json
+from vidom.files import atomic_path, write_json
+from vidom.folder_lock import locked_folder
 from vidom.options import option, read_options
 from vidom.parallel.workers import each_finished
 from vidom.progress import progress

@@ -19,7 +19,7 @@ from networks.checkpoints.checkpoint import PlainValue, save_mmaction2
 from networks.loading import build_network
 from vidom.command import run
 from vidom.errors import UsageError
-from vidom.files import locked_folder
+from vidom.folder_lock import locked_folder
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.formats.views import ViewPlan
 from vidom.options import option, read_options

@@ -16,7 +16,7 @@ from export.to_onnx import Opset, ToOnnxOptions, to_onnx
 from export.verify import VerifyOptions, check_passed, verify
 from vidom.command import run
 from vidom.errors import CheckFailedError
-from vidom.files import locked_folder
+from vidom.folder_lock import locked_folder
 from vidom.options import option, read_options
 from vidom.parity import render
 

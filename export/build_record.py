@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vidom.files import locked_folder, sha256_file, write_json
+from vidom.files import sha256_file, write_json
+from vidom.folder_lock import locked_folder
 from vidom.formats.built_models import BUILD_RECORD, read_built
 from vidom.system.source_digest import sources_digest
 

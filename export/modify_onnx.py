@@ -24,7 +24,8 @@ from export.verification.equivalence import check_equivalence
 from export.verification.session import TIME_LIMIT
 from vidom.command import Parser, run
 from vidom.errors import ExitCode, UsageError
-from vidom.files import locked_folder, sha256_file, write_bytes
+from vidom.files import sha256_file, write_bytes
+from vidom.folder_lock import locked_folder
 from vidom.options import add_options, option, options_from
 from vidom.parity import Flip, Parity, render
 

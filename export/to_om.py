@@ -16,7 +16,8 @@ from export.lint.linter import lint, summary
 from export.lint.subject import Subject, read_subject
 from vidom.command import run
 from vidom.errors import CheckFailedError, ExternalToolError, UnavailableError, UsageError
-from vidom.files import locked_folder, write_text
+from vidom.files import write_text
+from vidom.folder_lock import locked_folder
 from vidom.options import nested, option, read_options
 from vidom.system.cann import find_cann, require_atc
 from vidom.system.npu import common_soc_version, list_npus, normalise_soc_version

@@ -16,7 +16,8 @@ from export.model_options import ModelOptions
 from export.tracing import set_batch, traced
 from vidom.command import run
 from vidom.errors import UsageError
-from vidom.files import atomic_path, locked_folder
+from vidom.files import atomic_path
+from vidom.folder_lock import locked_folder
 from vidom.formats.aipp import aipp_of
 from vidom.formats.recipe import Recipe
 from vidom.options import option, read_options

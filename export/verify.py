@@ -27,7 +27,8 @@ from export.verification.equivalence import compare_outputs
 from export.verification.probe import Probe, StageOutput, random_samples
 from vidom.command import run
 from vidom.errors import BadDataError, CheckFailedError
-from vidom.files import locked_folder, sha256_file
+from vidom.files import sha256_file
+from vidom.folder_lock import locked_folder
 from vidom.formats.recipe import Recipe
 from vidom.options import option, read_options
 from vidom.parity import Parity, Tolerance, render

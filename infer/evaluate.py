@@ -36,7 +36,8 @@ from postprocess.scored import accuracy_remarks, accuracy_text, log_remarks
 from preprocess.pack_groups import StoreDtype
 from vidom.command import run
 from vidom.errors import UsageError
-from vidom.files import locked_folder, parse_bytes
+from vidom.files import parse_bytes
+from vidom.folder_lock import locked_folder
 from vidom.formats.recipe import Recipe, recipe_option
 from vidom.options import option, read_options
 from vidom.parallel.ray_cluster import ray_option

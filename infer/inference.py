@@ -15,7 +15,7 @@ from infer.engines.ascend.ais_bench_run import run_ascend
 from infer.engines.choice import choose_engine
 from infer.engines.engine_options import AscendOptions
 from infer.infer_options import InferOptions
-from vidom.files import locked_folder
+from vidom.folder_lock import locked_folder
 
 __all__ = ["InferOptions", "infer"]
 

@@ -21,9 +21,11 @@ from postprocess.outputs import find_outputs, metrics_path, run_folder
 from postprocess.scored import accuracy_remarks, accuracy_text, check_labels, log_remarks, write_scored
 from postprocess.truth import find_truth
 from postprocess.view_scores import sample_scores
+from vidom.bounded_reading import read_lines
 from vidom.command import run
 from vidom.errors import BadDataError, CheckFailedError, UsageError
-from vidom.files import locked_folder, read_lines, write_text
+from vidom.files import write_text
+from vidom.folder_lock import locked_folder
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.mindspore_310 import Accuracy, accuracy_line
 from vidom.options import option, read_options

@@ -15,7 +15,8 @@ from preprocess.datasets.sample_list import list_samples
 from preprocess.pack_groups import Group, StoreDtype, pack_group, store_header
 from vidom.command import run
 from vidom.errors import BadDataError, UnavailableError, UsageError
-from vidom.files import free_bytes, human_bytes, locked_folder
+from vidom.files import free_bytes, human_bytes
+from vidom.folder_lock import locked_folder
 from vidom.formats.clip_store import ClipStore, Skipped, StoreHeader
 from vidom.formats.clip_store_writer import ClipStoreWriter
 from vidom.formats.recipe import Recipe, recipe_option

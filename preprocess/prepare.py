@@ -29,7 +29,7 @@ from preprocess.datasets.ucf101 import locate_ucf101, locate_ucf101_66
 from preprocess.sources.decoding import Decoder
 from vidom.command import run
 from vidom.errors import BadDataError, UsageError
-from vidom.files import locked_folder
+from vidom.folder_lock import locked_folder
 from vidom.options import option, read_options
 from vidom.parallel.ray_cluster import RayCluster, open_ray_cluster, ray_option
 from vidom.system.machine import usable_cores

@@ -1,45 +1,30 @@
-"""Files that are either complete or absent, bounded reading, folder locks, checksums, and free disk space."""
+"""Files that are either complete or absent, their checksums, and free disk space."""
 
 from __future__ import annotations
 
-import codecs
-import errno
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from vidom.errors import BadDataError, UnavailableError, UsageError
-from vidom.wording import shown
+from vidom.errors import UsageError
 
 __all__ = [
-    "LOCK_NAME",
     "TEMP_SUFFIX",
-    "append_line",
     "atomic_path",
     "crc32_file",
     "encode_json",
     "flush_to_disk",
     "free_bytes",
     "human_bytes",
-    "locked_folder",
-    "open_journal",
     "parse_bytes",
-    "parse_json",
-    "read_bytes",
-    "read_json",
-    "read_json_lines",
-    "read_lines",
-    "read_text",
     "remove_leftovers",
     "sha256_file",
     "write_bytes",
@@ -49,11 +34,8 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-LOCK_NAME = ".lock"
 TEMP_SUFFIX = ".part"
 _TEMPORARY = re.compile(rf"(.*)\.([0-9]{{1,10}}){re.escape(TEMP_SUFFIX)}", re.DOTALL)
-_MAX_BYTES = 1 << 28
-_held: set[str] = set()
 _CHUNK = 1 << 20
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([kMGT]?B)")
@@ -109,75 +91,6 @@ def _is_running(pid: int) -> bool:
     return pid != os.getpid()
 
 
-@contextmanager
-def locked_folder(folder: Path | str, *, mode: int = 0o777) -> Iterator[None]:
-    """Keep `folder` for this process while the block runs; a second process is refused.
-
-    It is created with its parents, in that mode as far as the umask allows, and what is still empty then is removed
-    again. The kernel releases the lock (flock of
-    `.lock`, which holds the pid) however the process ends. Entered again by the process that holds it, it does nothing.
-    Temporary files of processes that have ended are removed. File systems without locks are used without.
-
-    Raises UnavailableError, naming the process that works in the folder.
-    """
-    folder = Path(folder)
-    key = os.path.realpath(folder)
-    if key in _held:
-        yield
-        return
-    created = [place for place in (folder, *folder.parents) if not place.exists()]
-    for place in reversed(created):
-        place.mkdir(mode, exist_ok=True)
-    try:
-        with _lock(folder / LOCK_NAME):
-            _held.add(key)
-            try:
-                remove_leftovers(folder)
-                yield
-            finally:
-                _held.remove(key)
-    finally:
-        with suppress(OSError):
-            for place in created:
-                place.rmdir()
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the lock of the file, which holds the pid, and remove it before the lock is released."""
-    descriptor = _locked_file(path)
-    try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _locked_file(path: Path) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise UnavailableError(
-                f"Process {shown(holder) or '(just started)'} is working in {path.parent}. Wait until it has ended, or "
-                "choose a different folder; nothing was changed."
-            ) from None
-        except OSError as error:
-            _log.warning(
-                f"{path.parent} cannot be locked ({error.strerror}); do not start two commands in it."
-            )
-        # Between opening and locking, the earlier holder may have removed the file.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        os.close(descriptor)
-
-
 def write_bytes(path: Path | str, content: bytes | memoryview, *, durable: bool = True) -> None:
     """Write `content` to `path` so that no reader ever sees a part of it; `durable` as for `atomic_path`."""
     with atomic_path(path, durable=durable) as temporary:
@@ -198,134 +111,6 @@ def write_json(path: Path | str, document: Any, *, indent: int | None = 2) -> No
 def encode_json(text: str) -> bytes:
     """Return JSON text as UTF-8; the half surrogate pairs in names of undecodable bytes become escapes."""
     return text.encode(errors="backslashreplace")
-
-
-def read_bytes(path: Path | str, *, what: str = "file", max_bytes: int = _MAX_BYTES) -> bytes:
-    """Return the content of a regular file of at most `max_bytes` bytes.
-
-    Raises BadDataError, naming `what` the file should have been, when it is absent, too large, or a folder, a pipe or a
-    device, which is not read.
-    """
-    path = Path(path)
-    try:
-        # A pipe without a writer would block the opening.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise BadDataError(f"The {what} {path} is not a regular file.")
-            # As much memory is claimed as is asked for; files of the kernel have size 0.
-            content = stream.read(min(max_bytes, max(status.st_size, _CHUNK)) + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        raise BadDataError(f"The {what} {path} does not exist.") from None
-    except ValueError:
-        raise BadDataError(
-            f"The {what} cannot be read: its name {str(path)!r} holds a null character."
-        ) from None
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR, errno.ENXIO):
-            raise
-        raise BadDataError(f"The {what} {shown(path)} cannot be read: {error.strerror}.") from None
-    if len(content) > max_bytes:
-        raise BadDataError(f"The {what} {path} has more than the {max_bytes} bytes that are read.")
-    return content
-
-
-def read_text(path: Path | str, *, what: str = "file", max_bytes: int = _MAX_BYTES) -> str:
-    """Return the content of a UTF-8 text file, without the byte-order mark that it may begin with.
-
-    Raises BadDataError as `read_bytes` does, and for a different encoding, which the message names where it is
-    recognized.
-    """
-    content = read_bytes(path, what=what, max_bytes=max_bytes)
-    try:
-        text = content.decode("utf-8-sig")
-        if "\0" not in text:
-            return text
-        found = "it holds null characters"
-    except UnicodeDecodeError as error:
-        found = f"the byte at {error.start} is {content[error.start]:#04x}"
-    encoding = _other_encoding(content)
-    advice = f" It looks like {encoding}; convert it: iconv -f {encoding} -t UTF-8" if encoding else ""
-    raise BadDataError(f"The {what} {path} is not UTF-8 text: {found}.{advice}")
-
-
-def _other_encoding(content: bytes) -> str | None:
-    sample = content[: 1 << 16]
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "UTF-16"
-    zeros = [sample[offset::2].count(0) for offset in (0, 1)]
-    if max(zeros) > len(sample) // 8:
-        return "UTF-16LE" if zeros[1] > zeros[0] else "UTF-16BE"
-    try:
-        codecs.getincrementaldecoder("gb18030")().decode(sample)
-    except UnicodeDecodeError:
-        return None
-    return None if 0 in sample else "GB18030"
-
-
-def read_lines(path: Path | str, *, what: str = "file", max_bytes: int = _MAX_BYTES) -> tuple[str, ...]:
-    """Return the lines of a UTF-8 text file without line ends; empty lines at the end are dropped.
-
-    Raises BadDataError as `read_text` does.
-    """
-    text = read_text(path, what=what, max_bytes=max_bytes)
-    return tuple(line.rstrip("\r") for line in text.rstrip().split("\n"))
-
-
-def read_json(path: Path | str, *, what: str = "file", max_bytes: int = _MAX_BYTES) -> Any:
-    """Return the JSON document in `path`.
-
-    Raises BadDataError as `read_text` does, and when the text is not JSON, which knows neither NaN nor Infinity, or
-    holds numbers of thousands of digits or thousands of nested brackets.
-    """
-    text = read_text(path, what=what, max_bytes=max_bytes)
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        raise BadDataError(
-            f"The {what} {path} is not valid JSON ({error}). It may have been cut short."
-        ) from None
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Return the JSON document in `text`; ValueError for anything else, and for what exhausts Python's limits."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("too many nested brackets") from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def append_line(stream: IO[str], document: Any) -> None:
-    """Append `document` to `stream` as one JSON line and flush it."""
-    stream.write(json.dumps(document, ensure_ascii=False) + "\n")
-    stream.flush()
-
-
-def read_json_lines(path: Path) -> list[Any]:
-    """Return the complete lines of a journal, up to the first that is damaged or cut short; [] if it is absent."""
-    if not path.exists():
-        return []
-    documents = []
-    for line in read_bytes(path, what="journal").split(b"\n")[:-1]:
-        try:
-            documents.append(parse_json(line.decode()))
-        except ValueError:
-            break
-    return documents
-
-
-def open_journal(path: Path, documents: Iterable[Any]) -> IO[str]:
-    """Write the journal anew with `documents`, one a line, and return it open for `append_line`.
-
-    A line that a killed process cut short is thereby gone, and the next one does not continue it.
-    """
-    lines = "".join(f"{json.dumps(document, ensure_ascii=False)}\n" for document in documents)
-    write_bytes(path, encode_json(lines))
-    return path.open("a", encoding="utf-8", errors="backslashreplace")
 
 
 def _chunks(path: Path | str) -> Iterator[bytes]:

@@ -25,7 +25,8 @@ from infer.engines.engine_options import (
 )
 from vidom.command import run
 from vidom.errors import UsageError
-from vidom.files import locked_folder, write_json, write_text
+from vidom.files import write_json, write_text
+from vidom.folder_lock import locked_folder
 from vidom.formats.clip_store import ClipStore
 from vidom.options import option, read_options
 from vidom.system.cann import find_atc

@@ -22,8 +22,9 @@ from infer.engines.engine_options import EngineOptions, OpenVinoOptions
 from infer.inference import InferOptions, infer
 from postprocess.metrics import Proportion
 from postprocess.score import ScoreOptions, score
+from vidom.bounded_reading import read_json
 from vidom.errors import BadDataError, CheckFailedError
-from vidom.files import read_json, sha256_file, write_json
+from vidom.files import sha256_file, write_json
 from vidom.formats.recipe import Recipe
 from vidom.parity import render
 from vidom.system.machine import look_at_machine

@@ -27,9 +27,9 @@ from benchmarks.measuring.memory import peak_rss
 from benchmarks.measuring.report import Report, Table, Target, check_plotting, reported, write_report
 from benchmarks.measuring.settings import machine_state, under_fair_settings
 from benchmarks.packing.variants import frame_folders
+from vidom.bounded_reading import read_json
 from vidom.command import run
 from vidom.errors import ExitCode, UsageError
-from vidom.files import read_json
 from vidom.formats.recipe import load_recipe
 from vidom.options import option, read_options
 from vidom.system.machine import usable_cores

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from vidom.errors import ExitCode, UnavailableError
-from vidom.files import atomic_path, locked_folder, write_json, write_text
+from vidom.files import atomic_path, write_json, write_text
+from vidom.folder_lock import locked_folder
 
 __all__ = [
     "SCHEMA",

@@ -21,8 +21,8 @@ from export.auto_optimizer.bridge import NO_AUTO_OPTIMIZER
 from export.surgery.model_file import model_bytes, parse_model
 from export.surgery.pass_types import Options
 from export.surgery.passes.dead_node_elimination import dead_node_elimination
+from vidom.bounded_reading import read_json
 from vidom.errors import BadDataError, ExternalToolError, UnavailableError
-from vidom.files import read_json
 from vidom.system.external_run import Ended, Job, run_streamed
 
 __all__ = ["Optimized", "find_auto_optimizer", "run_auto_optimizer"]

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from infer.batches.run_folder import RunFolder
-from vidom.files import append_line, crc32_file, flush_to_disk, open_journal, read_json_lines, write_bytes
+from vidom.files import crc32_file, flush_to_disk, write_bytes
 from vidom.formats.clip_store import load_record
+from vidom.journals import append_line, open_journal, read_json_lines
 
 __all__ = ["BatchRecord", "RunJournal"]
 

@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidom.bounded_reading import read_json
 from vidom.errors import BadDataError, UsageError
-from vidom.files import LOCK_NAME, TEMP_SUFFIX, read_json, read_json_lines, write_text
+from vidom.files import TEMP_SUFFIX, write_text
+from vidom.folder_lock import LOCK_NAME
 from vidom.formats.engine_outputs import summary_path
+from vidom.journals import read_json_lines
 
 __all__ = ["RunFolder"]
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vidom.bounded_reading import parse_json
 from vidom.errors import BadDataError, UsageError
-from vidom.files import atomic_path, encode_json, parse_json
+from vidom.files import atomic_path, encode_json
 from vidom.formats.clip_store import load_record
 from vidom.wording import shown
 

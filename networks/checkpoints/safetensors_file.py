@@ -13,7 +13,7 @@ from typing import Any
 
 from networks.checkpoints.mindspore_file import MAX_DIMS, Array, array_of, open_mapped
 from networks.checkpoints.opening import unreadable
-from vidom.files import parse_json
+from vidom.bounded_reading import parse_json
 from vidom.wording import shown
 
 __all__ = ["is_safetensors", "read_safetensors"]

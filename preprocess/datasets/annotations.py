@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from vidom.bounded_reading import read_json, read_lines
 from vidom.errors import BadDataError
-from vidom.files import read_json, read_lines
 from vidom.wording import shown
 
 __all__ = ["Annotation", "Kind", "ListLine", "leaves_data_root", "read_annotations", "read_list"]

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from preprocess.datasets.tar_stream import TarMember, tar_members
+from vidom.bounded_reading import read_json
 from vidom.errors import BadDataError, UnavailableError
-from vidom.files import atomic_path, free_bytes, human_bytes, read_json, write_json
+from vidom.files import atomic_path, free_bytes, human_bytes, write_json
 from vidom.progress import progress
 
 __all__ = ["archive_parts", "unpack_videos"]

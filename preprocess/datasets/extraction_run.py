@@ -12,7 +12,8 @@ from typing import Any, Literal
 from preprocess.datasets.frame_extraction import Extracted, ExtractionJob, ExtractionSettings, extract_frames
 from preprocess.sources.frame_folders import frame_numbers
 from vidom.errors import BadDataError, UnavailableError, UsageError
-from vidom.files import append_line, free_bytes, human_bytes, open_journal, read_json_lines
+from vidom.files import free_bytes, human_bytes
+from vidom.journals import append_line, open_journal, read_json_lines
 from vidom.parallel.ray_cluster import RayCluster
 from vidom.parallel.workers import each_finished
 from vidom.progress import progress

@@ -17,8 +17,8 @@ from preprocess.datasets.splits import (
     read_class_list,
     unique_entries,
 )
+from vidom.bounded_reading import read_text
 from vidom.errors import BadDataError, UsageError
-from vidom.files import read_text
 
 __all__ = ["class_folder", "locate_kinetics400"]
 

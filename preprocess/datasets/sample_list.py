@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from preprocess.datasets.annotations import Annotation, read_annotations
 from preprocess.sources.frame_pack import read_pack_label
+from vidom.bounded_reading import read_json
 from vidom.errors import BadDataError, UsageError
-from vidom.files import read_json
 from vidom.formats.recipe import Recipe
 
 __all__ = ["list_digest", "list_samples", "pack_names", "read_pack_annotations"]

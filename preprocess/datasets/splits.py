@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from vidom.bounded_reading import read_lines
 from vidom.errors import BadDataError
-from vidom.files import read_lines
 
 __all__ = ["DataSet", "Entry", "Source", "Split", "find_file", "read_class_list", "unique_entries"]
 

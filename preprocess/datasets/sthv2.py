@@ -10,8 +10,8 @@ from typing import Any
 
 from preprocess.datasets.archives import archive_parts, unpack_videos
 from preprocess.datasets.splits import DataSet, Entry, Source, Split, find_file, unique_entries
+from vidom.bounded_reading import read_json
 from vidom.errors import BadDataError, UsageError
-from vidom.files import read_json
 
 __all__ = ["ARCHIVE", "locate_sthv2"]
 

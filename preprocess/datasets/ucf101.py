@@ -17,8 +17,8 @@ from preprocess.datasets.splits import (
     read_class_list,
     unique_entries,
 )
+from vidom.bounded_reading import read_lines
 from vidom.errors import BadDataError, UsageError
-from vidom.files import read_lines
 from vidom.formats.recipe import recipe_folder
 
 __all__ = ["locate_ucf101", "locate_ucf101_66"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from preprocess.sources.image_files import Image, decode_with_opencv
+from vidom.bounded_reading import read_bytes
 from vidom.errors import BadDataError
-from vidom.files import read_bytes
 from vidom.formats.frame_naming import FrameNaming
 
 __all__ = ["FrameSource", "RawFrames"]

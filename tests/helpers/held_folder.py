@@ -10,7 +10,7 @@ from pathlib import Path
 
 _HOLDER = """
 import sys
-from vidom.files import locked_folder
+from vidom.folder_lock import locked_folder
 with locked_folder(sys.argv[1]):
     print("locked", flush=True)
     sys.stdin.read()

@@ -10,25 +10,20 @@ from pathlib import Path
 import pytest
 from held_folder import held_folder
 
+from vidom.bounded_reading import read_bytes, read_json, read_lines, read_text
 from vidom.errors import BadDataError, UnavailableError
 from vidom.files import (
     TEMP_SUFFIX,
-    append_line,
     atomic_path,
     crc32_file,
     free_bytes,
     human_bytes,
-    locked_folder,
-    open_journal,
-    read_bytes,
-    read_json,
-    read_json_lines,
-    read_lines,
-    read_text,
     sha256_file,
     write_json,
     write_text,
 )
+from vidom.folder_lock import locked_folder
+from vidom.journals import append_line, open_journal, read_json_lines
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path):

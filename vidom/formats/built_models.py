@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vidom.bounded_reading import read_json
 from vidom.errors import BadDataError
-from vidom.files import read_json
 
 __all__ = ["BUILD_RECORD", "read_built"]
 

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vidom.bounded_reading import read_json, read_lines
 from vidom.errors import BadDataError
-from vidom.files import crc32_file, read_json, read_lines
+from vidom.files import crc32_file
 from vidom.formats.clip_store_records import (
     ClipFile,
     Packed,

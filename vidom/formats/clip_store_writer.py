@@ -10,17 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vidom.errors import BadDataError, UsageError
-from vidom.files import (
-    LOCK_NAME,
-    TEMP_SUFFIX,
-    append_line,
-    crc32_file,
-    encode_json,
-    open_journal,
-    read_json_lines,
-    write_bytes,
-    write_text,
-)
+from vidom.files import TEMP_SUFFIX, crc32_file, encode_json, write_bytes, write_text
+from vidom.folder_lock import LOCK_NAME
 from vidom.formats.clip_store import (
     SCHEMA_VERSION,
     ClipFile,
@@ -31,6 +22,7 @@ from vidom.formats.clip_store import (
     StoreHeader,
     load_record,
 )
+from vidom.journals import append_line, open_journal, read_json_lines
 from vidom.progress import progress
 from vidom.wording import shown, some
 

@@ -19,8 +19,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from vidom.bounded_reading import read_bytes, read_json
 from vidom.errors import BadDataError
-from vidom.files import read_bytes, read_json, write_text
+from vidom.files import write_text
 from vidom.formats.clip_store_records import texts
 from vidom.formats.npy import decode_npy
 from vidom.wording import shown

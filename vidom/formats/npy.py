@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vidom.bounded_reading import read_bytes
 from vidom.errors import BadDataError
-from vidom.files import read_bytes
 
 __all__ = ["MAX_HEADER_BYTES", "NpyHeader", "decode_npy", "parse_header", "read_npy", "read_npy_header"]
 

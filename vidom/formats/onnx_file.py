@@ -14,8 +14,8 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import uses_external_data
 
+from vidom.bounded_reading import read_bytes
 from vidom.errors import BadDataError
-from vidom.files import read_bytes
 from vidom.wording import shown
 
 __all__ = ["LARGEST_FILE", "LARGEST_TENSOR", "nodes_of", "parse_onnx", "read_onnx", "tensors_of"]

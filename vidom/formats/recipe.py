@@ -17,8 +17,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from vidom.bounded_reading import read_lines
 from vidom.errors import UsageError
-from vidom.files import read_lines
 from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.network_sections import NetworkSection
 from vidom.formats.recipe_document import parse_value, read_document

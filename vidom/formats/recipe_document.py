@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from vidom.bounded_reading import read_text
 from vidom.errors import BadDataError, UsageError
-from vidom.files import read_text
 from vidom.wording import shown
 
 __all__ = ["parse_value", "read_document"]

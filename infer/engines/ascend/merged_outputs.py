@@ -18,7 +18,8 @@ from infer.batches.batch_plan import PURE_NAME
 from infer.batches.run_folder import RunFolder
 from infer.engines.ascend.parts import Part
 from vidom.errors import BadDataError, ExternalToolError
-from vidom.files import LOCK_NAME, write_text
+from vidom.files import write_text
+from vidom.folder_lock import LOCK_NAME
 from vidom.formats.engine_outputs import ResultFile, output_stem, read_summary, time_statistics
 
 __all__ = ["PartResult", "compute_times", "merge_parts", "read_part"]
