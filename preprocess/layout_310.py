@@ -14,13 +14,8 @@ from pathlib import Path
 
 from vidom.command import run
 from vidom.errors import UsageError
-<<<<<<< HEAD
 from vidom.files import atomic_path, remove_leftovers
 from vidom.folder_lock import locked_folder
-=======
-from vidom.files import atomic_path
-from vidom.folder_lock import locked_folder
->>>>>>> 33cd882 (vidom/files.py is split: bounded_reading, folder_lock, journals)
 from vidom.formats.clip_store import ClipStore
 from vidom.formats.mindspore_310 import input_name, write_label_ids
 from vidom.options import option, read_options
