@@ -1,4 +1,7 @@
-"""A command that is killed just before or after any of its renames, run again, ends as if it had never been killed."""
+"""A command that is killed just before or after any of its renames, run again, ends as if it had never been killed.
+
+One that is started while another is in the same folder is refused, and the other ends as if it had been alone.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,9 @@ EARLIER = {
     "modify_onnx": "to_onnx",
     "verify": "to_onnx",
 }
-# Each of its runs takes seconds.
+# It writes a single file.
+UNLOCKED = ("audit",)
+# Each of their runs takes seconds.
 ONCE = ("to_onnx", "modify_onnx", "verify")
 
 
@@ -142,11 +147,14 @@ def test_nothing_is_left_and_nothing_lacks(
     ]
     done = subprocess.run(argv, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    whole, *runs = map(json.loads, done.stdout.splitlines())
+    whole, two, *runs = map(json.loads, done.stdout.splitlines())
     assert whole["code"] == 0, (tmp_path / "whole.log").read_text()
     assert whole["renames"] >= least and runs
     truth = content(tmp_path / "whole")
     assert not [path for path in truth if path.endswith((TEMP_SUFFIX, ".lock"))]
+    assert two["first"] == 0 and content(tmp_path / "twice") == truth
+    assert two["second"] == (0 if name in UNLOCKED else 3)
+    assert name in UNLOCKED or f"Process {two['pid']} is working in" in (tmp_path / "second.log").read_text()
     for one in runs:
         assert one["killed"] == -9
         assert one["code"] == 0, (tmp_path / f"{one['folder']}.log").read_text()
