@@ -113,10 +113,13 @@ def _write_frames(frames: Iterable[NDArray[np.uint8]], folder: Path, job: Extrac
     # A string instead of a Path: a Path per frame would cost a tenth of the time of decoding.
     prefix = f"{folder}{os.sep}"
     options = [cv2.IMWRITE_JPEG_QUALITY, job.settings.quality]
-    for count, frame in enumerate(frames, 1):
+    for frame in frames:
+        count += 1
         # Not imwrite: it takes no less time, and reports success where the disk has no space for the last bytes.
         with open(prefix + FRAME_TEMPLATE.format(count), "wb") as stream:  # noqa: PTH123
             stream.write(cv2.imencode(".jpg", _resized(frame, job), options)[1].data)
+        # Before the next frame is decoded: it takes the same memory, which the processor still has in its cache.
+        del frame
     if not count:
         raise BadDataError(f"The video {job.video} holds no frames. Replace it or remove it from the list.")
     return count

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +45,8 @@ def decode(path: Path, *, decoder: Decoder, fps: float | None = None) -> Iterato
     if decoder == "pyav":
         frames = VideoFile(path).timed_frames()
         if fps is None:
-            return (frame.bgr for frame in frames)
+            # Unlike a generator expression, map holds no frame while the next one is decoded.
+            return map(attrgetter("bgr"), frames)
         return at_constant_rate(frames, fps, name=str(path))
     if fps is not None:
         raise UsageError("--fps requires --decoder pyav: OpenCV's timestamps are not reliable.")

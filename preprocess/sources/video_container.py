@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from shlex import quote
 
@@ -42,10 +42,8 @@ _MAYBE_ANIMATED = re.compile(r"apng|\w+_anim|webp_pipe")
 _IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"})
 # Demuxers that skip what they cannot read. Each error that they log while reading means lost frames.
 _SKIPPING = frozenset({"matroska,webm", "ogg", "asf"})
-# Captured by `sound_packets`; decoders report what matters as exceptions and with the frame.
-av.logging.set_level(av.logging.ERROR)
-av.logging.set_skip_repeated(False)
-logging.getLogger("libav").setLevel(logging.CRITICAL + 1)
+# PyAV then counts errors (`get_last_error`), but reports nothing.
+av.logging.set_level(av.logging.FATAL)
 _LIMITS = frozenset({errno.EMFILE, errno.ENFILE})
 _DURATION = re.compile(r"([0-9]{1,3}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 
@@ -98,20 +96,19 @@ def sound_packets(
     """Yield the stream's packets. Raises BadDataError where one is incomplete or FFmpeg skips damaged parts."""
     skipping = container.format.name in _SKIPPING
     packets = container.demux(stream)
-    done = 0
-    while True:
-        with av.logging.Capture() as messages:
-            packet = next(packets, None)
-        errors = [text for _, name, text in messages if skipping and name == container.format.name]
-        if errors or (packet and packet.is_corrupt):
-            reason = shown(errors[0].strip()) if errors else "an incomplete packet"
+    for done in count():
+        before, _ = av.logging.get_last_error()
+        packet = next(packets, None)
+        errors, last = av.logging.get_last_error()
+        skipped = skipping and errors > before and last and last[1] == container.format.name
+        if skipped or (packet and packet.is_corrupt):
+            reason = shown(last[2].strip()) if skipped and last else "an incomplete packet"
             raise BadDataError(
                 f"The video {path} is truncated or damaged after {done} packets ({reason}). Replace it or remove it "
                 "from the list."
             )
         if packet is None:
             return
-        done += 1
         yield packet
 
 
