@@ -85,7 +85,7 @@ def _video_problems(job: AuditJob, path: Path) -> Found:
         return
     count = 0
     try:
-        for _ in VideoFile(path).timed_frames():
+        for _ in VideoFile(path).frames():
             count += 1
     except BadDataError as error:
         yield "unreadable", str(error)

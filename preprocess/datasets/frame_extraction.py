@@ -112,12 +112,9 @@ def _write_frames(frames: Iterable[NDArray[np.uint8]], folder: Path, job: Extrac
     count = 0
     # A string instead of a Path: a Path per frame would cost a tenth of the time of decoding.
     prefix = f"{folder}{os.sep}"
-    options = [cv2.IMWRITE_JPEG_QUALITY, job.settings.quality]
     for frame in frames:
         count += 1
-        # Not imwrite: it takes no less time, and reports success where the disk has no space for the last bytes.
-        with open(prefix + FRAME_TEMPLATE.format(count), "wb") as stream:  # noqa: PTH123
-            stream.write(cv2.imencode(".jpg", _resized(frame, job), options)[1].data)
+        _write_jpeg(prefix + FRAME_TEMPLATE.format(count), _resized(frame, job), job.settings.quality)
         # Before the next frame is decoded: it takes the same memory, which the processor still has in its cache.
         del frame
     if not count:
@@ -131,3 +128,20 @@ def _resized(frame: NDArray[np.uint8], job: ExtractionJob) -> NDArray[np.uint8]:
     width, height = new_size(frame.shape[1], frame.shape[0], short_side=job.settings.short_side)
     check_frame_size(width, height, name=f"{job.video}, resized,")
     return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _write_jpeg(path: str, image: NDArray[np.uint8], quality: int) -> None:
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    # imwrite takes a twentieth less time than encoding to memory, but reports no reasons, and even reports success if
+    # the disk has no space for the last few thousand bytes. Writing from Python raises the error.
+    if not (cv2.imwrite(path, image, options) and _ends_as_jpeg(path)):
+        Path(path).write_bytes(cv2.imencode(".jpg", image, options)[1].data)
+
+
+def _ends_as_jpeg(path: str) -> bool:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        return os.pread(descriptor, 2, max(size - 2, 0)) == b"\xff\xd9"
+    finally:
+        os.close(descriptor)

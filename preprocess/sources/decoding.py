@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from importlib.metadata import version
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,11 +42,8 @@ def decode(path: Path, *, decoder: Decoder, fps: float | None = None) -> Iterato
     returns unwritten memory for interlaced frames, and other colours for HDR and wide-gamut videos.
     """
     if decoder == "pyav":
-        frames = VideoFile(path).timed_frames()
-        if fps is None:
-            # Unlike a generator expression, map holds no frame while the next one is decoded.
-            return map(attrgetter("bgr"), frames)
-        return at_constant_rate(frames, fps, name=str(path))
+        video = VideoFile(path)
+        return video.frames() if fps is None else at_constant_rate(video.timed_frames(), fps, name=str(path))
     if fps is not None:
         raise UsageError("--fps requires --decoder pyav: OpenCV's timestamps are not reliable.")
     return _opencv_frames(path)
@@ -107,9 +103,9 @@ def _opencv_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
     number = -1
     try:
         frame: NDArray[np.integer[Any] | np.floating[Any]] | None = None
-        for number, expected in enumerate(VideoFile(path).timed_frames()):
+        for number, expected in enumerate(VideoFile(path).frames()):
             more, frame = capture.read(frame)
-            if not more or not _agree(frame, expected.bgr):
+            if not more or not _agree(frame, expected):
                 raise _disagreement(path, number)
             yield np.asarray(frame, np.uint8)
         if number >= 0 and capture.read(frame)[0]:

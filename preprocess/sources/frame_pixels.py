@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.format import VideoFormat
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from vidom.errors import BadDataError
@@ -18,6 +19,8 @@ _CONVERTED = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
 # av_display_rotation_get of FFmpeg's libavutil ignores less than a degree.
 _SLANT = 0.0175
 _UPRIGHT = (False, 1, 1)
+# Looking them up by name for each frame takes as long as the rest of Python's part.
+_BGR, _BICUBIC = VideoFormat("bgr24"), int(Interpolation.BICUBIC)
 
 
 class FramePixels:
@@ -50,7 +53,7 @@ class FramePixels:
         try:
             # OpenCV interpolates the chroma planes bicubically and converts to BGR; swscale's conversion to RGB differs
             # in the last bits for some pixel formats.
-            image = self._reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC", threads=1)
+            image = self._reformatter.reformat(frame, format=_BGR, interpolation=_BICUBIC, threads=1)  # type: ignore[arg-type]
         except (av.FFmpegError, ValueError) as error:
             raise BadDataError(
                 f"The frames of the video {self._name} ({frame.format.name if frame.format else 'unknown'}) cannot be "

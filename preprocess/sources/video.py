@@ -103,8 +103,13 @@ class VideoFile:
                 )
             yield np.asarray(cv2.cvtColor(self._pixels(found), cv2.COLOR_BGR2RGB), np.uint8)
 
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield every frame once, uint8 [height, width, 3] BGR, in the order shown; only one is held in memory."""
+        for frame in self._decode():
+            yield self._pixels(frame)
+
     def timed_frames(self) -> Iterator[TimedFrame]:
-        """Yield every frame once, in the order shown; only one is held in memory."""
+        """Yield `frames` with their times."""
         for frame in self._decode():
             yield TimedFrame(self._pixels(frame), frame.pts, frame.duration, frame.time_base)
 

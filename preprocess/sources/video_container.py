@@ -43,7 +43,7 @@ _IMAGE_BRANDS = frozenset({"avif", "avis", "heic", "heix", "heim", "heis", "hevc
 # Demuxers that skip what they cannot read. Each error that they log while reading means lost frames.
 _SKIPPING = frozenset({"matroska,webm", "ogg", "asf"})
 # PyAV then counts errors (`get_last_error`), but reports nothing.
-av.logging.set_level(av.logging.FATAL)
+av.logging.set_level(av.logging.PANIC)
 _LIMITS = frozenset({errno.EMFILE, errno.ENFILE})
 _DURATION = re.compile(r"([0-9]{1,3}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 

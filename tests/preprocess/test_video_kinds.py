@@ -208,7 +208,7 @@ def test_frames_are_released_as_soon_as_they_are_used():
     gc.disable()
     try:
         before = _frames_in_memory()
-        for _ in VideoFile(VIDEOS / "hflip.mp4").timed_frames():
+        for _ in VideoFile(VIDEOS / "hflip.mp4").frames():
             pass
         assert _frames_in_memory() - before <= 3
     finally:
