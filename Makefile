@@ -59,7 +59,7 @@ OPTIMIZER := .venv-auto-optimizer
 # What a command needs besides .venv: OpenVINO or Ray if it names them.
 NEEDED := $(READY) $(if $(RAY)$(filter openvino,$(ENGINE)),$(EXTRAS))
 given = $(if $($(2)),$(1) "$($(2))")
-SETS  := $(foreach entry,$(SET),--set $(entry))
+SETS  := $(foreach entry,$(SET),--set '$(entry)')
 FILES := $(strip $(MODEL) --batch_size $(BS) --dtype $(DTYPE) $(if $(filter one,$(VIEWS)),--per_view) $(call given,--out,OUT) $(call given,--store,STORE))
 ON    := $(strip --engine $(ENGINE) --device $(DEVICE) $(call given,--provider,PROVIDER) $(call given,--precision,PRECISION) $(call given,--precision_mode,PRECISION_MODE))
 WEIGHTS := --checkpoint "$(CKPT)" $(if $(IGNORE_META),--ignore_meta)
@@ -133,7 +133,7 @@ data: $(NEEDED) ## DATASET=sthv2|ucf101|ucf101_66|kinetics400|folder SRC -> fram
 	$(VIDOM) data --dataset "$(DATASET)" --src "$(SRC)" --out "$(FOLDER)" $(call given,--ray,RAY) $(DATA_ARGS)
 
 data-audit: $(READY) ## open every sample of ANN below DATA_ROOT (with MODEL, as its recipe names frames and classes); report in OUT/audit.json, exit 1 on faults
-	$(VIDOM) audit --ann_file "$(ANN)" --data_root "$(DATA_ROOT)" $(if $(findstring file,$(origin MODEL)),,--recipe $(MODEL) $(SETS)) $(call given,--labels,LABELS) --report "$(FOLDER)/audit.json"
+	$(VIDOM) audit --ann_file "$(ANN)" --data_root "$(DATA_ROOT)" $(if $(findstring file,$(origin MODEL)),,--recipe $(MODEL)) $(SETS) $(call given,--labels,LABELS) --report "$(FOLDER)/audit.json"
 
 preprocess: $(NEEDED) ## DATA_ROOT + ANN -> clip store of tensors
 	$(VIDOM) preprocess $(FILES) $(SETS) $(LISTED)

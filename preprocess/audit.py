@@ -19,6 +19,7 @@ from vidom.options import option, read_options
 from vidom.parallel.workers import each_finished
 from vidom.progress import progress
 from vidom.system.machine import usable_cores
+from vidom.wording import shown
 
 __all__ = ["Audit", "AuditOptions", "audit", "main"]
 
@@ -46,10 +47,11 @@ class Audit:
         lines = [f"{valid:,} of {self.samples:,} samples of {self.ann_file} are valid."]
         for kind, count in Counter(problem.kind for problem in self.problems).most_common():
             lines.append(f"  {'warning' if kind in WARNINGS else 'fault':<8} {kind:<22} {count:>8,}")
-        shown = sorted(self.problems, key=lambda problem: problem.kind in WARNINGS)
-        lines += [f"  line {one.line}: {one.id}: {one.kind}: {one.text}" for one in shown[:_SHOWN]]
-        if len(shown) > _SHOWN:
-            lines.append(f"  ... and {len(shown) - _SHOWN:,} more; --report writes all of them.")
+        worst_first = sorted(self.problems, key=lambda problem: problem.kind in WARNINGS)
+        for one in worst_first[:_SHOWN]:
+            lines.append("  " + shown(f"line {one.line}: {one.id}: {one.kind}: {one.text}", 1000))
+        if len(worst_first) > _SHOWN:
+            lines.append(f"  ... and {len(worst_first) - _SHOWN:,} more; --report writes all of them.")
         return "\n".join(lines)
 
 

@@ -74,9 +74,9 @@ def pack(options: PackOptions) -> ClipStore:
     interruption. With `per_view` a worker needs the memory of about one view.
 
     Raises UnavailableError before the first write if the disk is too small or another process packs into the folder,
-    BadDataError at the first unreadable video unless `on_bad` is "skip", and UsageError if the folder holds a store
-    made with different settings or anything but a store, for `per_view` of samples that are a single view already, and
-    for "aipp" of samples that are not image sequences.
+    BadDataError at the first unreadable video unless `on_bad` is "skip", and UsageError as `Recipe.labels` does, if
+    the folder holds a store made with different settings or anything but a store, for `per_view` of samples that are a
+    single view already, and for "aipp" of samples that are not image sequences.
     """
     with locked_folder(options.output_dir):
         return _pack(options)
@@ -84,6 +84,7 @@ def pack(options: PackOptions) -> ClipStore:
 
 def _pack(options: PackOptions) -> ClipStore:
     workers = options.workers or usable_cores()
+    labels = options.recipe.labels()
     annotations = list_samples(options.ann_file, data_root=options.data_root, recipe=options.recipe)
     annotations = annotations[: options.limit]
     header = store_header(
@@ -111,7 +112,7 @@ def _pack(options: PackOptions) -> ClipStore:
     if not writer.samples:
         listing = _listing(list(writer.skipped.values()))
         raise BadDataError(f"None of the {len(annotations)} videos could be read:\n{listing}")
-    writer.finish(options.recipe.labels(), options.recipe.dataset.info_name)
+    writer.finish(labels, options.recipe.dataset.info_name)
     return ClipStore.open(options.output_dir)
 
 

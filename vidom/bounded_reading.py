@@ -64,7 +64,8 @@ def read_text(path: Path | str, *, what: str = "file", max_bytes: int = _MAX_BYT
     except UnicodeDecodeError as error:
         found = f"the byte at {error.start} is {content[error.start]:#04x}"
     encoding = _other_encoding(content)
-    advice = f" It looks like {encoding}; convert it: iconv -f {encoding} -t UTF-8" if encoding else ""
+    named = "GBK (GB18030)" if encoding == "GB18030" else encoding
+    advice = f" It looks like {named}; convert it: iconv -f {encoding} -t UTF-8" if encoding else ""
     raise BadDataError(f"The {what} {path} is not UTF-8 text: {found}.{advice}")
 
 
@@ -85,10 +86,10 @@ def _other_encoding(content: bytes) -> str | None:
 def read_lines(path: Path | str, *, what: str = "file", max_bytes: int = _MAX_BYTES) -> tuple[str, ...]:
     """Return the lines of a UTF-8 text file without line ends; empty lines at the end are dropped.
 
-    Raises BadDataError as `read_text` does.
+    A line may begin with a byte-order mark, as where files were joined. Raises BadDataError as `read_text` does.
     """
     text = read_text(path, what=what, max_bytes=max_bytes)
-    return tuple(line.rstrip("\r") for line in text.rstrip().split("\n"))
+    return tuple(line.rstrip("\r").lstrip("\ufeff") for line in text.rstrip().split("\n"))
 
 
 def read_json(path: Path | str, *, what: str = "file", max_bytes: int = _MAX_BYTES) -> Any:

@@ -8,6 +8,7 @@ Source: `load_json_annotations` of mmaction/datasets/base.py and `load_annotatio
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,16 @@ from vidom.bounded_reading import read_json, read_lines
 from vidom.errors import BadDataError
 from vidom.wording import shown
 
-__all__ = ["Annotation", "Kind", "ListLine", "leaves_data_root", "read_annotations", "read_list"]
+__all__ = [
+    "Annotation",
+    "Kind",
+    "ListLine",
+    "is_json",
+    "leaves_data_root",
+    "path_fault",
+    "read_annotations",
+    "read_list",
+]
 
 Kind = Literal["videos", "rawframes", "rawframes_with_offset"]
 
@@ -40,6 +50,8 @@ _JSON_COUNTS: dict[Kind, tuple[str, ...]] = {
     "rawframes_with_offset": ("offset", "total_frames"),
 }
 _LIMIT = 10**9
+_MAX_NAME = 255
+_MAX_PATH = 2000
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _SHOWN = 10
 
@@ -76,7 +88,7 @@ def read_list(path: Path | str, *, kind: Kind | None = None) -> tuple[Kind, tupl
     how many numbers most lines end with, or from the entries' keys in JSON, whose entries count as lines. Raises
     BadDataError for a list that is absent, empty, or neither text nor such JSON.
     """
-    if Path(path).suffix == ".json":
+    if is_json(Path(path)):
         return _read_json_list(Path(path))
     lines = [(number, line.strip()) for number, line in enumerate(read_lines(path, what="list"), 1)]
     lines = [(number, line) for number, line in lines if line]
@@ -104,25 +116,46 @@ def read_annotations(
         elif line.annotation:
             annotations[line.annotation.id] = (line.number, line.annotation)
     if faults:
+        form = "a JSON array" if is_json(Path(path)) else f"lines of {_FORMS[kind]}"
         more = f"\n  ... and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise BadDataError(
-            f"The list {path}, read as lines of {_FORMS[kind]}, has {len(faults)} faulty line(s) of {len(lines)}:\n"
+            f"The list {path}, read as {form}, has {len(faults)} faulty line(s) of {len(lines)}:\n"
             + "\n".join(faults[:_SHOWN])
             + more
         )
     return tuple(annotation for _, annotation in annotations.values())
 
 
+def is_json(path: Path) -> bool:
+    """Return whether the list at `path` is read as JSON, which its suffix says."""
+    return path.suffix.lower() == ".json"
+
+
 def leaves_data_root(annotation: Annotation) -> bool:
-    """Return whether the annotation's path is absolute, contains `..`, or is invalid."""
+    """Return whether the annotation's path is absolute or contains `..`."""
     path = PurePosixPath(annotation.path)
-    return path.is_absolute() or ".." in path.parts or "\0" in annotation.path
+    return path.is_absolute() or ".." in path.parts
+
+
+def path_fault(path: str) -> str | None:
+    """Return why no file can have this path, None if one can."""
+    try:
+        content = os.fsencode(path)
+    except UnicodeEncodeError:
+        return "its path is not Unicode"
+    if 0 in content:
+        return "its path holds a null character"
+    if len(content) > _MAX_PATH or max(map(len, content.split(b"/"))) > _MAX_NAME:
+        return f"its path is too long: a name may have {_MAX_NAME} bytes, a path {_MAX_PATH}"
+    return None
 
 
 def _read_json_list(path: Path) -> tuple[Kind, tuple[ListLine, ...]]:
     entries = read_json(path, what="list")
     if not isinstance(entries, list) or not entries:
-        raise BadDataError(f"The list {path} must be a JSON array of entries, not empty.")
+        raise BadDataError(
+            f'The list {path} must be a JSON array of entries such as {{"filename": "a.mp4", "label": 3}}, not empty.'
+        )
     first = entries[0] if isinstance(entries[0], dict) else {}
     if not first.keys() & _JSON_KEYS.values():
         raise BadDataError(
@@ -130,7 +163,7 @@ def _read_json_list(path: Path) -> tuple[Kind, tuple[ListLine, ...]]:
             '"filename" and "label" for videos, or "frame_dir", "total_frames" and "label" for folders of frames.'
         )
     kind: Kind = "videos" if _JSON_KEYS["videos"] in first else "rawframes"
-    if "offset" in first:
+    if kind == "rawframes" and any(isinstance(entry, dict) and "offset" in entry for entry in entries):
         kind = "rawframes_with_offset"
     return kind, tuple(_json_line(number, entry, kind) for number, entry in enumerate(entries, 1))
 
@@ -143,16 +176,19 @@ def _json_line(number: int, entry: Any, kind: Kind) -> ListLine:
     if isinstance(label, list) and len(label) == 1:
         (label,) = label
     keys = _JSON_COUNTS[kind]
-    numbers: list[Any] = [*(entry.get(key) for key in keys), label]
+    numbers: list[Any] = [*(entry.get(key, 0 if key == "offset" else None) for key in keys), label]
     if not isinstance(name, str) or not name:
         return ListLine(number, text, None, f'it has no "{_JSON_KEYS[kind]}"')
+    if label is None:
+        one_hot = "; one-hot labels are not read: write the number of the class" if "onehot" in entry else ""
+        return ListLine(number, text, None, f'it has no "label"{one_hot}')
     if isinstance(label, list):
         return ListLine(number, text, None, "it has several labels; only one is supported")
     if not all(type(value) is int and 0 <= value < _LIMIT for value in numbers):
         return ListLine(
             number, text, None, f"expected {', '.join((*keys, 'label'))} to be integers of at most 9 digits"
         )
-    return ListLine(number, text, _annotation(name, numbers, kind))
+    return _line(number, text, _annotation(name, numbers, kind))
 
 
 def _kind_of(lines: Sequence[str]) -> Kind:
@@ -173,9 +209,14 @@ def _parse(number: int, line: str, kind: Kind) -> ListLine:
     count = _NUMBERS[kind]
     name, *words = line.rsplit(maxsplit=count)
     if len(words) != count or not all(map(_NUMBER.fullmatch, words)):
-        fault = f"expected a name and {count} integer(s) of at most 9 digits"
+        fault = f"expected a name and {count} integer(s) of at most 9 digits, separated by spaces or tabs"
         return ListLine(number, line, None, fault)
-    return ListLine(number, line, _annotation(name, [int(word) for word in words], kind))
+    return _line(number, line, _annotation(name, [int(word) for word in words], kind))
+
+
+def _line(number: int, text: str, annotation: Annotation) -> ListLine:
+    fault = path_fault(annotation.path)
+    return ListLine(number, text, None if fault else annotation, fault)
 
 
 def _annotation(name: str, numbers: Sequence[int], kind: Kind) -> Annotation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
@@ -77,10 +77,8 @@ def _name_problems(job: AuditJob) -> Found:
 
 
 def _video_problems(job: AuditJob, path: Path) -> Found:
-    if not path.is_file():
-        yield "missing", f"{path} does not exist or is not a file"
-        return
-    if not path.stat().st_size:
+    exists = path.is_file()
+    if exists and not path.stat().st_size:
         yield "zero_length", f"{path} is empty"
         return
     count = 0
@@ -88,25 +86,22 @@ def _video_problems(job: AuditJob, path: Path) -> Found:
         for _ in VideoFile(path).frames():
             count += 1
     except BadDataError as error:
-        yield "unreadable", str(error)
+        yield "unreadable" if exists else "missing", str(error)
         return
     yield from _length_problems(count, job)
 
 
 def _folder_problems(job: AuditJob, folder: Path) -> Found:
-    if not folder.is_dir():
-        yield "missing", f"{folder} does not exist or is not a folder"
-        return
-    annotation = job.annotation
-    source = RawFrames(folder, annotation.total_frames or 0, job.naming, annotation.offset)
-    numbers = frame_numbers(folder, template=job.naming.template)
+    offset, total = job.annotation.offset, job.annotation.total_frames or 0
     try:
-        first = source.first_index - annotation.offset
+        first = job.naming.first_in(folder, offset + total)
+        if not folder.is_dir():
+            next(RawFrames(folder, total).read([0]))
     except BadDataError as error:
-        yield "unreadable", str(error)
+        yield "unreadable" if folder.is_dir() else "missing", str(error)
         return
-    yield from _number_problems(job, numbers, first)
-    yield from _frame_problems(source)
+    yield from _number_problems(job, frame_numbers(folder, template=job.naming.template), first)
+    yield from _frame_problems(RawFrames(folder, total, replace(job.naming, first=first), offset))
 
 
 def _number_problems(job: AuditJob, numbers: FrameNumbers, first: int) -> Found:

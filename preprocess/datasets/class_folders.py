@@ -23,10 +23,10 @@ def locate_class_folders(source: Source) -> DataSet:
     """Return the videos in `train/`, `val/` and `test/`; a class is a folder, its id the position in ASCII order.
 
     The classes are those of `train/` if it exists, else of the first split; `class_list` overrides them. A class
-    folder holds video files, or folders of frames from img_00001.jpg on, which are used as they are. Extracted frame
-    folders get the video's name with underscores for spaces. Within a class, numbers in names are sorted as numbers:
-    clip_2 comes before clip_10. Raises UsageError if there are no such folders, BadDataError for a folder that is not
-    a class, two videos of one name, or a mixture of files and folders.
+    folder holds video files, or folders of frames from img_00000.jpg or img_00001.jpg on, which are used as they are.
+    Extracted frame folders get the video's name with underscores for spaces. Within a class, numbers in names are
+    sorted as numbers: clip_2 comes before clip_10. Raises UsageError if there are no such folders, BadDataError for a
+    folder that is not a class, two videos of one name, or a mixture of files and folders.
     """
     roots = {_SPLITS[path.name]: path for path in _folders(source.src) if path.name in _SPLITS}
     titles = [title for title in ("train", "val", "test") if title in roots]

@@ -93,10 +93,10 @@ def count_extracted(splits: Iterable[Split], on_bad: OnBad) -> dict[str, Extract
         for entry in split.entries:
             numbers = frame_numbers(split.video_root / entry.name)
             reason = None
-            if numbers.first != 1 or numbers.missing:
+            if not numbers.frames or numbers.first > 1 or numbers.missing:
                 reason = (
-                    f"{split.video_root / entry.name} has {numbers.frames} frames img_00001.jpg onwards, first "
-                    f"{numbers.first}, missing {', '.join(map(str, numbers.missing)) or 'none'}."
+                    f"{split.video_root / entry.name} has {numbers.frames} frames img_00000.jpg or img_00001.jpg "
+                    f"onwards, first {numbers.first}, missing {', '.join(map(str, numbers.missing)) or 'none'}."
                 )
             if reason and on_bad == "fail":
                 raise BadDataError(

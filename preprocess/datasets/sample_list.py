@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from preprocess.datasets.annotations import Annotation, read_annotations
+from preprocess.datasets.annotations import Annotation, is_json, path_fault, read_annotations
 from preprocess.sources.frame_pack import read_pack_label
 from vidom.bounded_reading import read_json
 from vidom.errors import BadDataError, UsageError
@@ -32,7 +32,7 @@ def list_samples(ann_file: Path, *, data_root: Path, recipe: Recipe) -> tuple[An
             f"The data root {data_root} is not a folder. Pass the folder that {ann_file} is relative to."
         )
     classes = recipe.dataset.num_classes
-    if ann_file.suffix == ".json" and names_packs(ann_file):
+    if is_json(ann_file) and names_packs(ann_file):
         return read_pack_annotations(ann_file, data_root=data_root, folder=ann_file.stem, num_classes=classes)
     return read_annotations(ann_file, num_classes=classes)
 
@@ -72,10 +72,10 @@ def pack_names(ann_file: Path) -> tuple[str, ...]:
             raise BadDataError(f'Entry {number} of the list {ann_file} has no "video_name" such as "x.mp4".')
         name = video[:-_SUFFIX_LENGTH]
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\0" in name or name in names:
+        if path.is_absolute() or ".." in path.parts or path_fault(name) or name in names:
             raise BadDataError(
-                f"Entry {number} of the list {ann_file}, {video[:120]!r}, leaves the folder of packs or appears "
-                "twice. Write each video's name once, relative to that folder."
+                f"Entry {number} of the list {ann_file}, {video[:120]!r}, is not a file name, leaves the folder of "
+                "packs or appears twice. Write each video's name once, relative to that folder."
             )
         names[name] = None
     return tuple(names)

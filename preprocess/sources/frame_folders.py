@@ -58,4 +58,4 @@ def frame_numbers(folder: Path, *, template: str = "img_{:05}.jpg") -> FrameNumb
 def _pattern(template: str) -> re.Pattern[str]:
     before, rest = template.split("{", 1)
     after = rest.split("}", 1)[1]
-    return re.compile(f"{re.escape(before)}([0-9]{{1,9}}){re.escape(after)}")
+    return re.compile(f"{re.escape(before)} *([0-9]{{1,12}}){re.escape(after)}")

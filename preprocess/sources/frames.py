@@ -46,7 +46,8 @@ class RawFrames:
     """The frames extracted into `folder`, named by `naming`.
 
     `total_frames` is trusted, as in the original pipelines: files beyond it are ignored. The sample begins `offset`
-    frames after the folder's first one. `decode(content, name=...)` decodes the bytes of a file.
+    frames after the folder's first one, which must exist unless the naming says its number. `decode(content, name=...)`
+    decodes the bytes of a file.
     """
 
     folder: Path
@@ -67,6 +68,9 @@ class RawFrames:
 
     def read(self, positions: Iterable[int]) -> Iterator[Image]:
         """Yield the frames at these positions; raises BadDataError for a frame that is missing or damaged."""
+        start = self.naming.path(self.folder, self.first_index - self.offset)
+        if self.naming.first is None and not start.exists():
+            raise self._missing(start)
         for position in positions:
             path = self.naming.path(self.folder, self.first_index + position)
             if not path.exists():

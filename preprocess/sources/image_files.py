@@ -26,20 +26,10 @@ _MARKERS_WITH_SIZE = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 def decode_with_opencv(content: bytes, *, name: str) -> Image:
     """Return the image in the bytes of a JPEG or PNG file as OpenCV decodes it: grey as three channels, eight bits.
 
-    A JPEG's EXIF orientation is applied, a PNG's transparency ignored. Raises BadDataError, naming the frame `name`, if
-    the bytes are neither, are truncated, or hold an image larger than MAX_SIDE per side or MAX_PIXELS.
+    EXIF orientation is applied, transparency ignored. Raises BadDataError, naming the frame `name`, if the bytes are
+    neither, are truncated, or hold an image larger than MAX_SIDE per side or MAX_PIXELS.
     """
-    size = _png_size(content, name) if content.startswith(_PNG) else _jpeg_size(content)
-    if size is None:
-        raise BadDataError(
-            f"The frame {name} is neither a JPEG nor a PNG file: {len(content)} bytes beginning with "
-            f"{content[:4].hex(' ') or 'nothing'}. Extract the frames of this video again."
-        )
-    check_frame_size(*size, name=name)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise _damaged(content, name)
-    return np.asarray(image, np.uint8)
+    return _opencv(content, name, cv2.IMREAD_COLOR_RGB)
 
 
 def decode_with_pillow(content: bytes, *, name: str) -> Image:
@@ -48,9 +38,10 @@ def decode_with_pillow(content: bytes, *, name: str) -> Image:
     Raises BadDataError as `decode_with_opencv` does.
     """
     if content.startswith(_PNG):
-        _png_size(content, name)
+        # PNG is lossless: both decoders agree, but Pillow saturates grey of 16 bits and fills up missing rows.
+        return _opencv(content, name, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        with pillow.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+        with pillow.open(io.BytesIO(content), formats=("JPEG",)) as image:
             check_frame_size(*image.size, name=name)
             return np.asarray(image.convert("RGB"), np.uint8)
     except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
@@ -58,6 +49,20 @@ def decode_with_pillow(content: bytes, *, name: str) -> Image:
             f"The frame {name} cannot be decoded ({str(error)[:200]}): its {len(content)} bytes are not a JPEG or PNG "
             "file, or are truncated or damaged. Extract the frames of this video again."
         ) from None
+
+
+def _opencv(content: bytes, name: str, flags: int) -> Image:
+    size = _png_size(content, name) if content.startswith(_PNG) else _jpeg_size(content)
+    if size is None:
+        raise BadDataError(
+            f"The frame {name} is neither a JPEG nor a PNG file: {len(content)} bytes beginning with "
+            f"{content[:4].hex(' ') or 'nothing'}. Extract the frames of this video again."
+        )
+    check_frame_size(*size, name=name)
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if image is None:
+        raise _damaged(content, name)
+    return np.asarray(image, np.uint8)
 
 
 def check_frame_size(width: int, height: int, *, name: str) -> None:

@@ -67,6 +67,11 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
 
 def check_length(path: Path) -> None:
     """Raise BadDataError if the file is absent, not a regular one, or shorter than its container declares."""
+    if path.is_dir():
+        raise BadDataError(
+            f"The video {path} is a folder. A list of folders of frames has lines of a folder, its number of frames "
+            "and a label."
+        )
     if not path.is_file():
         raise BadDataError(f"The video {path} does not exist. Check --data_root and the list.")
     missing = missing_bytes(path)

@@ -109,7 +109,8 @@ def test_invalid_lists_are_rejected(listed, text: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "list.txt").write_bytes("a.mp4 0\r\nb.mp4 1\r\n".encode(encoding))
+    lines = ["a.mp4 0\r\n".encode(encoding), "b.mp4 1\r\n".encode(encoding)]
+    (tmp_path / "list.txt").write_bytes(b"".join(lines))  # as `type a.txt b.txt > list.txt` does
     assert [one.path for one in read_annotations(tmp_path / "list.txt")] == ["a.mp4", "b.mp4"]
 
 
@@ -131,10 +132,20 @@ def test_a_list_in_another_encoding_is_named_as_such(tmp_path: Path, encoding: s
         ),
     ],
 )
-def test_json_lists_of_mmaction2_are_read(tmp_path: Path, entries: list[dict], expected: Annotation) -> None:
-    path = tmp_path / "list.json"
+@pytest.mark.parametrize("suffix", ["json", "JSON"])
+def test_json_lists_of_mmaction2_are_read(
+    tmp_path: Path, entries: list[dict], expected: Annotation, suffix: str
+) -> None:
+    path = tmp_path / f"list.{suffix}"
     path.write_text(json.dumps(entries))
     assert read_annotations(path) == (expected,)
+
+
+def test_an_offset_in_a_later_entry_of_a_json_list_counts(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    parts = [{"frame_dir": "a", "total_frames": 40, "label": 3}]
+    path.write_text(json.dumps([*parts, {**parts[0], "frame_dir": "b", "offset": 7}]))
+    assert [(one.path, one.offset) for one in read_annotations(path)] == [("a", 0), ("b", 7)]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +162,13 @@ def test_json_lists_of_mmaction2_are_read(tmp_path: Path, entries: list[dict], e
         ([{"filename": "a.mp4", "label": 1.0}], "integers"),
         ([{"filename": 5, "label": 1}], 'no "filename"'),
         ([{"frame_dir": "a", "label": 1}], "total_frames, label"),
+        ([{"filename": "a.mp4", "onehot": [0, 1]}], "one-hot labels are not read"),
+        ([{"frame_dir": "a", "total_frames": 4, "onehot": [0, 1]}], "one-hot labels are not read"),
         ([{"filename": "../a.mp4", "label": 1}], "leaves the data root"),
+        ([{"filename": "a\0.mp4", "label": 1}], "null character"),
+        ([{"filename": "\ud800.mp4", "label": 1}], "not Unicode"),
+        ([{"filename": "字" * 90, "label": 1}], "too long"),
+        ([{"filename": "a/" * 1500, "label": 1}], "too long"),
     ],
 )
 def test_other_json_is_rejected(tmp_path: Path, entries: object, reason: str) -> None:

@@ -121,6 +121,25 @@ def test_what_packing_refuses_is_a_fault(tmp_path: Path) -> None:
     assert len(result.faults) == 1
 
 
+def test_a_list_of_the_other_kind_is_named_as_such(tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames", list(range(1, 11)))
+    write_video(tmp_path / "video.mp4", frames=9)
+    texts = []
+    for text in ("frames 0\n", "video.mp4 9 0\n"):
+        (tmp_path / "list.txt").write_text(text)
+        result = audit(AuditOptions(ann_file=tmp_path / "list.txt", data_root=tmp_path))
+        texts += [problem.text for problem in result.faults if problem.kind == "missing"]
+    assert "frames is a folder. A list of folders of frames has" in texts[0]
+    assert "video.mp4 is a file, but the list declares 9 frames" in texts[1]
+
+
+def test_names_in_the_summary_do_not_command_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("absent\x1b[2J.mp4 0\n")
+    result = audit(AuditOptions(ann_file=tmp_path / "list.txt", data_root=tmp_path))
+    assert r"absent\x1b[2J.mp4" in result.summary
+    assert result.summary.replace("\n", "").isprintable()
+
+
 def test_every_kind_of_fault_in_videos(tmp_path: Path) -> None:
     root = tmp_path / "videos"
     write_video(root / "valid.mp4", frames=9)

@@ -86,7 +86,14 @@ def frames_in(folder: Path, numbers: list[int]) -> None:
         (folder / f"img_{number:05}.jpg").touch()
 
 
-@pytest.mark.parametrize("numbers", [[], [2, 3], [1, 2, 4]])
+@pytest.mark.parametrize("first", [0, 1])
+def test_frames_are_numbered_from_0_or_1(tmp_path: Path, first: int) -> None:
+    frames_in(tmp_path / "val" / "a" / "video", [first, first + 1, first + 2])
+    prepare(PrepareOptions(dataset="folder", src=tmp_path, out=tmp_path / "out"))
+    assert (tmp_path / "out" / "val_list_rawframes.txt").read_text() == "a/video 3 0\n"
+
+
+@pytest.mark.parametrize("numbers", [[], [2, 3], [1, 2, 4], [0, 2]])
 def test_folders_with_gaps_fail_or_are_listed(tmp_path: Path, numbers: list[int]) -> None:
     frames_in(tmp_path / "val" / "a" / "good", [1, 2])
     frames_in(tmp_path / "val" / "a" / "bad", numbers)

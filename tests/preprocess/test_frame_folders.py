@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from preprocess.sources.frame_folders import frame_numbers
 
 
@@ -23,6 +25,14 @@ def test_numbers_of_any_width_are_read_as_numbers(tmp_path: Path) -> None:
     found = frame_numbers(tmp_path)
     assert (found.frames, found.first, found.last, found.other_entries) == (5, 9999, 100001, 6)
     assert found.missing == tuple(range(10001, 10011))
+
+
+@pytest.mark.parametrize("template", ["frame_{:010d}.jpg", "{}.png", "{:6}.jpg", "a{:03}1.jpg", "{:012}"])
+def test_numbers_of_any_template_are_found(tmp_path: Path, template: str) -> None:
+    for number in range(12):
+        (tmp_path / template.format(number)).touch()
+    found = frame_numbers(tmp_path, template=template)
+    assert (found.frames, found.first, found.last, found.other_entries) == (12, 0, 11, 0)
 
 
 def test_a_gap_in_a_folder_of_twenty_thousand_frames_is_found(tmp_path: Path) -> None:

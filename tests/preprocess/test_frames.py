@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,10 @@ PLAN = ViewPlan(num_segments=2, short_side=32, crop="center", crop_size=32, mean
 
 def jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image)[1].tobytes()
+
+
+def png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 @pytest.fixture
@@ -71,14 +76,11 @@ def test_a_file_that_is_no_image_is_reported(folder: Path, content: bytes) -> No
 
 @pytest.mark.parametrize("decode", [decode_with_opencv, decode_with_pillow])
 def test_png_frames_are_read_and_damaged_ones_are_not(image: np.ndarray, decode) -> None:
-    content = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    content = png(image[..., ::-1])
     np.testing.assert_array_equal(decode(content, name="x"), image)
-    grey = cv2.imencode(".png", image[..., 0])[1].tobytes()
-    np.testing.assert_array_equal(decode(grey, name="x"), np.repeat(image[..., :1], 3, axis=2))
-    alpha = cv2.imencode(".png", np.dstack([image[..., ::-1], np.full(image.shape[:2], 7, np.uint8)]))[
-        1
-    ].tobytes()
-    np.testing.assert_array_equal(decode(alpha, name="x"), image)
+    np.testing.assert_array_equal(decode(png(image[..., 0]), name="x"), np.repeat(image[..., :1], 3, axis=2))
+    alpha = np.full(image.shape[:2], 7, np.uint8)
+    np.testing.assert_array_equal(decode(png(np.dstack([image[..., ::-1], alpha])), name="x"), image)
     for at in range(8, len(content), 3):
         with pytest.raises(BadDataError):
             decode(content[:at], name="x")
@@ -93,7 +95,9 @@ def test_png_frames_are_read_and_damaged_ones_are_not(image: np.ndarray, decode)
     [
         (range(40), 40, [2, 7, 12, 17, 22, 27, 32, 37]),
         (range(1, 41), 40, [3, 8, 13, 18, 23, 28, 33, 38]),
-        (range(60), 40, None),  # more frames than listed, from 0: which end is surplus is unknown
+        (range(60), 40, [2, 7, 12, 17, 22, 27, 32, 37]),
+        (range(41), 40, None),  # one more than listed: which end is surplus is unknown
+        (range(2, 42), 40, None),
         (range(50, 90), 40, None),
     ],
 )
@@ -110,6 +114,17 @@ def test_each_folder_shows_the_number_of_its_first_frame(
         assert list(make_sample(source, plan).frames) == sampled
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("offset", [0, 10, 30])
+def test_parts_of_a_folder_begin_at_its_first_number(
+    tmp_path: Path, image: np.ndarray, first: int, offset: int
+) -> None:
+    for number in range(first, first + 40):
+        (tmp_path / f"img_{number:05}.jpg").write_bytes(jpeg(image))
+    frames = make_sample(RawFrames(tmp_path, 10, offset=offset), PLAN).frames
+    assert list(frames) == [first + offset + 2, first + offset + 7]
+
+
 def test_the_recipe_can_say_where_frames_begin(tmp_path: Path, image: np.ndarray) -> None:
     for number in range(41):
         (tmp_path / f"img_{number:05}.jpg").write_bytes(jpeg(image))
@@ -117,6 +132,30 @@ def test_the_recipe_can_say_where_frames_begin(tmp_path: Path, image: np.ndarray
         make_sample(RawFrames(tmp_path, 40, FrameNaming(first=first)), PLAN).frames[0] for first in (0, 1)
     ]
     assert firsts == [10, 11]
+
+
+@pytest.mark.parametrize("decode", [decode_with_opencv, decode_with_pillow])
+def test_png_frames_of_16_bits_keep_their_upper_byte(image: np.ndarray, decode) -> None:
+    deep = image.astype(np.uint16) << 8 | 0x7F
+    np.testing.assert_array_equal(decode(png(deep[..., ::-1]), name="x"), image)
+    np.testing.assert_array_equal(decode(png(deep[..., 0]), name="x"), np.repeat(image[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("decode", [decode_with_opencv, decode_with_pillow])
+def test_a_png_frame_that_lacks_rows_is_damaged_though_its_checksums_are_right(decode) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    def of_rows(count: int) -> bytes:
+        pixels = zlib.compress(bytes(count * (1 + 3 * 16)))
+        header = struct.pack(">IIBBBBB", 16, 12, 8, 2, 0, 0, 0)
+        chunks = (chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+    assert decode(of_rows(12), name="x").shape == (12, 16, 3)
+    with pytest.raises(BadDataError, match="truncated or damaged"):
+        decode(of_rows(6), name="x")
 
 
 def test_a_video_file_in_a_list_of_folders_is_named_as_such(tmp_path: Path) -> None:

@@ -80,8 +80,11 @@ def test_only_regular_text_files_are_recipes(kind: str, tmp_path: Path):
         ("dataset.name=.hidden", "match pattern"),
         (f"dataset.name={'x' * 65}", "at most 64"),
         ("name=a b", "match pattern"),
-        ("views.std=[1, 0, 1]", "greater than 0"),
-        ("views.std=[1, -1, 1]", "greater than 0"),
+        ("views.std=[1, 0, 1]", "greater than or equal"),
+        ("views.std=[1, -1, 1]", "greater than or equal"),
+        ("views.std=[1, 1.0e-320, 1]", "greater than or equal"),
+        ("views.std=[1, nan, 1]", "finite"),
+        ("views.mean=[1.0e+308, 0, 0]", "less than or equal"),
         ("views.mean=[.inf, 0, 0]", "finite"),
         ("views.mean=[.nan, 0, 0]", "finite"),
         ("views.num_segments=10001", "less than or equal"),
@@ -92,7 +95,15 @@ def test_only_regular_text_files_are_recipes(kind: str, tmp_path: Path):
         ("dataset.frame_template={:999999999}.jpg", "exactly one number"),
         ("dataset.frame_template={0.__class__}.jpg", "exactly one number"),
         ("dataset.frame_template={:05f}.jpg", "exactly one number"),
+        ("dataset.frame_template={:013}.jpg", "at most 12 digits"),
+        (f"dataset.frame_template={'x' * 60}{{:05}}.jpg", "at most 60"),
         ("dataset.first_frame=2", "0 or 1"),
+        (f"checkpoint.file={'x' * 256}.pth", "255 bytes"),
+        (f"dataset.labels=labels/{'字' * 90}.txt", "255 bytes"),
+        ("published." + "a." * 30_000 + "b=1", "of the form section.key=value"),
+        ("published.a.b=1", "of the form section.key=value"),
+        ("=1", "of the form section.key=value"),
+        ("published=[" + "{}," * 1000 + "{}]", "1000 keys and values"),
         ("published={a: &x 1, b: *x}", "alias"),
         ("head.softmax=!!python/name:os.system", "tag"),
         ("x=" + "[" * 5000, "levels"),
@@ -111,12 +122,36 @@ def test_a_sample_that_no_machine_holds_is_refused():
         load_recipe("tsm_sthv2", ["views.num_segments=10000"])
 
 
-@pytest.mark.parametrize("template", ["{:05}.jpg", "img_{:05}.jpg", "{:05d}.png", "frame-{}.jpg", "{:6}.jpg"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{:05}.jpg",
+        "img_{:05}.jpg",
+        "{:05d}.png",
+        "frame-{}.jpg",
+        "{:6}.jpg",
+        "frame_{:010d}.jpg",
+        "{:012}.jpg",
+    ],
+)
 def test_a_text_entry_is_taken_as_it_is(template: str):
     recipe = load_recipe("tsm_demo", [f"dataset.frame_template={template}"])
     assert recipe.dataset.frame_template == template
     recipe = load_recipe("tsm_demo", [f'dataset.frame_template="{template}"'])
     assert recipe.dataset.frame_template == template
+
+
+def test_a_document_of_many_keys_is_refused_before_they_are_compared(tmp_path: Path):
+    (tmp_path / "recipe.yaml").write_text("".join(f"k{number}:\n" for number in range(8000)))
+    with pytest.raises(UsageError, match="more than 1000 keys and values"):
+        load_recipe(str(tmp_path / "recipe.yaml"))
+
+
+@pytest.mark.parametrize("labels", ["/dev/zero", "labels", "labels/absent.txt"])
+def test_a_label_file_is_a_readable_regular_file(labels: str):
+    recipe = load_recipe("tsm_demo", [f"dataset.labels={labels}"])
+    with pytest.raises(UsageError, match="label file of the recipe tsm_demo"):
+        recipe.labels()
 
 
 def test_all_recipes_that_come_with_vidom_pass():

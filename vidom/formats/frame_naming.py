@@ -27,14 +27,15 @@ class FrameNaming:
     def first_in(self, folder: Path, total_frames: int) -> int:
         """Return the number of the folder's first frame: 0 where a frame 0 exists, else 1.
 
-        Raises BadDataError where frames 0 and `total_frames` both exist, because either could be the surplus one.
+        `total_frames` of them are listed, of which a folder may have more. Raises BadDataError where it has frames 0 to
+        `total_frames`, because either of the two could be the surplus one.
         """
         if self.first is not None:
             return self.first
         if not self.path(folder, 0).is_file():
             return 1
         last = self.path(folder, total_frames)
-        if last.is_file():
+        if last.is_file() and not self.path(folder, total_frames + 1).is_file():
             raise BadDataError(
                 f"The folder {folder} has both a frame {self.template.format(0)} and a frame {last.name}, one more "
                 f"than the {total_frames} that the list declares, so it is not clear where the video begins. Set the "

@@ -10,6 +10,7 @@ import argparse
 import difflib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vidom.bounded_reading import read_lines
-from vidom.errors import UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.network_sections import NetworkSection
 from vidom.formats.recipe_document import parse_value, read_document
@@ -42,21 +43,33 @@ __all__ = [
 ]
 
 AverageClips = Literal["prob", "score"]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[int, Field(gt=0, le=1_000_000)]
 Line = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Name = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 _SHOWN_FAULTS = 20
 
 
-def _is_template(text: str) -> str:
-    if not _TEMPLATE.fullmatch(text):
-        raise ValueError("must be a file name with exactly one number such as {:05} or {}, without a slash")
+def _is_path(text: str) -> str:
+    if max(map(len, os.fsencode(text).split(b"/"))) > 255:
+        raise ValueError("must be a path whose names have at most 255 bytes each")
     return text
 
 
-_TEMPLATE = re.compile(r"[^/{}\x00-\x1f\x7f]*\{(:0?[1-9]?d?)?\}[^/{}\x00-\x1f\x7f]*")
-FrameTemplate = Annotated[str, Field(max_length=100), AfterValidator(_is_template)]
+FilePath = Annotated[Line, AfterValidator(_is_path)]
+
+
+def _is_template(text: str) -> str:
+    if not _TEMPLATE.fullmatch(text):
+        raise ValueError(
+            "must be a file name with exactly one number such as {:05} or {}, of at most 12 digits, without a slash"
+        )
+    return text
+
+
+_TEMPLATE = re.compile(r"[^/{}\x00-\x1f\x7f]*\{(:0?([1-9]|1[0-2])?d?)?\}[^/{}\x00-\x1f\x7f]*")
+# A letter has up to four bytes, a file name 255.
+FrameTemplate = Annotated[str, Field(max_length=60), AfterValidator(_is_template)]
 
 
 class _Section(BaseModel):
@@ -67,7 +80,7 @@ class Checkpoint(_Section):
     """Where the weights come from and how they are laid out."""
 
     framework: Literal["mmaction2", "paddle", "mindspore"]
-    file: Line
+    file: FilePath
     url: Line | None = None
 
 
@@ -80,7 +93,7 @@ class Dataset(_Section):
 
     name: Name
     num_classes: Positive
-    labels: Line
+    labels: FilePath
     frame_template: FrameTemplate = "img_{:05}.jpg"
     first_frame: Literal[0, 1] | None = None
 
@@ -181,10 +194,13 @@ class Recipe(_Section):
     def labels(self) -> tuple[str, ...]:
         """Return the class names in the order of their ids.
 
-        Raises UsageError when the label file is absent or does not hold one name for each class.
+        Raises UsageError when the label file cannot be read or does not hold one name for each class.
         """
         path = recipe_folder() / self.dataset.labels
-        names = read_lines(path, what=f"label file of the recipe {self.name}")
+        try:
+            names = read_lines(path, what=f"label file of the recipe {self.name}")
+        except BadDataError as error:
+            raise UsageError(str(error)) from None
         if len(names) != self.dataset.num_classes:
             raise UsageError(
                 f"The label file {path} of the recipe {self.name} names {len(names)} classes, but the recipe "
@@ -228,7 +244,7 @@ class _OptionalRecipeGroup(RecipeGroup):
         if "recipe" in given:
             return super().build(given)
         if "set" in given:
-            raise UsageError("--set changes entries of a recipe; name it with --recipe.")
+            raise UsageError("--set changes entries of a recipe; name it with --recipe (make: MODEL=NAME).")
         return None
 
 
@@ -285,16 +301,14 @@ def _recipe_path(name_or_path: str) -> Path:
 
 def _override(document: dict[str, Any], text: str) -> None:
     dotted, equals, value = text.partition("=")
-    if not equals or not dotted:
+    *parents, leaf = dotted.split(".")
+    if not equals or not dotted or len(parents) > 1:
         raise UsageError(
             f"--set {shown(text)!r} is not of the form section.key=value, e.g. head.average_clips=prob."
         )
-    *parents, leaf = dotted.split(".")
-    section: Any = document
-    for parent in parents:
-        section = section.setdefault(parent, {})
-        if not isinstance(section, dict):
-            raise UsageError(f"--set {shown(text)!r}: {shown(parent)!r} is not a section of the recipe.")
+    section = document.setdefault(parents[0], {}) if parents else document
+    if not isinstance(section, dict):
+        raise UsageError(f"--set {shown(text)!r}: {shown(parents[0])!r} is not a section of the recipe.")
     try:
         section[leaf] = _unquoted(value) if is_text([*parents, leaf], Recipe) else parse_value(value)
     except ValueError as error:

@@ -15,6 +15,7 @@ __all__ = ["parse_value", "read_document"]
 
 _MAX_BYTES = 1 << 16
 _MAX_DEPTH = 8
+_MAX_VALUES = 1000
 _MAX_SCALAR = 1000
 
 
@@ -36,7 +37,8 @@ def read_document(path: Path) -> dict[Any, Any]:
     """Return the mapping in the recipe file at `path`.
 
     Raises UsageError, naming the place, for a file that is absent, not regular, not text, longer than 64 kB, not a YAML
-    mapping, or that holds aliases, tags, a key twice, more than 8 levels, or a value of more than 1,000 characters.
+    mapping, or that holds aliases, tags, a key twice, more than 8 levels or 1,000 values, or a value of more than 1,000
+    characters.
     """
     try:
         document = _parse(read_text(path, what="recipe", max_bytes=_MAX_BYTES))
@@ -66,12 +68,15 @@ def _parse(text: str) -> Any:
 
 def _check(text: str) -> None:
     """Raise ValueError for what a recipe does not need, before anything is built of it."""
-    depth = 0
+    depth = values = 0
     for event in yaml.parse(text, _Loader):
         line = event.start_mark.line + 1 if event.start_mark else 0
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
             raise ValueError(f"line {line} has more than {_MAX_DEPTH} levels.")
+        values += isinstance(event, yaml.NodeEvent)
+        if values > _MAX_VALUES:
+            raise ValueError(f"it has more than {_MAX_VALUES} keys and values.")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ValueError(f"line {line} uses an alias or an anchor; write the value out.")
         if tag := getattr(event, "tag", None):

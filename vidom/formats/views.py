@@ -12,8 +12,9 @@ __all__ = ["Layout", "Pipeline", "ViewPlan"]
 
 Pipeline = Literal["mmaction2", "paddlevideo", "mindspore"]
 Layout = Literal["NCHW", "NCTHW", "stacked", "planes"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Beyond these limits normalised pixels would overflow float32.
+Mean = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
 Positive = Annotated[int, Field(gt=0, le=10_000)]
 
 # The largest recipe, I3D's thirty views, has 0.76 GB.
@@ -66,7 +67,7 @@ class ViewPlan(BaseModel):
     crop: Literal["center", "three"]
     crop_size: Positive
     colour: Literal["rgb", "bgr"] = "rgb"
-    mean: tuple[Finite, Finite, Finite]
+    mean: tuple[Mean, Mean, Mean]
     std: tuple[Deviation, Deviation, Deviation]
     layout: Layout = "NCHW"
     frame_size: FrameSize | None = None
