@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidom.errors import UsageError
+from vidom.wording import shown
+
 __all__ = ["Workspace"]
+
+# Folders have this name, and files a longer one.
+_NAME = re.compile(r"\w[\w .-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +21,7 @@ class Workspace:
 
     `recipe` is the name of a recipe or the path of its .yaml; folders are named after its stem. dtype and views are
     part of the names, so that variants of a model do not overwrite each other. `out` and `store` replace the folder of
-    computed files and that of the clip store.
+    computed files and that of the clip store. Raises UsageError for a name that is no plain one.
     """
 
     recipe: str
@@ -24,11 +31,25 @@ class Workspace:
     out: Path | None = None
     store_folder: Path | None = None
 
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self._recipe_name):
+            raise UsageError(
+                f"{shown(self._recipe_name)!r} cannot name a recipe: expected up to 64 letters, digits, '_', '-', '.' "
+                "or spaces. A recipe of your own is named by the path of its .yaml file."
+            )
+
+    @property
+    def _recipe_name(self) -> str:
+        return Path(self.recipe).stem if self.recipe.endswith((".yaml", ".yml")) else self.recipe
+
     @property
     def variant(self) -> str:
         """The name of the recipe with its views and dtype, such as `tsm_sthv2_views_uint8`."""
-        name = Path(self.recipe).stem if self.recipe.endswith((".yaml", ".yml")) else self.recipe
-        return name + "_views" * self.per_view + (f"_{self.dtype}" if self.dtype != "float32" else "")
+        return (
+            self._recipe_name
+            + "_views" * self.per_view
+            + (f"_{self.dtype}" if self.dtype != "float32" else "")
+        )
 
     @property
     def build(self) -> Path:

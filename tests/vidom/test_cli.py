@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from vidom.cli import VERBS, main, steps_of
 from vidom.command import Parser
 from vidom.errors import ExitCode
+from vidom.formats.recipe import recipe_folder
 
 NAMES = [verb.name for verb in VERBS]
 
@@ -176,3 +178,27 @@ def test_a_shell_completes_verbs_and_options(line: str, completions: set[str], t
     }
     subprocess.run(["bash", "-c", command], check=False, capture_output=True, env=os.environ | shell)
     assert {word.strip() for word in out.read_text().split("|")} == completions
+
+
+@pytest.mark.parametrize("words", [["../../evil"], ["tsm_demo", "--dtype", "../../evil"]])
+def test_names_of_folders_do_not_lead_elsewhere(words: list[str], tmp_path: Path):
+    ended = vidom("infer", *words, "--result_path", str(tmp_path))
+    assert ended.returncode == ExitCode.USAGE
+    assert "../../evil" in ended.stderr and "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("entry", ["{:05}.jpg", "({:05}).jpg", '"{:05}.jpg"', "$$HOME-{}.png"])
+def test_make_passes_entries_as_they_are(entry: str):
+    setting = f"dataset.frame_template={entry}"
+    command = [
+        "make",
+        "-s",
+        "preprocess",
+        "NEEDED=",
+        "VIDOM=printf '%s\\n'",
+        f"SET={setting} head.softmax=true",
+    ]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=recipe_folder().parent)
+    words = printed.stdout.splitlines()
+    given = [value for option, value in itertools.pairwise(words) if option == "--set"]
+    assert given == [setting.replace("$$", "$"), "head.softmax=true"]

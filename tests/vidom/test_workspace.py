@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from vidom.errors import UsageError
 from vidom.workspace import Workspace
 
 
@@ -45,3 +46,11 @@ def test_folders_of_a_recipe_file_are_named_after_it():
 def test_out_and_store_replace_their_folders():
     files = Workspace(recipe="tsm_demo", out=Path("a"), store_folder=Path("b"))
     assert (files.results, files.store) == (Path("a/result"), Path("b"))
+
+
+@pytest.mark.parametrize(
+    "recipe", ["../../evil", "a/b", "/a", "", ".", "..", "x" * 65, "a\nb", "some/...yaml"]
+)
+def test_a_name_does_not_lead_elsewhere(recipe: str):
+    with pytest.raises(UsageError, match="cannot name a recipe"):
+        Workspace(recipe=recipe)
