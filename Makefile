@@ -17,6 +17,12 @@ PYTHON  ?= python3
 #: IGNORE_META  1: load a CKPT although its own training configuration contradicts the recipe
 #: DATA_ROOT  folder of the videos or frame folders that ANN names
 #: ANN        annotation list: 'folder frames label' or 'video label' per line
+#: VAL_ROOT   the folder of the validation list, for train (DATA_ROOT)
+#: VAL_ANN    validation list, for train
+#: CARDS      devices of train: 8 for the first eight, or 0,1,5
+#: AMP        precision of train: no, bf16 or fp16 (the recipe's)
+#: STEPS      end train after so many steps: a performance run
+#: RESUME     1: train only if there is something to continue
 #: DATASET    sthv2, ucf101, ucf101_66, kinetics400 or folder, for data
 #: SRC        folder of the downloads, for data; it is never written to
 #: DATA_ARGS  further options of data, e.g. '--on_bad skip --fps 25'
@@ -67,7 +73,7 @@ LISTED := --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" $(call given,--ray,RAY)
 FOLDER := $(or $(OUT),run/$(basename $(notdir $(MODEL))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras auto-optimizer surgeon lock doctor demo demo-train test test-fast lint format data data-audit preprocess export om verify infer score bench bench-all evaluate predict data-drift models inspect clean distclean
+.PHONY: help setup extras train auto-optimizer surgeon lock doctor demo demo-train test test-fast lint format data data-audit preprocess export om verify infer score bench bench-all evaluate predict data-drift models inspect clean distclean
 
 help: ## show this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
@@ -102,7 +108,7 @@ PINNED := uv pip compile --quiet --universal --no-annotate --no-header --generat
 BLOCKS := /^[^ ]/ {keep = !($$0 in seen) && !/^(nvidia|cuda|triton|torch)/} keep
 lock: ## resolve the locks anew, with hashes for all Pythons and both processors (needs uv); torch is pinned in requirements-torch.lock
 	$(PINNED) --python-version 3.10 --extra dev pyproject.toml | awk '$(BLOCKS)' > requirements.lock
-	$(PINNED) --python-version 3.10 --extra dev --extra openvino --extra ray --constraint requirements.lock pyproject.toml \
+	$(PINNED) --python-version 3.10 --extra dev --extra openvino --extra ray --extra train --constraint requirements.lock pyproject.toml \
 	  | awk 'NR == FNR {seen[$$0]; next} $(BLOCKS)' requirements.lock - > requirements-extras.lock
 
 doctor: ## report hardware, tools and the stages that they allow (NEED="om score" exits 3 if impossible)
@@ -112,7 +118,7 @@ demo: $(READY) ## run the complete pipeline on generated videos: a real accuracy
 	$(VIDOM) demo --output_dir run/tsm_demo
 
 demo-train: $(READY) ## train the demo's TSM and its control, minutes on two cores
-	$(RUN) -m demo.train
+	$(RUN) -m demo.train_networks
 
 test: $(READY) $(EXTRAS) ## run all tests
 	$(RUN) -m pytest
@@ -137,6 +143,10 @@ data-audit: $(READY) ## open every sample of ANN below DATA_ROOT (with MODEL, as
 
 preprocess: $(NEEDED) ## DATA_ROOT + ANN -> clip store of tensors
 	$(VIDOM) preprocess $(FILES) $(SETS) $(LISTED)
+
+train: $(EXTRAS) ## DATA_ROOT + ANN (VAL_ROOT + VAL_ANN) -> checkpoint in OUT/training; CKPT, CARDS, AMP, STEPS, RESUME; the same line continues
+	$(VIDOM) train $(MODEL) $(call given,--out,OUT) $(SETS) --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" $(call given,--val_root,VAL_ROOT) $(call given,--val_ann,VAL_ANN) \
+	  $(call given,--checkpoint,CKPT) $(call given,--cards,CARDS) $(call given,--precision,AMP) $(call given,--steps,STEPS) $(if $(RESUME),--resume)
 
 export: $(READY) ## CKPT -> ONNX with softmax -> optimized graph -> parity check; .om where atc is on PATH
 	$(VIDOM) export $(FILES) $(SETS) $(WEIGHTS) $(call given,--target,TARGET) $(call given,--soc_version,SOC)

@@ -16,8 +16,8 @@ from networks.checkpoints.checkpoint import Difference, Shape, differences, shap
 from networks.loading import build_network
 from networks.training_config import Contradiction, contradictions
 from vidom.errors import UsageError
-from vidom.formats.network_sections import I3dSection, PptsmSection, TsmSection
 from vidom.formats.recipe import Recipe
+from vidom.formats.recipe_parts.network_sections import I3dSection, PptsmSection, TsmSection
 
 __all__ = ["Detected", "Fit", "count_elements", "detect", "fit", "prefixes"]
 

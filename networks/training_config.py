@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from networks.checkpoints.checkpoint import Checkpoint
-from vidom.formats.network_sections import I3dSection, TsmSection
 from vidom.formats.recipe import Recipe
+from vidom.formats.recipe_parts.network_sections import I3dSection, TsmSection
 from vidom.wording import shown
 
 __all__ = ["Contradiction", "contradictions", "read_config"]

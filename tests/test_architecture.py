@@ -18,8 +18,9 @@ MAY_IMPORT = {
     "postprocess": {"vidom"},
     "export": {"vidom", "networks"},
     "infer": {"vidom", "preprocess", "postprocess"},
-    "benchmarks": {"vidom", "networks", "preprocess", "postprocess", "export", "infer", "demo"},
-    "demo": {"vidom", "networks", "preprocess", "postprocess", "export", "infer"},
+    "train": {"vidom", "networks", "preprocess", "postprocess"},
+    "benchmarks": {"vidom", "networks", "preprocess", "postprocess", "export", "infer", "train", "demo"},
+    "demo": {"vidom", "networks", "preprocess", "postprocess", "export", "infer", "train"},
 }
 HEAVY = {
     "postprocess": {"torch", "onnx", "onnxruntime", "av", "cv2", "PIL"},

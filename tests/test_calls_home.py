@@ -109,7 +109,7 @@ def test_the_stub_of_torch_npu_breaks_torch_as_the_real_one_does(tmp_path: Path,
     "words",
     [
         ["export/verify.py"],
-        ["-m", "demo.train"],
+        ["-m", "demo.train_networks"],
         ["-m", "vidom.cli", "export"],
         pytest.param(["-m", "export.verify"], marks=pytest.mark.slow),
         pytest.param(["-m", "benchmarks.inference"], marks=pytest.mark.slow),

@@ -68,6 +68,10 @@ def _preprocess(workspace: Workspace, words: Words) -> Iterator[Step]:
     yield Step("preprocess.pack:main", (*own, *words))
 
 
+def _train(workspace: Workspace, words: Words) -> Iterator[Step]:
+    yield Step("train.__main__:main", (*_recipe(workspace), "--output_dir", str(workspace.training), *words))
+
+
 def _export(workspace: Workspace, words: Words) -> Iterator[Step]:
     paths = [
         "--exported",
@@ -161,6 +165,7 @@ VERBS = (
     Verb("audit", "open every sample of a list and report faults", "preprocess.audit:main"),
     Verb("drift", "show what a different decoder or resizer changes", "infer.drift:main", _drift),
     Verb("preprocess", "pack videos into a clip store of tensors", "preprocess.pack:main", _preprocess),
+    Verb("train", "train a network from lists of videos to a checkpoint", "train.__main__:main", _train),
     Verb("export", "checkpoint to ONNX, optimized and verified; .om with ATC", "export.build:main", _export),
     Verb("verify", "compare torch, the exported and the optimized model", "export.verify:main", _verify),
     Verb("lint", "check an ONNX model against what ATC accepts", "export.lint_onnx:main", _lint),

@@ -9,9 +9,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from vidom.formats.crop_boxes import Box, require_room, square
+import numpy as np
 
-__all__ = ["multi_scale_crop", "short_side_size", "ten_crop"]
+from vidom.formats.crop_boxes import Box, center_crop, require_room, square
+
+__all__ = ["multi_scale_crop", "random_resized_crop", "short_side_size", "ten_crop"]
 
 
 def short_side_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:
@@ -66,6 +68,31 @@ def multi_scale_crop(
     return Box(left, top, left + across, top + down)
 
 
+def random_resized_crop(
+    width: int,
+    height: int,
+    numbers: np.random.RandomState,
+    offsets: random.Random,
+    *,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+) -> Box:
+    """Return a box of a random part of the frame's area and a random aspect ratio, to be resized for training.
+
+    The first of ten shapes that fits into the frame is used, and the largest square in the middle if none does. The
+    aspect ratio is uniform on a logarithmic scale. `numbers` chooses shapes, `offsets` positions, as in the original.
+    """
+    ratios = np.exp(numbers.uniform(np.log(aspect[0]), np.log(aspect[1]), size=_ATTEMPTS))
+    areas = numbers.uniform(*area, size=_ATTEMPTS) * (width * height)
+    shapes = zip(np.round(np.sqrt(areas * ratios)), np.round(np.sqrt(areas / ratios)), strict=True)
+    for across, down in ((int(across), int(down)) for across, down in shapes):
+        if across <= width and down <= height:
+            left, top = offsets.randint(0, width - across), offsets.randint(0, height - down)
+            return Box(left, top, left + across, top + down)
+    return center_crop(width, height, size=min(width, height))
+
+
+_ATTEMPTS = 10
 # (column, row) in quarters of the margin: corners and centre, then edges, then the inner quarters.
 _FIXED_POSITIONS = (
     *((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from demo.examples import Examples, generate_examples
 from demo.motion import GENERATOR_VERSION
-from demo.train import predict
+from demo.train_networks import predict
 from networks.checkpoints.torch_weights import read_torch
 from networks.loading import load_network
 from vidom.formats.recipe import load_recipe

@@ -12,7 +12,7 @@ from demo.examples import Examples, SyntheticClip, generate_examples
 from demo.generate import scene_of
 from demo.motion import MOTIONS, label_names
 from demo.symmetries import SYMMETRIES, scatter
-from demo.train import TrainOptions, fit, main, predict, train
+from demo.train_networks import TrainOptions, fit, main, predict, train
 from networks.checkpoints.torch_weights import read_torch
 from networks.loading import build_network, load_network
 from preprocess.tensors.samples import make_sample

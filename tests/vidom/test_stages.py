@@ -65,7 +65,16 @@ def test_the_stages_together_need_exactly_what_the_project_declares() -> None:
     block = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     assert block is not None
     declared = {parse_requirement(line).name for line in re.findall(r'"([^"]+)"', block.group(1))}
-    optional = {"pytest", "pytest-timeout", "hypothesis", "setuptools", "ruff", "mypy", "openvino"}
+    optional = {
+        "pytest",
+        "pytest-timeout",
+        "hypothesis",
+        "setuptools",
+        "ruff",
+        "mypy",
+        "openvino",
+        "accelerate",
+    }
     # argcomplete serves shells only.
     assert {name for found in stages() for name in found.packages} - optional == declared - {"argcomplete"}
 

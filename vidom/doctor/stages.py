@@ -30,7 +30,7 @@ class Stage:
     needs: tuple[Need, ...] = ()
 
 
-_DECLARED_BY = ("vidom.doctor", "demo", "preprocess", "export", "infer", "postprocess")
+_DECLARED_BY = ("vidom.doctor", "demo", "preprocess", "export", "infer", "postprocess", "train")
 
 
 @lru_cache(maxsize=None)  # noqa: UP033 - the doctor runs on Python 3.8

@@ -21,9 +21,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from vidom.bounded_reading import read_lines
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.frame_naming import FrameNaming
-from vidom.formats.network_sections import NetworkSection
-from vidom.formats.recipe_document import parse_value, read_document
-from vidom.formats.recipe_faults import explain, is_text
+from vidom.formats.recipe_parts.network_sections import NetworkSection
+from vidom.formats.recipe_parts.recipe_document import parse_value, read_document
+from vidom.formats.recipe_parts.recipe_faults import explain, is_text
+from vidom.formats.recipe_parts.train_section import TrainSection
 from vidom.formats.views import ViewPlan
 from vidom.options import group
 from vidom.wording import shown
@@ -141,6 +142,7 @@ class Recipe(_Section):
     views: ViewPlan
     head: Head
     published: tuple[Published, ...] = ()
+    train: TrainSection | None = None
 
     @model_validator(mode="after")
     def _network_takes_the_layout(self) -> Recipe:
@@ -209,9 +211,20 @@ class Recipe(_Section):
         return names
 
     @property
+    def training(self) -> tuple[TrainSection, ViewPlan]:
+        """The train section, and the view plan of training and validation; UsageError for a recipe without one."""
+        if self.train is None:
+            raise UsageError(
+                f"The recipe {self.name} has no train section, which says how its network is trained. Add one, or "
+                "choose a recipe that has it."
+            )
+        return self.train, self.train.views(self.views)
+
+    @property
     def digest(self) -> str:
-        """A SHA-256 over all settings, the same for the same settings wherever they were written."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+        """A SHA-256 over all settings but those of training, the same wherever they were written."""
+        document = self.model_dump(exclude={"train"})
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 class RecipeGroup:

@@ -162,7 +162,7 @@ def _normalised(pixels: Tensor, plan: ViewPlan) -> Tensor:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train both networks and print their files and accuracies."""
-    options = read_options(TrainOptions, argv, prog="python -m demo.train")
+    options = read_options(TrainOptions, argv, prog="python -m demo.train_networks")
     with locked_folder(options.output_dir):
         for trained in train(options):
             print(f"{trained.path} top1 {trained.top1:.4f}")

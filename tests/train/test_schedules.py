@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from train_sections import section
+
+from train.learning.schedules import rate_factor
+
+
+def test_a_step_schedule_multiplies_from_its_milestones_on():
+    settings = section(epochs=50, schedule={"type": "step", "milestones": [20, 40]})
+    factors = [rate_factor(settings, epoch * 7 + 6, steps_per_epoch=7) for epoch in range(50)]
+    assert factors == pytest.approx([1.0] * 20 + [0.1] * 20 + [0.01] * 10, rel=1e-12)
+
+
+def test_a_cosine_schedule_is_mmcv_s():
+    # CosineAnnealingLrUpdaterHook with min_lr_ratio 0.02, by epoch.
+    settings = section(epochs=10, schedule={"type": "cosine", "min_ratio": 0.02})
+    for epoch in range(10):
+        expected = 0.02 + 0.5 * (1 - 0.02) * (math.cos(math.pi * epoch / 10) + 1)
+        assert rate_factor(settings, epoch * 3, steps_per_epoch=3) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("rising", [0.15, 0.3])
+def test_one_cycle_is_torch_s(rising: float):
+    settings = section(epochs=4, schedule={"type": "one_cycle", "rising": rising})
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=100, pct_start=rising)
+    for step in range(100):
+        factor = rate_factor(settings, step, steps_per_epoch=25)
+        assert 0.5 * factor == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        schedule.step()
+
+
+def test_the_warm_up_rises_linearly_to_the_scheduled_rate():
+    settings = section(
+        epochs=4,
+        schedule={"type": "step", "milestones": [1]},
+        warmup={"epochs": 2, "start_ratio": 0.1},
+    )
+    factors = [rate_factor(settings, step, steps_per_epoch=5) for step in range(12)]
+    assert factors[:5] == pytest.approx([0.1 + 0.09 * step for step in range(5)])
+    assert factors[5:10] == pytest.approx([0.1 * (0.1 + 0.09 * step) for step in range(5, 10)])
+    assert factors[10:] == pytest.approx([0.1, 0.1])

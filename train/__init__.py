@@ -1,0 +1,1 @@
+"""Train a network: from lists of videos to a checkpoint."""

@@ -1,0 +1,55 @@
+"""The learning rate as a pure function of the step: a factor of each parameter group's `initial_lr`."""
+
+from __future__ import annotations
+
+import math
+
+from vidom.formats.recipe_parts.train_section import (
+    CosineSchedule,
+    OneCycleSchedule,
+    StepSchedule,
+    TrainSection,
+)
+
+__all__ = ["rate_factor"]
+
+# The defaults of torch.optim.lr_scheduler.OneCycleLR: the first and the last rate as parts of the highest.
+_FIRST, _LAST = 1 / 25, 1 / 25e4
+
+
+def rate_factor(section: TrainSection, step: int, *, steps_per_epoch: int) -> float:
+    """Return the factor of the rate at `step`, which counts optimizer steps from 0.
+
+    As in mmcv's LrUpdaterHook the rate of an epoch is computed from the initial one, not from the last; the warm-up is
+    its `linear` one, counted in steps.
+    """
+    factor = _scheduled(section, step, steps_per_epoch)
+    if section.warmup is None:
+        return factor
+    steps = max(1, round(section.warmup.epochs * steps_per_epoch))
+    if step >= steps:
+        return factor
+    return factor * (1 - (1 - step / steps) * (1 - section.warmup.start_ratio))
+
+
+def _scheduled(section: TrainSection, step: int, steps_per_epoch: int) -> float:
+    schedule, total = section.schedule, section.epochs * steps_per_epoch
+    if isinstance(schedule, StepSchedule):
+        epoch = step // steps_per_epoch
+        return schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
+    if isinstance(schedule, CosineSchedule):
+        done = step / total if schedule.by == "step" else (step // steps_per_epoch) / section.epochs
+        return _between(1, schedule.min_ratio, done)
+    return _one_cycle(schedule, step, total)
+
+
+def _one_cycle(schedule: OneCycleSchedule, step: int, total: int) -> float:
+    top = schedule.rising * total - 1
+    if step <= top:
+        return _between(_FIRST, 1, step / top if top else 1)
+    return _between(1, _LAST, (step - top) / max(1, total - 1 - top))
+
+
+def _between(first: float, last: float, done: float) -> float:
+    """Return the value at the part `done` of half a cosine from `first` to `last`."""
+    return last + (first - last) / 2 * (1 + math.cos(math.pi * min(done, 1)))

@@ -1,0 +1,153 @@
+"""One training step: forward, loss, backward, clip, update, on one device or several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from train.clips.clip_loader import Batch
+from vidom.formats.recipe_parts.train_section import TrainSection
+from vidom.formats.views import ViewPlan
+
+__all__ = ["Normalisation", "NotFiniteError", "StepResult", "Trainer"]
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class NotFiniteError(Exception):
+    """The loss is NaN or infinite; the text is its value."""
+
+
+class Normalisation(nn.Module):
+    """From uint8 pixels to the network's input, on the device: (pixel / pixel_scale - mean) / std in float32.
+
+    The operations round like the table of `preprocess.tensors.pixels`, so that training and packed clips agree.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, plan: ViewPlan) -> None:
+        super().__init__()
+        # The axis of colours is followed by time in NCTHW.
+        shape = (3, 1, 1, 1) if plan.layout == "NCTHW" else (3, 1, 1)
+        self.scale = float(plan.pixel_scale)
+        self.register_buffer("mean", torch.tensor(plan.mean).reshape(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(plan.std).reshape(shape), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return float32 of the shape of `pixels`."""
+        values = pixels.to(torch.float32)
+        return (values / self.scale if self.scale != 1 else values).sub_(self.mean).div_(self.std)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The mean loss over all devices' clips, the norm of the gradient before clipping, and the clips trained on."""
+
+    loss: float
+    grad_norm: float | None
+    clips: int
+
+
+@dataclass(frozen=True, eq=False)
+class Trainer:
+    """A network with its optimizer on the device of this process."""
+
+    accelerator: Accelerator
+    network: nn.Module
+    optimizer: Optimizer
+    normalise: nn.Module
+    section: TrainSection
+    seed: int
+
+    def set_rate(self, factor: float) -> float:
+        """Set each parameter group's rate to `factor` times its initial one; return that of the first group."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the network is on a device with memory of its own."""
+        return bool(self.accelerator.device.type != "cpu")
+
+    def on_any_device(self, flag: bool) -> bool:
+        """Return whether the flag is set on any device."""
+        return bool(int(self._over_devices(torch.tensor(int(flag)))))
+
+    def train_mode(self) -> None:
+        """Put the network into training mode, except batch normalisation that the section freezes."""
+        self.network.train()
+        norms = [module for module in self.network.modules() if isinstance(module, _NORMS)]
+        kept = {"train": len(norms), "partial": 1, "frozen": 0}[self.section.batch_norm]
+        for norm in norms[kept:]:
+            norm.eval()
+
+    def step(self, batch: Batch, number: int) -> StepResult:
+        """Train on the batch, this device's share of step `number`, and return the result over all devices.
+
+        The loss is the mean over the clips of all devices, whatever their shares. Random decisions depend on seed, step
+        and device only. Raises NotFiniteError, on all devices, before the network is changed.
+        """
+        accelerator = self.accelerator
+        self._seed(number)
+        clips = int(self._over_devices(torch.tensor(len(batch.indices))))
+        with accelerator.accumulate(self.network):
+            losses = self._losses(batch, number)
+            # DDP averages gradients over devices.
+            weight = accelerator.num_processes / max(1, clips) if batch.indices else 0.0
+            loss = losses.sum() * weight
+            mean = float(self._over_devices(loss.detach())) / accelerator.num_processes
+            if not np.isfinite(mean):
+                raise NotFiniteError(mean)
+            accelerator.backward(loss)
+            norm = self._clip() if accelerator.sync_gradients else None
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return StepResult(mean, norm, clips)
+
+    def _losses(self, batch: Batch, number: int) -> Tensor:
+        device = self.accelerator.device
+        pixels = self.normalise(batch.pixels.to(device, non_blocking=True))
+        labels = batch.labels.to(device, non_blocking=True)
+        smoothing = self.section.label_smoothing
+        with self.accelerator.autocast():
+            if not self.section.mixup:
+                return _cross_entropy(self.network(pixels), labels, smoothing)
+            lam, partner = self._mixing(len(labels), number)
+            logits = self.network(lam * pixels + (1 - lam) * pixels[partner])
+            first, second = (
+                _cross_entropy(logits, target, smoothing) for target in (labels, labels[partner])
+            )
+            return lam * first + (1 - lam) * second
+
+    def _mixing(self, count: int, number: int) -> tuple[float, Tensor]:
+        """Return the weight of a clip against its partner (Zhang et al., "mixup", 2018), and the partner of each."""
+        random = np.random.default_rng((self.seed, number, self.accelerator.process_index, 1))
+        lam = float(random.beta(self.section.mixup, self.section.mixup))
+        return lam, torch.from_numpy(random.permutation(count)).to(self.accelerator.device)
+
+    def _clip(self) -> float:
+        limit = self.section.clip_norm
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), np.inf if limit is None else limit)
+        return float(norm)
+
+    def _seed(self, number: int) -> None:
+        state = np.random.SeedSequence((self.seed, number, self.accelerator.process_index))
+        torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
+
+    def _over_devices(self, value: Tensor) -> Tensor:
+        if self.accelerator.num_processes == 1:
+            return value
+        return self.accelerator.reduce(value.to(self.accelerator.device), reduction="sum")  # type: ignore[no-any-return]
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    return functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")

@@ -1,0 +1,96 @@
+"""The accuracy of a network on a validation list, every sample counted once on any number of devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+
+from postprocess.metrics import Metrics, evaluate
+from preprocess.datasets.annotations import Annotation
+from preprocess.tensors.samples import make_sample, open_source
+from train.clips.clip_loader import Broken, LabelledClip, clip_loader
+from train.clips.epochs import ClipKey
+from train.learning.steps import Trainer
+from vidom.errors import BadDataError
+from vidom.formats.recipe import Recipe
+
+__all__ = ["CentreClips", "Validation", "Validator"]
+
+
+@dataclass(frozen=True)
+class CentreClips:
+    """The centre clip of each video of a list, made as the test pipeline makes it."""
+
+    recipe: Recipe
+    annotations: Sequence[Annotation]
+    data_root: Path
+
+    def clip(self, key: ClipKey) -> LabelledClip:
+        """Return the clip of the sample; it is the same in every epoch."""
+        _, views = self.recipe.training
+        annotation = self.annotations[key[1]]
+        source = open_source(
+            annotation,
+            data_root=self.data_root,
+            pipeline=views.pipeline,
+            naming=self.recipe.dataset.frame_naming,
+        )
+        return LabelledClip(np.asarray(make_sample(source, views, dtype="uint8").tensor), annotation.label)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The metrics of all readable samples, and those that are not."""
+
+    metrics: Metrics
+    broken: tuple[Broken, ...]
+
+
+class Validator:
+    """Validates a network on the centre clips of a list, on any number of devices.
+
+    Batches are the same on any number of devices, which take them in turn; so each sample is counted once, and its
+    scores do not depend on the devices. The workers that decode stay from one validation to the next.
+    """
+
+    def __init__(self, source: CentreClips, trainer: Trainer, *, batch_size: int, workers: int) -> None:
+        accelerator = trainer.accelerator
+        self._trainer = trainer
+        samples, devices = len(source.annotations), accelerator.num_processes
+        own = range(accelerator.process_index, math.ceil(samples / batch_size), devices)
+        keys = [
+            [(0, index) for index in range(batch * batch_size, min(samples, (batch + 1) * batch_size))]
+            for batch in own
+        ]
+        shape = source.recipe.training[1].sample_shape
+        self._loader = clip_loader(source, keys, shape=shape, workers=workers)
+
+    def __call__(self) -> Validation:
+        """Return the metrics of the network as it is, the same on all devices. Raises BadDataError without samples."""
+        trainer, device = self._trainer, self._trainer.accelerator.device
+        network = trainer.accelerator.unwrap_model(trainer.network).eval()
+        rows: list[tuple[int, NDArray[np.float32], int]] = []
+        broken: list[Broken] = []
+        with torch.inference_mode():
+            for batch in self._loader:
+                broken.extend(batch.broken)
+                with trainer.accelerator.autocast():
+                    logits = network(trainer.normalise(batch.pixels.to(device)))
+                scores = logits.float().cpu().numpy()
+                rows.extend(zip(batch.indices, scores, batch.labels.tolist(), strict=False))
+        rows, broken = gather_object(rows), gather_object(broken)
+        trainer.train_mode()
+        if not rows:
+            raise BadDataError(f"No sample of the validation list can be read. The first: {broken[0].reason}")
+        rows.sort(key=lambda row: row[0])
+        metrics = evaluate(
+            np.stack([scores for _, scores, _ in rows]), np.array([label for *_, label in rows])
+        )
+        return Validation(metrics, tuple(sorted(broken, key=lambda one: one.index)))
