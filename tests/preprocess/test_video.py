@@ -142,9 +142,9 @@ def test_a_file_that_is_not_a_video_is_reported(tmp_path: Path, content: bytes) 
     assert "cannot be decoded as a video" in message_of(path)
 
 
-def test_an_absent_file_is_reported(tmp_path: Path) -> None:
+def test_an_absent_file_and_a_folder_are_reported(tmp_path: Path) -> None:
     assert "does not exist" in message_of(tmp_path / "absent.mp4")
-    assert "does not exist" in message_of(tmp_path)
+    assert "is a folder" in message_of(tmp_path)
 
 
 def test_a_truncated_video_is_reported(tmp_path: Path) -> None:
