@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,35 +11,24 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from postprocess.metrics import Metrics, evaluate
-from preprocess.datasets.annotations import Annotation
-from preprocess.tensors.samples import make_sample, open_source
-from train.clips.clip_loader import Broken, LabelledClip, clip_loader
+from preprocess.tensors.samples import make_sample
+from train.clips.clip_loader import Broken, LabelledClip, ListedVideos, clip_loader
 from train.clips.epochs import ClipKey
 from train.learning.steps import Trainer
 from vidom.errors import BadDataError
-from vidom.formats.recipe import Recipe
 
 __all__ = ["CentreClips", "Validation", "Validator"]
 
 
 @dataclass(frozen=True)
-class CentreClips:
+class CentreClips(ListedVideos):
     """The centre clip of each video of a list, made as the test pipeline makes it."""
-
-    recipe: Recipe
-    annotations: Sequence[Annotation]
-    data_root: Path
 
     def clip(self, key: ClipKey) -> LabelledClip:
         """Return the clip of the sample; it is the same in every epoch."""
         _, views = self.recipe.training
         annotation = self.annotations[key[1]]
-        source = open_source(
-            annotation,
-            data_root=self.data_root,
-            pipeline=views.pipeline,
-            naming=self.recipe.dataset.frame_naming,
-        )
+        source = self.source(annotation)
         return LabelledClip(np.asarray(make_sample(source, views, dtype="uint8").tensor), annotation.label)
 
 

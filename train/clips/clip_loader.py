@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from preprocess.datasets.annotations import Annotation
+from preprocess.sources.frames import FrameSource
 from preprocess.tensors.samples import open_source
 from preprocess.tensors.training_clips import Randomness, make_training_clip
 from train.clips.epochs import ClipKey
@@ -21,7 +22,7 @@ from vidom.errors import BadDataError
 from vidom.formats.recipe import Recipe
 from vidom.parallel.workers import start_worker
 
-__all__ = ["Batch", "Broken", "ClipSource", "LabelledClip", "ListedClips", "clip_loader"]
+__all__ = ["Batch", "Broken", "ClipSource", "LabelledClip", "ListedClips", "ListedVideos", "clip_loader"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,24 +49,34 @@ class ClipSource(Protocol):
 
 
 @dataclass(frozen=True)
-class ListedClips:
-    """Random clips of the videos of a list, sampled and augmented as the recipe's train section says."""
+class ListedVideos:
+    """The videos of a list below `data_root`, decoded and named as the recipe says."""
 
     recipe: Recipe
     annotations: Sequence[Annotation]
     data_root: Path
+
+    def source(self, annotation: Annotation) -> FrameSource:
+        """Return the frames of one of the videos, without reading them."""
+        return open_source(
+            annotation,
+            data_root=self.data_root,
+            pipeline=self.recipe.views.pipeline,
+            naming=self.recipe.dataset.frame_naming,
+        )
+
+
+@dataclass(frozen=True)
+class ListedClips(ListedVideos):
+    """Random clips of the videos, sampled and augmented as the recipe's train section says."""
+
     seed: int
 
     def clip(self, key: ClipKey) -> LabelledClip:
         """Return the clip of this epoch and sample; another epoch gives another one."""
         section, views = self.recipe.training
         annotation = self.annotations[key[1]]
-        source = open_source(
-            annotation,
-            data_root=self.data_root,
-            pipeline=views.pipeline,
-            naming=self.recipe.dataset.frame_naming,
-        )
+        source = self.source(annotation)
         clip = make_training_clip(source, views, section, Randomness.of(self.seed, *key))
         return LabelledClip(clip.pixels, clip.label(annotation.label, section.augmentation))
 

@@ -11,7 +11,7 @@ import numpy as np
 __all__ = ["ClipKey", "Epochs"]
 
 ClipKey = tuple[int, int]
-"""(epoch, index of the sample): what a clip's random decisions depend on, beside the seed."""
+"""(epoch, index of the sample): what a clip's random decisions depend on, besides the seed."""
 
 
 @dataclass(frozen=True)
