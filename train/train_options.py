@@ -11,20 +11,16 @@ from vidom.errors import UsageError
 from vidom.formats.recipe import Recipe, recipe_option
 from vidom.options import option
 
-__all__ = ["TrainOptions"]
+__all__ = ["RunOptions", "TrainOptions"]
 
 Precision = Literal["no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """Train the network of a recipe as its train section says."""
+class RunOptions:
+    """How a network is trained, whatever the clips."""
 
     recipe: Recipe = recipe_option()
-    data_root: Path = option("folder that the paths of the training list are relative to")
-    ann_file: Path = option("training list with `dir frames label` or `video label` per line")
-    val_root: Path | None = option("the same of the validation list (default: --data_root)", default=None)
-    val_ann: Path | None = option("validation list; without it nothing is validated", default=None)
     output_dir: Path = option("folder of the run; the same command continues a run that was ended")
     checkpoint: str | None = option(
         "weights to begin from (default: the recipe's train.pretrained; without any, random ones)",
@@ -45,3 +41,13 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"--steps must be at least 1, found {self.steps}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunOptions):
+    """Train the network of a recipe as its train section says."""
+
+    data_root: Path = option("folder that the paths of the training list are relative to")
+    ann_file: Path = option("training list with `dir frames label` or `video label` per line")
+    val_root: Path | None = option("the same of the validation list (default: --data_root)", default=None)
+    val_ann: Path | None = option("validation list; without it nothing is validated", default=None)

@@ -37,7 +37,7 @@ from train.outputs.config_text import config_text
 from train.outputs.run_checkpoint import Progress, load_run, save_run
 from train.outputs.run_log import RunLog
 from train.outputs.run_report import Outcome, write_report
-from train.train_options import TrainOptions
+from train.train_options import RunOptions, TrainOptions
 from train.validation import CentreClips, Validator
 from vidom.command import configure_logging
 from vidom.errors import BadDataError
@@ -65,22 +65,17 @@ def train(options: TrainOptions) -> Outcome:
         root = options.val_root or options.data_root
         validation = CentreClips(recipe, list_samples(options.val_ann, data_root=root, recipe=recipe), root)
     clips = ListedClips(recipe, training, options.data_root, options.seed)
-    return train_on(clips, len(training), options, validation=validation, data_sha256=list_digest(training))
+    return train_on(clips, options, validation=validation, data_sha256=list_digest(training))
 
 
 def train_on(
-    clips: ClipSource,
-    samples: int,
-    options: TrainOptions,
-    *,
-    validation: CentreClips | None,
-    data_sha256: str,
+    clips: ClipSource, options: RunOptions, *, validation: ClipSource | None, data_sha256: str
 ) -> Outcome:
-    """Train on `samples` clips of any source; `data_sha256` names them. Everything else is as in `train`."""
+    """Train on the clips of any source; `data_sha256` names them. Everything else is as in `train`."""
     recipe, (section, views) = options.recipe, options.recipe.training
     accelerator = accelerator_of(section, options.precision or section.precision)
     is_first = accelerator.is_main_process
-    epochs = Epochs(samples, section.batch_size, accelerator.num_processes, options.seed)
+    epochs = Epochs(len(clips), section.batch_size, accelerator.num_processes, options.seed)
     identity = {
         "recipe": recipe.name,
         "settings_sha256": _digest({**recipe.model_dump(include={"train", "network", "views"}, mode="json")}),
@@ -111,7 +106,13 @@ def train_on(
         workers = _workers(options, accelerator)
         validator = None
         if validation is not None:
-            validator = Validator(validation, trainer, batch_size=section.batch_size, workers=workers)
+            validator = Validator(
+                validation,
+                trainer,
+                shape=views.sample_shape,
+                batch_size=section.batch_size,
+                workers=workers,
+            )
         this_run = Run(
             trainer=trainer,
             clips=clips,
@@ -145,7 +146,7 @@ def train_on(
         return outcome
 
 
-def _built(recipe: Recipe, options: TrainOptions, epochs: Epochs) -> tuple[nn.Module, torch.optim.Optimizer]:
+def _built(recipe: Recipe, options: RunOptions, epochs: Epochs) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Return the network with random weights that depend on the seed only, and its optimizer."""
     section, views = recipe.training
     torch.manual_seed(options.seed)
@@ -205,7 +206,7 @@ def _save(
         )
 
 
-def _workers(options: TrainOptions, accelerator: Accelerator) -> int:
+def _workers(options: RunOptions, accelerator: Accelerator) -> int:
     if options.workers is not None:
         return options.workers
     return max(1, usable_cores() // int(accelerator.num_processes))

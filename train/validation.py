@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from postprocess.metrics import Metrics, evaluate
 from preprocess.tensors.samples import make_sample
-from train.clips.clip_loader import Broken, LabelledClip, ListedVideos, clip_loader
+from train.clips.clip_loader import Broken, ClipSource, LabelledClip, ListedVideos, clip_loader
 from train.clips.epochs import ClipKey
 from train.learning.steps import Trainer
 from vidom.errors import BadDataError
@@ -41,22 +41,23 @@ class Validation:
 
 
 class Validator:
-    """Validates a network on the centre clips of a list, on any number of devices.
+    """Validates a network on the clips of a source, `shape` each, on any number of devices.
 
     Batches are the same on any number of devices, which take them in turn; so each sample is counted once, and its
     scores do not depend on the devices. The workers that decode stay from one validation to the next.
     """
 
-    def __init__(self, source: CentreClips, trainer: Trainer, *, batch_size: int, workers: int) -> None:
+    def __init__(
+        self, source: ClipSource, trainer: Trainer, *, shape: tuple[int, ...], batch_size: int, workers: int
+    ) -> None:
         accelerator = trainer.accelerator
         self._trainer = trainer
-        samples, devices = len(source.annotations), accelerator.num_processes
+        samples, devices = len(source), accelerator.num_processes
         own = range(accelerator.process_index, math.ceil(samples / batch_size), devices)
         keys = [
             [(0, index) for index in range(batch * batch_size, min(samples, (batch + 1) * batch_size))]
             for batch in own
         ]
-        shape = source.recipe.training[1].sample_shape
         self._loader = clip_loader(source, keys, shape=shape, workers=workers)
 
     def __call__(self) -> Validation:

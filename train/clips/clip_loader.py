@@ -42,7 +42,10 @@ class Broken:
 
 
 class ClipSource(Protocol):
-    """The clips to train on. Which clip a key gives depends on the key and the source's own seed only."""
+    """Clips to train on or to validate with. Which one a key gives depends on the key and the source's own seed only."""
+
+    def __len__(self) -> int:
+        """The number of samples."""
 
     def clip(self, key: ClipKey) -> LabelledClip:
         """Return the clip of this epoch and sample. Raises BadDataError where the sample cannot be read."""
@@ -55,6 +58,10 @@ class ListedVideos:
     recipe: Recipe
     annotations: Sequence[Annotation]
     data_root: Path
+
+    def __len__(self) -> int:
+        """The number of videos."""
+        return len(self.annotations)
 
     def source(self, annotation: Annotation) -> FrameSource:
         """Return the frames of one of the videos, without reading them."""
