@@ -7,6 +7,7 @@ import errno
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -228,14 +229,17 @@ def _discard(stream: TextIO) -> None:
 def _report(message: str, code: ExitCode) -> ExitCode:
     # Tables inside a message keep their lines; prose is wrapped to the width people read.
     first, *rest = (
-        line
-        if line.startswith("  ")
-        else textwrap.fill(line, 100, break_on_hyphens=False, break_long_words=False)
-        for line in f"error: {escaped(message)}".split("\n")
+        line if line.startswith("  ") else _wrapped(line) for line in f"error: {escaped(message)}".split("\n")
     )
     first = _coloured("error:", logging.ERROR) + first[len("error:") :]
     _write_error("\n".join((first, *rest)) + "\n")
     return code
+
+
+def _wrapped(line: str) -> str:
+    # An option keeps its value on its line, so that both can be copied; escaped text contains no null character.
+    whole = re.sub(r"(--[\w-]+) (?=\w)", "\\1\0", line)
+    return textwrap.fill(whole, 100, break_on_hyphens=False, break_long_words=False).replace("\0", " ")
 
 
 def _write_error(text: str) -> None:

@@ -118,7 +118,7 @@ def test_a_different_list_is_refused(whole: Path, tmp_path: Path):
 def test_a_loss_that_is_not_finite_names_step_and_samples(whole: Path, tmp_path: Path):
     done = command(*words(whole / "list.txt", tmp_path / "run", train__lr="1e30"))
     assert done.returncode == 1
-    assert "The loss of step" in done.stderr and "positions in the list" in done.stderr
+    assert "The loss of step" in done.message and "positions in the list" in done.message
     assert "Traceback" not in done.stderr
 
 
@@ -129,7 +129,7 @@ def test_a_broken_sample_stops_the_run_or_is_left_out_and_listed(whole: Path, tm
     arguments = words(broken, tmp_path / "run")
     stopped = command(*arguments)
     assert stopped.returncode == 4
-    assert "absent" in stopped.stderr and "--on_bad skip" in stopped.stderr
+    assert "absent" in stopped.message and "--on_bad skip" in stopped.message
     done = command(*arguments, "--on_bad", "skip")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "run" / LOG_NAME).read_text().splitlines()]

@@ -17,6 +17,7 @@ from vidom.errors import BadDataError, CheckFailedError
 def main(argv=None):
     kind = sys.argv[1]
     if kind == "bad": raise BadDataError("the file x is wrong\\n" + "  a table row" * 9 + ", always")
+    if kind.startswith("advice"): raise BadDataError("x" * int(kind[6:]) + " Use --on_bad skip to go on.")
     if kind == "judged": raise CheckFailedError("too low")
     if kind == "interrupt": raise KeyboardInterrupt
     if kind == "full": open("/dev/full", "w").write("x" * 100000)
@@ -102,6 +103,12 @@ def test_letters_that_the_terminal_lacks_are_no_reason_to_fail(encoding: str):
         env={**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"},
     )  # fmt: skip
     assert done.stdout.startswith(b"\\udce9 ") and b"Traceback" not in done.stderr
+
+
+def test_an_option_stands_on_one_line_with_its_value():
+    texts = [call(f"advice{length}").stderr for length in range(60, 85, 4)]
+    assert all("--on_bad skip" in text for text in texts)
+    assert len({text.count("\n") for text in texts}) == 2
 
 
 def test_foreign_text_neither_commands_the_terminal_nor_fills_it():

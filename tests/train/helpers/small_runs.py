@@ -60,6 +60,11 @@ class Done:
     stdout: str
     stderr: str
 
+    @property
+    def message(self) -> str:
+        """What stderr says, without the line breaks, which depend on the lengths of paths."""
+        return " ".join(self.stderr.split())
+
 
 def command(*arguments: str, killed_at: int = 0) -> Done:
     """Run `python -m train` with these words in a process of its own, killed at that rename or log line."""
