@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from export.deployable import InputDtype
+from networks.deployable import InputDtype
 from vidom.errors import UsageError
 from vidom.formats.recipe import Recipe, RecipeGroup
 from vidom.options import group, option

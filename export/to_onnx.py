@@ -11,9 +11,9 @@ from typing import Literal, get_args
 import onnx
 
 from export.build_record import code_digest, is_fresh, write_record
-from export.deployable import build_deployable
 from export.model_options import ModelOptions
 from export.tracing import set_batch, traced
+from networks.deployable import build_deployable
 from vidom.command import run
 from vidom.errors import UsageError
 from vidom.files import atomic_path

@@ -11,12 +11,10 @@ from pathlib import Path
 import onnx
 import torch
 
-from export.deployable import Deployable, InputDtype, input_shape
+from networks.deployable import INPUT_NAME, Deployable, InputDtype, input_shape, output_name
 from vidom.formats.recipe import Recipe
 
-__all__ = ["INPUT_NAME", "set_batch", "traced"]
-
-INPUT_NAME = "clips"
+__all__ = ["set_batch", "traced"]
 
 
 def traced(
@@ -32,7 +30,7 @@ def traced(
             path,
             opset_version=opset,
             input_names=[INPUT_NAME],
-            output_names=["probabilities" if recipe.head.softmax else "logits"],
+            output_names=[output_name(recipe)],
             dynamo=False,
         )
     return onnx.load(path)

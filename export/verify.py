@@ -17,7 +17,6 @@ import onnx_ir as ir
 import torch
 
 from export.build_record import read_record, write_record
-from export.deployable import InputDtype, build_deployable
 from export.model_options import ModelOptions
 from export.surgery.input_sizes import set_input_sizes
 from export.surgery.model_file import load_model
@@ -25,6 +24,7 @@ from export.surgery.pass_manager import run_passes
 from export.surgery.values import batch_of
 from export.verification.equivalence import compare_outputs
 from export.verification.probe import Probe, StageOutput, random_samples
+from networks.deployable import InputDtype, build_deployable
 from vidom.command import run
 from vidom.errors import BadDataError, CheckFailedError
 from vidom.files import sha256_file

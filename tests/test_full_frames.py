@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from view_recipes import FRAMES, NAMES, packed, write_list, write_recipes
 
-from export.deployable import Deployable, cut_views
 from export.modify_onnx import main as modify_onnx
 from export.to_onnx import main as to_onnx
 from export.verify import main as verify
 from infer.inference import InferOptions, infer
+from networks.deployable import Deployable, cut_views
 from postprocess.score import ScoreOptions, score
 from preprocess.pack import main as pack_main
 from preprocess.sources.frames import RawFrames

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from export.build_record import code_digest
-from export.deployable import InputDtype
 from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.surgery.pass_types import Target
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.batches.performance import InferenceResult
 from infer.engines.engine_options import EngineOptions, OpenVinoOptions
 from infer.inference import InferOptions, infer
+from networks.deployable import InputDtype
 from postprocess.metrics import Proportion
 from postprocess.score import ScoreOptions, score
 from vidom.bounded_reading import read_json

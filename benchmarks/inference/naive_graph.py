@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from export.deployable import build_deployable
 from export.surgery.model_file import model_bytes
 from export.surgery.pass_manager import run_passes
 from export.to_onnx import ToOnnxOptions, to_onnx
-from export.tracing import INPUT_NAME
+from networks.deployable import INPUT_NAME, build_deployable
 from networks.tsm import ShiftedConv
 from vidom.files import atomic_path, write_bytes
 from vidom.formats.recipe import Recipe

@@ -16,8 +16,8 @@ from benchmarks.measuring.interleaved import interleave_opened
 from benchmarks.measuring.node_time import non_convolution_share
 from export.surgery.model_file import load_model
 from export.surgery.operator_counts import count_operators
-from export.tracing import INPUT_NAME
 from infer.precision_check import compare_rows
+from networks.deployable import INPUT_NAME
 from vidom.system.machine import usable_cores
 
 __all__ = ["Measured", "Row", "centred_logits", "measured"]

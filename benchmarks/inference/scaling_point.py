@@ -36,7 +36,7 @@ def run_point(engine: str, model: str, precision: str, shape: str, result: str) 
 def _torch(recipe: str) -> Callable[[Any], object]:
     import torch
 
-    from export.deployable import build_deployable
+    from networks.deployable import build_deployable
     from vidom.formats.recipe import load_recipe
 
     torch.set_num_threads(usable_cores())

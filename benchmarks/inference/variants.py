@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.inference.naive_graph import naive_graph
-from export.deployable import Deployable, build_deployable
 from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.engines.engine_options import PRECISIONS, OnnxRuntimeOptions, OpenVinoOptions, Precision
 from infer.engines.open import open_engine
+from networks.deployable import Deployable, build_deployable
 from vidom.errors import CheckFailedError
 from vidom.formats.recipe import Recipe, load_recipe
 from vidom.parity import render

@@ -16,9 +16,9 @@ from benchmarks.batch_table.__main__ import BatchTableOptions, batch_table, main
 from benchmarks.batch_table.plot import plot
 from benchmarks.batch_table.row import Row, Settings
 from benchmarks.batch_table.table import document, markdown
-from export.deployable import build_deployable
 from export.to_om import ToOmOptions
 from infer.engines.engine_options import AscendOptions, OnnxRuntimeOptions, OpenVinoOptions
+from networks.deployable import build_deployable
 from vidom.errors import BadDataError, UsageError
 from vidom.files import crc32_file
 from vidom.formats.clip_store import ClipFile, Packed, Sample, StoreHeader

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.roofline.operator_costs import OpCost, op_costs
-from export.deployable import build_deployable
 from export.surgery.model_file import load_model
 from export.to_onnx import ToOnnxOptions, to_onnx
+from networks.deployable import build_deployable
 from vidom.errors import BadDataError
 from vidom.formats.recipe import load_recipe
 

@@ -10,9 +10,9 @@ import torch
 
 from export.build import main as build_main
 from export.build_record import read_record
-from export.deployable import build_deployable
 from export.to_onnx import ToOnnxOptions, main, to_onnx
 from export.verify import main as verify_main
+from networks.deployable import build_deployable
 from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe, load_recipe
 

@@ -8,12 +8,12 @@ import pytest
 from onnx import numpy_helper
 
 from export.build_record import read_record
-from export.deployable import build_deployable
 from export.modify_onnx import ModifyOnnxOptions, modify_onnx
 from export.surgery.pass_types import Target
 from export.to_onnx import ToOnnxOptions, to_onnx
 from export.verify import VerifyOptions, main, verify
 from networks.checkpoints.checkpoint import save_mmaction2
+from networks.deployable import build_deployable
 from vidom.errors import BadDataError, CheckFailedError
 from vidom.formats.recipe import load_recipe
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from cann_machine import set_up_cann
 
-from export.deployable import build_deployable
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.engines.engine_options import CannOptions, OpenVinoOptions
 from infer.predict import PredictOptions, main, predict
+from networks.deployable import build_deployable
 from preprocess.sources.video import VideoFile
 from preprocess.tensors.samples import make_sample
 from vidom.errors import BadDataError, UsageError

@@ -11,7 +11,7 @@ import pytest
 import torch
 from paddle_fill import fill
 
-from export.deployable import Deployable
+from networks.deployable import Deployable
 from networks.loading import build_network
 from preprocess.datasets.annotations import Annotation
 from preprocess.tensors.samples import make_sample, open_source

@@ -11,9 +11,9 @@ import pytest
 import torch
 from packing import packed_by_one
 
-from export.deployable import build_deployable
 from export.to_onnx import ToOnnxOptions, to_onnx
 from infer.inference import InferOptions, infer
+from networks.deployable import build_deployable
 from postprocess.score import main as score
 from preprocess.layout_310 import Layout310Options, lay_out
 from vidom.errors import BadDataError, UsageError

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surgery_graphs import Array, graph, integers, noise, ops, run
 
-from export.deployable import build_deployable
 from export.surgery.pass_manager import run_passes
 from export.to_onnx import ToOnnxOptions, to_onnx
+from networks.deployable import build_deployable
 from vidom.formats.recipe import load_recipe
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)

@@ -1,4 +1,4 @@
-"""The module that is exported: the network with normalisation, view crops, softmax and averaging around it."""
+"""What is exported and scored: the network with normalisation, view crops, softmax and averaging around it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from vidom.formats.crop_boxes import crop_boxes
 from vidom.formats.recipe import Recipe
 from vidom.formats.views import ViewPlan
 
-__all__ = ["Deployable", "InputDtype", "build_deployable", "cut_views", "input_shape"]
+__all__ = [
+    "INPUT_NAME",
+    "Deployable",
+    "InputDtype",
+    "build_deployable",
+    "cut_views",
+    "input_shape",
+    "output_name",
+]
+
+INPUT_NAME = "clips"
 
 InputDtype = Literal["float32", "uint8", "aipp"]
 
@@ -37,6 +47,11 @@ def input_shape(recipe: Recipe, batch_size: int, input_dtype: InputDtype) -> tup
         return (batch, *sample)
     frames = aipp_of(recipe.views).frames_per_sample
     return (batch * frames, *sample[1:])
+
+
+def output_name(recipe: Recipe) -> str:
+    """Return the name of the rows that the recipe's head gives."""
+    return "probabilities" if recipe.head.softmax else "logits"
 
 
 class Deployable(nn.Module):
@@ -127,7 +142,7 @@ def cut_views(frames: Tensor, plan: ViewPlan) -> Tensor:
 def build_deployable(
     recipe: Recipe, checkpoint: str, *, input_dtype: InputDtype = "float32", ignore_meta: bool = False
 ) -> tuple[Deployable, Provenance]:
-    """Return the module to export, in evaluation mode with the checkpoint's weights, and their origin.
+    """Return the module of a recipe, in evaluation mode with the checkpoint's weights, and their origin.
 
     `checkpoint` is a path, "seeded:N" for random weights of that seed, or empty for the recipe's own file, if this
     repository has it. `ignore_meta` is that of `load_network`. Raises UsageError, naming the published checkpoint, when
