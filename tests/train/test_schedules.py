@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from train_sections import section
 
 from train.learning.schedules import rate_factor
+
+STNET = Path(__file__).parents[1] / "fixtures" / "training" / "mindspore" / "stnet_rates.json"
 
 
 def test_a_step_schedule_multiplies_from_its_milestones_on():
@@ -45,3 +50,32 @@ def test_the_warm_up_rises_linearly_to_the_scheduled_rate():
     assert factors[:5] == pytest.approx([0.1 + 0.09 * step for step in range(5)])
     assert factors[5:10] == pytest.approx([0.1 * (0.1 + 0.09 * step) for step in range(5, 10)])
     assert factors[10:] == pytest.approx([0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("run", "lr", "schedule"),
+    [
+        ("A", 0.01, {"type": "step", "milestones": [20, 40]}),
+        ("B", 0.001, {"type": "per_step", "every": 40}),
+        ("B_eval", 0.001, {"type": "per_step", "every": 40, "milestones": [20, 40]}),
+    ],
+)
+def test_the_rates_of_both_generations_of_stnet_are_mindspore_s(
+    run: str, lr: float, schedule: dict[str, Any]
+):
+    """The original's callbacks ran over a tiny network in MindSpore 2.7 on a CPU, which multiplies in float32."""
+    truth = json.loads(STNET.read_text())
+    rates = [rate for rate, steps in truth["rates_and_steps"][run] for _ in range(steps)]
+    per_epoch = truth["steps_per_epoch"]
+    settings = section(lr=lr, epochs=len(rates) // per_epoch, schedule=schedule)
+    found = [lr * rate_factor(settings, step, steps_per_epoch=per_epoch) for step in range(len(rates))]
+    assert found == pytest.approx(rates, rel=1e-5, abs=0)
+
+
+def test_where_an_epoch_is_one_call_the_rate_of_stnet_falls_once_in_forty_epochs():
+    by_step = section(epochs=90, schedule={"type": "per_step", "every": 40})
+    by_epoch = section(epochs=90, schedule={"type": "step", "milestones": [40, 80]})
+    factors = [
+        [rate_factor(one, step, steps_per_epoch=1) for step in range(90)] for one in (by_step, by_epoch)
+    ]
+    assert factors[0] == pytest.approx(factors[1], rel=1e-12)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from vidom.formats.recipe_parts.train_section import Sgd, TrainSection
 
-__all__ = ["build_optimizer", "single_group", "tsm_groups", "without_decay_1d"]
+__all__ = ["build_optimizer", "single_group", "tsm_groups", "without_decay_1d", "without_decay_norm"]
 
 Groups = list[dict[str, Any]]
 
@@ -42,6 +42,29 @@ def without_decay_1d(network: nn.Module, lr: float, weight_decay: float) -> Grou
     return [
         {"params": [p for p in parameters if p.ndim > 1], "lr": lr, "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
+    ]
+
+
+def without_decay_norm(network: nn.Module, lr: float, weight_decay: float) -> Groups:
+    """Return two groups: weights and biases, and the scales and offsets of normalisation, which do not decay.
+
+    MindSpore's optimizers leave out every parameter whose name contains `gamma` or `beta`, also where all were given
+    as one group. Source: mindspore/nn/optim/optimizer.py of MindSpore 2.7.
+    """
+    norms = [
+        parameter
+        for module in network.modules()
+        if isinstance(module, _NORMS)
+        for parameter in module.parameters(recurse=False)
+    ]
+    excluded = set(map(id, norms))
+    return [
+        {
+            "params": [p for p in _trainable(network) if id(p) not in excluded],
+            "lr": lr,
+            "weight_decay": weight_decay,
+        },
+        {"params": [p for p in norms if p.requires_grad], "lr": lr, "weight_decay": 0.0},
     ]
 
 
@@ -81,5 +104,10 @@ def _trainable(network: nn.Module) -> list[Tensor]:
 
 
 _GROUPS: Mapping[str, Callable[[nn.Module, float, float], Groups]] = MappingProxyType(
-    {"single": single_group, "tsm": tsm_groups, "no_decay_1d": without_decay_1d}
+    {
+        "single": single_group,
+        "tsm": tsm_groups,
+        "no_decay_1d": without_decay_1d,
+        "no_decay_norm": without_decay_norm,
+    }
 )

@@ -7,6 +7,7 @@ import math
 from vidom.formats.recipe_parts.train_section import (
     CosineSchedule,
     OneCycleSchedule,
+    PerStepSchedule,
     StepSchedule,
     TrainSection,
 )
@@ -34,13 +35,24 @@ def rate_factor(section: TrainSection, step: int, *, steps_per_epoch: int) -> fl
 
 def _scheduled(section: TrainSection, step: int, steps_per_epoch: int) -> float:
     schedule, total = section.schedule, section.epochs * steps_per_epoch
-    if isinstance(schedule, StepSchedule):
+    if isinstance(schedule, StepSchedule | PerStepSchedule):
         epoch = step // steps_per_epoch
-        return schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
+        times = sum(epoch >= milestone for milestone in schedule.milestones)
+        if isinstance(schedule, PerStepSchedule):
+            times += _callbacks(step, steps_per_epoch, schedule.every)
+        return schedule.gamma**times
     if isinstance(schedule, CosineSchedule):
         done = step / total if schedule.by == "step" else (step // steps_per_epoch) / section.epochs
         return _between(1, schedule.min_ratio, done)
     return _one_cycle(schedule, step, total)
+
+
+def _callbacks(step: int, steps_per_epoch: int, every: int) -> int:
+    """Return how many of the steps 1 to `step` are, in whole epochs, a multiple of `every`."""
+    period = every * steps_per_epoch
+    complete, rest = divmod(step + 1, period)
+    # Step 0, which never was, would count too.
+    return complete * steps_per_epoch + min(rest, steps_per_epoch) - 1
 
 
 def _one_cycle(schedule: OneCycleSchedule, step: int, total: int) -> float:

@@ -14,6 +14,8 @@ __all__ = [
     "CosineSchedule",
     "MultiScaleCrop",
     "OneCycleSchedule",
+    "PerStepSchedule",
+    "RandomCrop",
     "RandomResizedCrop",
     "Schedule",
     "Sgd",
@@ -40,7 +42,7 @@ class Sgd(_Section):
     momentum: Fraction = 0.9
     nesterov: bool = False
     weight_decay: Amount = 1e-4
-    groups: Literal["single", "tsm", "no_decay_1d"] = "single"
+    groups: Literal["single", "tsm", "no_decay_1d", "no_decay_norm"] = "single"
 
 
 class AdamW(_Section):
@@ -59,6 +61,21 @@ class StepSchedule(_Section):
     gamma: Rate = 0.1
 
 
+class PerStepSchedule(_Section):
+    """The rate times `gamma` after step n, counted from 1, wherever `n // steps per epoch` is a multiple of `every`.
+
+    MindSpore's StNet, from 1.9 on, on a device that calls back after each step, a CPU among them. It means "every 40
+    epochs", but 0 is a multiple too: the rate falls after all steps but the last of the first epoch. Where an epoch is
+    one call, on Ascend, it is a `step` schedule. `milestones` are further epochs from which on the rate is multiplied,
+    as its evaluation callback does.
+    """
+
+    type: Literal["per_step"]
+    every: Positive
+    milestones: tuple[Positive, ...] = ()
+    gamma: Rate = 0.1
+
+
 class CosineSchedule(_Section):
     """The rate falls along half a cosine from 1 to `min_ratio` of itself; `by` the epoch or the step."""
 
@@ -74,7 +91,9 @@ class OneCycleSchedule(_Section):
     rising: Fraction = 0.3
 
 
-Schedule = Annotated[StepSchedule | CosineSchedule | OneCycleSchedule, Field(discriminator="type")]
+Schedule = Annotated[
+    StepSchedule | PerStepSchedule | CosineSchedule | OneCycleSchedule, Field(discriminator="type")
+]
 
 
 class Warmup(_Section):
@@ -101,6 +120,12 @@ class RandomResizedCrop(_Section):
     aspect: tuple[Rate, Rate] = (3 / 4, 4 / 3)
 
 
+class RandomCrop(_Section):
+    """A square of the crop size at a random position of the resized frame; nothing is resized again."""
+
+    type: Literal["random"]
+
+
 class CenterCrop(_Section):
     """No augmentation: the crop of the validation."""
 
@@ -114,7 +139,7 @@ class Augmentation(_Section):
     "moving something from left to right".
     """
 
-    crop: Annotated[MultiScaleCrop | RandomResizedCrop | CenterCrop, Field(discriminator="type")]
+    crop: Annotated[MultiScaleCrop | RandomResizedCrop | RandomCrop | CenterCrop, Field(discriminator="type")]
     flip: Fraction = 0.0
     flip_labels: dict[Count, Count] = {}
 
@@ -152,7 +177,7 @@ class TrainSection(_Section):
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> TrainSection:
-        if isinstance(self.schedule, StepSchedule):
+        if isinstance(self.schedule, StepSchedule | PerStepSchedule):
             milestones = self.schedule.milestones
             if list(milestones) != sorted(set(milestones)):
                 raise ValueError(f"schedule.milestones must increase, found {list(milestones)}")
