@@ -42,7 +42,7 @@ class Broken:
 
 
 class ClipSource(Protocol):
-    """Clips to train on or to validate with. Which one a key gives depends on the key and the source's own seed only."""
+    """Clips of training or validation. Which one a key gives depends on the key and the source's own seed only."""
 
     def __len__(self) -> int:
         """The number of samples."""
