@@ -13,7 +13,7 @@ import numpy as np
 
 from vidom.formats.crop_boxes import Box, center_crop, require_room, square
 
-__all__ = ["multi_scale_crop", "random_resized_crop", "short_side_size", "ten_crop"]
+__all__ = ["multi_scale_crop", "random_crop", "random_resized_crop", "short_side_size", "ten_crop"]
 
 
 def short_side_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:
@@ -66,6 +66,16 @@ def multi_scale_crop(
     column, row = generator.choice(_FIXED_POSITIONS[:num_fixed_crops])
     left, top = column * step_x, row * step_y
     return Box(left, top, left + across, top + down)
+
+
+def random_crop(width: int, height: int, generator: random.Random, *, size: int) -> Box:
+    """Return a square of `size` pixels at a random position, as MindSpore's StNet chooses it: the column first.
+
+    Raises UsageError where the frame is smaller. Source: `group_random_crop` of research/cv/stnet/src/dataset.py.
+    """
+    require_room(width, height, size)
+    left = generator.randint(0, width - size)
+    return square(left, generator.randint(0, height - size), size)
 
 
 def random_resized_crop(

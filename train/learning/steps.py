@@ -35,11 +35,12 @@ class Normalisation(nn.Module):
 
     def __init__(self, plan: ViewPlan) -> None:
         super().__init__()
-        # The axis of colours is followed by time in NCTHW.
-        shape = (3, 1, 1, 1) if plan.layout == "NCTHW" else (3, 1, 1)
+        # The axis of colours is followed by time in NCTHW and planes; stacked has the colours of each frame in turn.
+        frames = plan.clip_len if plan.layout == "stacked" else 1
+        shape = (-1, 1, 1, 1) if plan.layout in ("NCTHW", "planes") else (-1, 1, 1)
         self.scale = float(plan.pixel_scale)
-        self.register_buffer("mean", torch.tensor(plan.mean).reshape(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(plan.std).reshape(shape), persistent=False)
+        self.register_buffer("mean", torch.tensor(plan.mean * frames).reshape(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(plan.std * frames).reshape(shape), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return float32 of the shape of `pixels`."""

@@ -1,0 +1,68 @@
+"""Training clips of packs against those that StNet's own train pipeline makes of them, with Python's generator."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from train_sections import section
+
+from preprocess.sources.frame_pack import PackedFrames
+from preprocess.tensors.training_clips import Randomness, TrainingClip, make_training_clip
+from train.learning.steps import Normalisation
+from vidom.formats.views import ViewPlan
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+TRUTHS = json.loads((FIXTURES / "training" / "mindspore" / "stnet_clips.json").read_text())["clips"]
+SECTION = section(augmentation={"crop": {"type": "random"}, "flip": 0.5})
+
+
+def clip_of(name: str, layout: str) -> tuple[TrainingClip, ViewPlan, Randomness]:
+    pack, sizes, seed = name.split("|")
+    runs, _, pixels = sizes.partition("@")
+    (segments, frames), (short, size) = (
+        map(int, part.split(mark)) for part, mark in ((runs, "x"), (pixels, "/"))
+    )
+    plan = ViewPlan(
+        pipeline="mindspore",
+        num_segments=segments,
+        clip_len=frames,
+        short_side=short,
+        crop="center",
+        crop_size=size,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        layout=layout,
+    )
+    randomness = Randomness(np.random.RandomState(0), Random(int(seed)))
+    source = PackedFrames(FIXTURES / "mindspore" / pack)
+    return make_training_clip(source, plan, SECTION, randomness), plan, randomness
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_a_clip_is_the_original_s_for_the_same_generator(name: str):
+    truth = TRUTHS[name]
+    clip, plan, randomness = clip_of(name, "planes")
+    assert list(clip.frames) == truth["frames"]
+    assert [clip.box.left, clip.box.top] == truth["corner"]
+    assert clip.mirrored == truth["mirrored"]
+    tensor = Normalisation(plan)(torch.from_numpy(clip.pixels)).numpy()
+    assert list(tensor.shape) == truth["shape"]
+    assert zlib.crc32(np.ascontiguousarray(tensor).tobytes()) == truth["crc32"]
+    # Not one random number more or less was drawn.
+    assert randomness.python.random() == truth["random_after"]
+
+
+def test_the_earlier_layout_has_the_same_frames_stacked_with_their_colours():
+    name = next(iter(TRUTHS))
+    planes, stacked = (
+        Normalisation(plan)(torch.from_numpy(clip.pixels))
+        for clip, plan, _ in (clip_of(name, layout) for layout in ("planes", "stacked"))
+    )
+    frames = planes.transpose(0, 1)
+    torch.testing.assert_close(stacked.reshape(frames.shape), frames, rtol=0, atol=0)
