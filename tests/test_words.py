@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("vidom", "networks", "preprocess", "export", "infer", "postprocess", "benchmarks", "demo")
+PACKAGES = (
+    "vidom",
+    "networks",
+    "preprocess",
+    "export",
+    "infer",
+    "postprocess",
+    "train",
+    "benchmarks",
+    "demo",
+)
 INSTEAD = {
     r"told|tells": "reported, shown, detected",
     r"pictures?": "image, frame, figure",

@@ -15,10 +15,12 @@ from contextlib import suppress
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from vidom.errors import UnavailableError, UsageError
 from vidom.formats.recipe_parts.train_section import TrainSection
+from vidom.system.npu import visible_npus
 
 __all__ = ["Cards", "accelerator_of", "is_first", "is_worker", "parse_cards", "run_on_cards"]
 
@@ -45,14 +47,28 @@ def parse_cards(text: str) -> Cards:
 
 
 def device_kind() -> str:
-    """Return `cuda`, `npu` (where torch_npu and CANN work) or `cpu`."""
+    """Return `cuda`, `npu` or `cpu`.
+
+    Raises UnavailableError where npu-smi shows NPUs that torch cannot use: a training must not end up on the CPU
+    unnoticed.
+    """
     if torch.cuda.is_available():
         return "cuda"
-    with suppress(ImportError):
+    try:
         import torch_npu  # noqa: F401
 
-        if torch.npu.is_available():  # type: ignore[attr-defined]
-            return "npu"
+        usable = torch.npu.is_available()  # type: ignore[attr-defined]
+        reason = "torch_npu finds none of them"
+    except Exception as error:  # without CANN, or made for another torch, it fails in many ways
+        usable, reason = False, f"torch_npu cannot be imported ({error})"
+    if usable:
+        return "npu"
+    if npus := visible_npus():
+        raise UnavailableError(
+            f"npu-smi shows {npus} NPU(s), which torch cannot use: {reason}. Source set_env.sh of CANN and install the "
+            f"torch-npu that is made for torch {torch.__version__.partition('+')[0]}; docs/training.md lists versions "
+            "that fit. To use the CPU all the same, set ASCEND_RT_VISIBLE_DEVICES to nothing."
+        )
     return "cpu"
 
 
@@ -128,9 +144,17 @@ def accelerator_of(section: TrainSection, precision: str) -> Accelerator:
     Batch statistics stay those of each device, as in mmcv. Raises UnavailableError where the device lacks the
     precision.
     """
+    kind = device_kind()
+    if kind == "cpu" and precision == "fp16":
+        # Accelerate would compute in float32 and say nothing.
+        raise UnavailableError(
+            "Precision fp16 needs a CUDA device or an NPU, and there is none. Use bf16 or no."
+        )
+    # What an earlier run of this process, perhaps in another precision, has left.
+    AcceleratorState._reset_state()
     try:
         return Accelerator(
-            cpu=device_kind() == "cpu",
+            cpu=kind == "cpu",
             mixed_precision=precision,
             gradient_accumulation_steps=section.accumulate,
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],

@@ -43,7 +43,7 @@ class Validation:
 class Validator:
     """Validates a network on the clips of a source, `shape` each, on any number of devices.
 
-    Batches are the same on any number of devices, which take them in turn; so each sample is counted once, and its
+    Batches are the same on any number of devices, dealt out one after another; so each sample is counted once, and its
     scores do not depend on the devices. The workers that decode stay from one validation to the next.
     """
 

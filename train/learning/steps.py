@@ -50,7 +50,11 @@ class Normalisation(nn.Module):
 
 @dataclass(frozen=True)
 class StepResult:
-    """The mean loss over all devices' clips, the norm of the gradient before clipping, and the clips trained on."""
+    """The mean loss over all devices' clips, the norm of the gradient before clipping, and the clips trained on.
+
+    The norm is None for a step that only accumulates, and for one that the scaler of fp16 leaves out, since its
+    gradient overflowed.
+    """
 
     loss: float
     grad_norm: float | None
@@ -135,10 +139,12 @@ class Trainer:
         lam = float(random.beta(self.section.mixup, self.section.mixup))
         return lam, torch.from_numpy(random.permutation(count)).to(self.accelerator.device)
 
-    def _clip(self) -> float:
+    def _clip(self) -> float | None:
         limit = self.section.clip_norm
-        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), np.inf if limit is None else limit)
-        return float(norm)
+        norm = float(
+            self.accelerator.clip_grad_norm_(self.network.parameters(), np.inf if limit is None else limit)
+        )
+        return norm if np.isfinite(norm) else None
 
     def _seed(self, number: int) -> None:
         state = np.random.SeedSequence((self.seed, number, self.accelerator.process_index))

@@ -46,7 +46,8 @@ def save_run(
 ) -> None:
     """Write the checkpoint to `path`; equal states give equal bytes.
 
-    `epoch` counts finished epochs, as mmcv's meta does; `config` is the run's configuration as text.
+    `epoch` counts finished epochs, as mmcv's meta does; `config` is the run's configuration as text. Raises OSError
+    where the disk is full; what was at `path` stays then.
     """
     meta = {
         "epoch": epoch,
@@ -58,8 +59,12 @@ def save_run(
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     content = {"meta": meta, "state_dict": state, "optimizer": _on_cpu(optimizer.state_dict())}
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        # With a name instead of a stream, torch would store that name in the file.
-        torch.save(content, stream)
+        try:
+            # With a name instead of a stream, torch would store that name in the file.
+            torch.save(content, stream)
+        except RuntimeError as error:
+            # Where the system refuses to write, torch complains about its own unfinished archive.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error  # noqa: B904
 
 
 def load_run(

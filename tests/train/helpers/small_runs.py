@@ -12,7 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from vidom.options import read_options
+
+if TYPE_CHECKING:
+    from train.outputs.run_report import Outcome
 
 # Starts processes in which torch is imported already.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -50,6 +55,14 @@ def words(ann_file: Path, out: Path, *more: str, recipe: str = "tsm_ucf101", **s
         *("--data_root", str(FRAMES), "--ann_file", str(ann_file), "--val_ann", str(ann_file)),
         *("--output_dir", str(out), "--workers", "0", *more),
     ]
+
+
+def train_here(ann_file: Path, out: Path, *more: str, **settings: str) -> Outcome:
+    """Train in this process with the words that `words` makes of the arguments."""
+    from train.train_options import TrainOptions
+    from train.training import train
+
+    return train(read_options(TrainOptions, words(ann_file, out, *more, **settings), prog="train"))
 
 
 @dataclass(frozen=True)
