@@ -27,7 +27,7 @@ PYTHON  ?= python3
 #: SRC        folder of the downloads, for data; it is never written to
 #: DATA_ARGS  further options of data, e.g. '--on_bad skip --fps 25'
 #: LABELS     file of class names, for data-audit
-#: OUT        folder of the clip store and the results (run/MODEL)
+#: OUT        folder of the clip store and the results (run/MODEL); for convert, the file to write
 #: STORE      clip store (OUT/store)
 #: DTYPE      float32; uint8: a quarter of the bytes, the graph normalises; aipp: the NPU does (experimental, TSM and PP-TSM)
 #: VIEWS      one: a file and a model row for each view, averaged by score; for samples too large for one tensor
@@ -73,7 +73,7 @@ LISTED := --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" $(call given,--ray,RAY)
 FOLDER := $(or $(OUT),run/$(basename $(notdir $(MODEL))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras train auto-optimizer surgeon lock doctor demo demo-train test test-fast lint format data data-audit preprocess export om verify infer score bench bench-all evaluate predict data-drift models inspect clean distclean
+.PHONY: help setup extras train auto-optimizer surgeon lock doctor demo demo-train test test-fast lint format data data-audit preprocess export om verify infer score bench bench-all evaluate predict data-drift models inspect convert clean distclean
 
 help: ## show this text
 	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
@@ -147,6 +147,9 @@ preprocess: $(NEEDED) ## DATA_ROOT + ANN -> clip store of tensors
 train: $(EXTRAS) ## DATA_ROOT + ANN (VAL_ROOT + VAL_ANN) -> checkpoint in OUT/training; CKPT, CARDS, AMP, STEPS, RESUME; the same line continues
 	$(VIDOM) train $(MODEL) $(call given,--out,OUT) $(SETS) --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" $(call given,--val_root,VAL_ROOT) $(call given,--val_ann,VAL_ANN) \
 	  $(call given,--checkpoint,CKPT) $(call given,--cards,CARDS) $(call given,--precision,AMP) $(call given,--steps,STEPS) $(if $(RESUME),--resume)
+
+convert: $(READY) ## CKPT -> OUT: the same weights as mmaction2's .pth, PaddleVideo's .pdparams (PP-TSM) or MindSpore's .ckpt (StNet)
+	$(VIDOM) convert "$(CKPT)" "$(OUT)"
 
 export: $(READY) ## CKPT -> ONNX with softmax -> optimized graph -> parity check; .om where atc is on PATH
 	$(VIDOM) export $(FILES) $(SETS) $(WEIGHTS) $(call given,--target,TARGET) $(call given,--soc_version,SOC)

@@ -6,20 +6,23 @@ the temporal strides of I3D, the input layout of StNet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from torch import nn
 
 from networks.checkpoints.checkpoint import Difference, Shape, differences, shapes_of
 from networks.loading import build_network
 from networks.training_config import Contradiction, contradictions
-from vidom.errors import UsageError
+from vidom.errors import BadDataError, UsageError
 from vidom.formats.recipe import Recipe
 from vidom.formats.recipe_parts.network_sections import I3dSection, PptsmSection, TsmSection
+from vidom.wording import shown
 
-__all__ = ["Detected", "Fit", "count_elements", "detect", "fit", "prefixes"]
+__all__ = ["Detected", "Fit", "complete", "count_elements", "detect", "fit", "prefixes"]
 
 Shapes = Mapping[str, Shape]
 
@@ -52,6 +55,10 @@ class Detected:
         if self.arch == "tsm":
             return "TSM" if self.arguments["shift"] else "TSN (TSM without its shift)"
         return {"i3d": "I3D", "pptsm": "PP-TSM", "stnet": "StNet"}[self.arch]
+
+    def build(self) -> nn.Module:
+        """Return the network with random weights; arguments that no shape depends on have any valid value."""
+        return build_network(self.arch, {**self.arguments, **_UNDETECTED[self.arch]})
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,25 @@ def detect(shapes: Shapes) -> Detected | None:
         # No network accepts the width or the class count of these shapes.
         return None
     return min(tried, key=lambda one: len(one.differences), default=None)
+
+
+def complete(detected: Detected | None, path: Path, starts: Iterable[str]) -> Detected:
+    """Return `detected`; raise BadDataError where it is None or where the file at `path` lacks a part of the network.
+
+    `starts` are those of the file's keys.
+    """
+    if detected is None:
+        raise BadDataError(
+            f"The checkpoint {path} is not of a supported network (TSM, TSN, I3D, PP-TSM, StNet): its keys start "
+            f"with {shown(', '.join(starts))}. Use a checkpoint of one of those networks."
+        )
+    if detected.differences:
+        raise BadDataError(
+            f"The checkpoint {path} looks like {detected.title}, but {len(detected.differences)} of "
+            "its keys are missing, unexpected or of a different shape. It holds a part of the network or a variant "
+            "with other layers; use the file that the complete network was saved to."
+        )
+    return detected
 
 
 def fit(detected: Detected, shapes: Shapes, recipe: Recipe, *, config: Mapping[str, Any]) -> Fit:

@@ -12,10 +12,9 @@ from typing import Any
 from networks.checkpoints.any_file import read_any
 from networks.checkpoints.checkpoint import Difference, PlainValue, Shape, shapes_of
 from networks.checkpoints.opening import checkpoint_file
-from networks.detect import Detected, Fit, count_elements, detect, fit, prefixes
+from networks.detect import Detected, Fit, complete, count_elements, detect, fit, prefixes
 from networks.onnx_inspection import inspect_onnx, is_onnx
 from networks.training_config import read_config
-from vidom.errors import BadDataError
 from vidom.files import human_bytes
 from vidom.formats.recipe import Recipe, load_recipe, recipe_names
 from vidom.options import option, read_options
@@ -211,14 +210,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     found = inspect_checkpoint(path, recipes=recipes)
     print(json.dumps(as_document(found), indent=2) if options.json else as_text(found))
-    if found.detected is None:
-        raise BadDataError(
-            f"The checkpoint {found.path} is not of a supported network (TSM, TSN, I3D, PP-TSM, StNet): its keys start "
-            f"with {shown(', '.join(found.prefixes))}. Use a checkpoint of one of those networks."
-        )
-    if not found.complete:
-        raise BadDataError(
-            f"The checkpoint {found.path} looks like {found.detected.title}, but {len(found.detected.differences)} of "
-            "its keys are missing, unexpected or of a different shape. It holds a part of the network or a variant "
-            "with other layers; use the file that the complete network was saved to."
-        )
+    complete(found.detected, found.path, found.prefixes)

@@ -6,16 +6,15 @@ import hashlib
 import inspect
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from networks.checkpoints.any_file import read_any
 from networks.checkpoints.checkpoint import Checkpoint, load_state
-from networks.checkpoints.mindspore_weights import read_mindspore, xception_is_depthwise
-from networks.checkpoints.pptsm_weights import read_pptsm
-from networks.checkpoints.torch_weights import read_torch
+from networks.checkpoints.mindspore_weights import xception_is_depthwise
 from networks.i3d import I3D
 from networks.pptsm import PPTSM
 from networks.seeded import seeded_state_dict
@@ -31,11 +30,6 @@ _log = logging.getLogger(__name__)
 
 _SEEDED = "seeded:"
 _NETWORKS: dict[str, type[nn.Module]] = {"tsm": TSM, "i3d": I3D, "pptsm": PPTSM, "stnet": StNet}
-_READERS: dict[str, Callable[[str], Checkpoint]] = {
-    "mmaction2": read_torch,
-    "paddle": read_pptsm,
-    "mindspore": read_mindspore,
-}
 _KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -66,9 +60,9 @@ def load_network(
 ) -> tuple[nn.Module, Provenance]:
     """Return the recipe's network in evaluation mode with the weights of `checkpoint`, and their origin.
 
-    `checkpoint` is the path of a file of the recipe's framework, or `seeded:N` for the random weights of
-    `seeded_state_dict` with the seed N. Whether StNet's temporal convolutions are depthwise is detected from the shapes
-    in the file. With `ignore_meta` the training configuration in the file may contradict the recipe.
+    `checkpoint` is the path of a file in any framework's format, vidom's own .pth included, or `seeded:N` for the
+    random weights of `seeded_state_dict` with the seed N. Whether StNet's temporal convolutions are depthwise is
+    detected from the shapes in the file. With `ignore_meta` the training configuration there may contradict the recipe.
 
     Raises UsageError as `build_network` does, for a malformed `seeded:` and a missing file; BadDataError when the file
     is damaged, does not fit the network or was trained with other settings than the recipe's.
@@ -77,7 +71,7 @@ def load_network(
     if checkpoint.startswith(_SEEDED):
         network = build_network(arch, arguments)
         return network.eval(), _load_seeded(network, checkpoint)
-    read = _READERS[recipe.checkpoint.framework](checkpoint)
+    read = read_any(checkpoint)
     for note in read.notes:
         _log.info(f"{read.path.name}: {note}.")
     if not ignore_meta:

@@ -166,6 +166,7 @@ VERBS = (
     Verb("drift", "show what a different decoder or resizer changes", "infer.drift:main", _drift),
     Verb("preprocess", "pack videos into a clip store of tensors", "preprocess.pack:main", _preprocess),
     Verb("train", "train a network from lists of videos to a checkpoint", "train.__main__:main", _train),
+    Verb("convert", "write a checkpoint in another framework's format", "networks.conversion:main"),
     Verb("export", "checkpoint to ONNX, optimized and verified; .om with ATC", "export.build:main", _export),
     Verb("verify", "compare torch, the exported and the optimized model", "export.verify:main", _verify),
     Verb("lint", "check an ONNX model against what ATC accepts", "export.lint_onnx:main", _lint),

@@ -1,1 +1,1 @@
-"""Readers of the frameworks' checkpoint files; nothing in a file is executed, and no file is loaded partially."""
+"""Readers and writers of the frameworks' checkpoints; nothing in a file is executed, and none is loaded partially."""

@@ -107,12 +107,36 @@ def differences(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> tu
     )
 
 
-def save_mmaction2(path: Path | str, network: nn.Module, meta: Mapping[str, PlainValue]) -> None:
-    """Write a checkpoint of `network` in mmaction2's layout to `path`; equal weights and meta give equal bytes."""
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+def save_mmaction2(
+    path: Path | str,
+    network: nn.Module,
+    meta: Mapping[str, Any],
+    *,
+    optimizer: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint of `network` in mmaction2's layout to `path`; equal contents give equal bytes.
+
+    `optimizer` is the state dict of its optimizer. Tensors are stored on the CPU. Raises OSError where the disk is
+    full; what was at `path` stays then.
+    """
+    content = {"meta": dict(meta), "state_dict": dict(network.state_dict())}
+    if optimizer is not None:
+        content["optimizer"] = dict(optimizer)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        # With a name instead of a stream, torch would store that name in the file.
-        torch.save({"meta": dict(meta), "state_dict": state}, stream)
+        try:
+            # With a name instead of a stream, torch would store that name in the file.
+            torch.save(_on_cpu(content), stream)
+        except RuntimeError as error:
+            # Where the system refuses to write, torch complains about its own unfinished archive.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error  # noqa: B904
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().contiguous()
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    return value
 
 
 def _verdict(rows: Sequence[Difference], *, source: str) -> str:

@@ -1,4 +1,4 @@
-"""Read MindSpore's `.ckpt` files from their bytes, without MindSpore and without a protobuf library.
+"""Read and write MindSpore's `.ckpt` files byte by byte, without MindSpore and without a protobuf library.
 
     Checkpoint   { repeated Value value = 1; }
     Value        { string tag = 1; TensorProto tensor = 2; MapTensorProto maptensor = 3; }
@@ -12,18 +12,20 @@ and ten bytes, big-endian, of the CRC-32 of everything before.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from networks.checkpoints.mindspore_file import MAX_DIMS, Array, array_of, open_mapped, sizes_in
 from networks.checkpoints.opening import unreadable
-from networks.checkpoints.protobuf_wire import fields, grouped, text_in, view_in
+from networks.checkpoints.protobuf_wire import encoded, fields, grouped, text_in, view_in
+from vidom.files import atomic_path
 
-__all__ = ["read_ckpt"]
+__all__ = ["read_ckpt", "write_ckpt"]
 
 # The training checkpoint of StNet has 489; the limit bounds the time for a hostile file.
 _MAX_ENTRIES = 20_000
+_SLICE_BYTES = 512 << 20
 _TRAILER = b"crc_num"
 _TRAILER_BYTES = len(_TRAILER) + 10
 
@@ -70,6 +72,21 @@ def read_ckpt(path: Path | str) -> tuple[dict[str, Array], str]:
     sliced = f" in {slices} slices" if slices > len(arrays) else ""
     crc = "without CRC-32" if checked is view else "CRC-32 verified"
     return arrays, f"{len(arrays)} entries{sliced} (.ckpt), {crc}"
+
+
+def write_ckpt(path: Path | str, arrays: Mapping[str, Array]) -> None:
+    """Write float or signed integer arrays to `path`, in their order, as MindSpore's save_checkpoint does.
+
+    Its default, a file without CRC-32, is kept: MindSpore 1.x, which StNet was published with, cannot read the trailer.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        for name, array in arrays.items():
+            content = array.tobytes()
+            kind = array.dtype.name.capitalize().encode()
+            head = b"".join(encoded(1, size) for size in array.shape) + encoded(2, kind)
+            for start in range(0, len(content), _SLICE_BYTES):
+                tensor = head + encoded(3, content[start : start + _SLICE_BYTES])
+                stream.write(encoded(1, encoded(1, name.encode()) + encoded(2, tensor)))
 
 
 def _without_trailer(view: memoryview, path: Path | str) -> memoryview:

@@ -1,4 +1,4 @@
-"""Read the .pdparams files of Paddle without executing anything in them.
+"""Read the .pdparams and .pdopt files of Paddle without executing anything in them, and write them.
 
 `paddle.save` (`python/paddle/framework/io.py`) writes one pickle of protocol 2 to 4. A state dict is a
 dictionary of numpy arrays and a table of internal names; anything else, such as a dictionary with a state dict, holds
@@ -9,6 +9,7 @@ which numpy does not have, is stored as uint16.
 from __future__ import annotations
 
 import mmap
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,13 +25,15 @@ from networks.checkpoints.opening import checkpoint_file
 from networks.checkpoints.pickles.array_record import ARRAY_NAMES, array_record
 from networks.checkpoints.pickles.inert_pickle import Call, read_pickle
 from vidom.errors import BadDataError
-from vidom.files import sha256_file
+from vidom.files import atomic_path, sha256_file
 
-__all__ = ["is_weight_name", "paddle_tensor", "read_pdparams"]
+__all__ = ["is_weight_name", "paddle_tensor", "read_pdopt", "read_pdparams", "write_paddle"]
 
 # The names in Paddle's checkpoints; files of weights need no others.
 _NAMES = ARRAY_NAMES | {"builtins.tuple", "collections.OrderedDict"}
 _MAX_NAME = 256
+# Python's own, whose methods can be replaced; type checkers know few of them.
+_PICKLER: Any = pickle._Pickler
 _NAME_TABLE = "StructuredToParameterName@@"
 _SLICES = "UnpackBigParamInfor@@"
 _OPTIMIZER_TABLES = {"LR_Scheduler", "master_weights", "global_step"}
@@ -68,6 +71,54 @@ def read_pdparams(path: Path | str) -> Checkpoint:
         meta=plain_values(content) if nested else {},
         state_dict={key: paddle_tensor(array) for key, array in arrays.items()},
     )
+
+
+def read_pdopt(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of the optimizer in the .pdopt file at `path` under Paddle's names, and its other entries.
+
+    Raises BadDataError for a damaged file and one that is not a flat dictionary, as `read_pdparams` does.
+    """
+    path = Path(path)
+    source = f"The optimizer's state {path}"
+    content, _ = _content(path, source=source)
+    others = {}
+    if isinstance(content, dict):
+        others = {key: content[key] for key in _OPTIMIZER_TABLES & content.keys()}
+        content = {key: value for key, value in content.items() if key not in others}
+    arrays = _arrays(content, source=source, size=path.stat().st_size)
+    return {key: paddle_tensor(array) for key, array in arrays.items()}, others
+
+
+def write_paddle(
+    path: Path | str,
+    tensors: Mapping[str, Tensor],
+    others: Mapping[str, Any] | None = None,
+    *,
+    table: Mapping[str, str],
+) -> None:
+    """Write what `paddle.save` writes of a state dict: these tensors in float32, other entries, the internal names.
+
+    The pickle is of protocol 4, Paddle's default, and of the bytes of a Paddle that runs on numpy 1.
+    """
+    arrays = {key: tensor.detach().cpu().float().contiguous().numpy() for key, tensor in tensors.items()}
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        _Pickler(stream, 4).dump(
+            {**arrays, **(others or {}), _NAME_TABLE: {key: table[key] for key in arrays}}
+        )
+
+
+class _Pickler(_PICKLER):  # type: ignore[misc]
+    """Writes arrays with the name that numpy 1 has for their module: numpy 2 reads it too, but not the reverse."""
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        """Write the reference to a class or function."""
+        if getattr(obj, "__name__", "") != "_reconstruct":
+            super().save_global(obj, name)
+            return
+        self.save("numpy.core.multiarray")
+        self.save("_reconstruct")
+        self.write(pickle.STACK_GLOBAL)
+        self.memoize(obj)
 
 
 def paddle_tensor(array: NDArray[Any]) -> Tensor:

@@ -1,16 +1,23 @@
-"""Read the wire format of protocol buffers (protobuf.dev/programming-guides/encoding) without a schema."""
+"""Read and write the wire format of protocol buffers (protobuf.dev/programming-guides/encoding) without a schema."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Value", "fields", "grouped", "number_in", "text_in", "view_in"]
+__all__ = ["Value", "encoded", "fields", "grouped", "number_in", "text_in", "view_in"]
 
 Value = int | memoryview
 
 _VARINT_BYTES = 10
 _FIXED_BYTES = {1: 8, 5: 4}
 _LENGTH_DELIMITED = 2
+
+
+def encoded(number: int, value: int | bytes) -> bytes:
+    """Return the field `number` with a varint of at least 0, or with bytes, such as a text or a nested message."""
+    if isinstance(value, int):
+        return _as_varint(number << 3) + _as_varint(value)
+    return _as_varint(number << 3 | _LENGTH_DELIMITED) + _as_varint(len(value)) + value
 
 
 def fields(message: memoryview, *, limit: int) -> Iterator[tuple[int, Value]]:
@@ -82,6 +89,11 @@ def _single(found: Mapping[int, Sequence[Value]], number: int) -> Value:
     if len(values) != 1:
         raise ValueError(f"a message that has its field {number} {len(values)} times instead of once")
     return values[0]
+
+
+def _as_varint(value: int) -> bytes:
+    groups = [value >> shift & 0x7F for shift in range(0, max(value.bit_length(), 1), 7)]
+    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -10,15 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from networks.checkpoints.checkpoint import load_state
+from networks.checkpoints.checkpoint import load_state, save_mmaction2
+from networks.checkpoints.sgd_state import torch_optimizer
 from networks.checkpoints.torch_file import read_torch_file
 from networks.checkpoints.torch_weights import read_torch
 from vidom.errors import BadDataError
-from vidom.files import atomic_path
 
 __all__ = ["Progress", "load_run", "save_run"]
 
@@ -56,15 +55,7 @@ def save_run(
         "config": config,
         "vidom": {"identity": dict(identity), "progress": asdict(progress), "scaler": dict(scaler or {})},
     }
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
-    content = {"meta": meta, "state_dict": state, "optimizer": _on_cpu(optimizer.state_dict())}
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        try:
-            # With a name instead of a stream, torch would store that name in the file.
-            torch.save(content, stream)
-        except RuntimeError as error:
-            # Where the system refuses to write, torch complains about its own unfinished archive.
-            raise error.__context__ if isinstance(error.__context__, OSError) else error  # noqa: B904
+    save_mmaction2(path, network, meta, optimizer=_named(optimizer, network))
 
 
 def load_run(
@@ -75,17 +66,19 @@ def load_run(
     Nothing in the file is executed. Raises BadDataError for a file that is damaged, that vidom did not write, or that
     belongs to a run with a different `identity`.
     """
-    content = read_torch_file(path).content
+    file = read_torch_file(path)
+    content = file.content
     meta = content.get("meta") if isinstance(content, dict) else None
     ours = meta.get("vidom") if isinstance(meta, dict) else None
-    if not isinstance(ours, dict):
+    state = torch_optimizer(file)
+    if not isinstance(ours, dict) or state is None:
         raise BadDataError(
             f"{path} is not the checkpoint of a vidom run, so it cannot be continued. To begin from its weights, give "
             "it as --checkpoint and choose a different --output_dir."
         )
     _check_same(path, ours.get("identity") or {}, identity)
     load_state(network, read_torch(path).state_dict, source=f"The checkpoint {path}")
-    optimizer.load_state_dict(_optimizer_state(path, content))
+    optimizer.load_state_dict(state)
     return Progress(**ours["progress"]), ours["scaler"]
 
 
@@ -101,26 +94,10 @@ def _check_same(path: Path, found: Mapping[str, Any], requested: Mapping[str, An
         )
 
 
-def _optimizer_state(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the optimizer's state dict with its tensors read."""
-    stored = content["optimizer"]
-    flat = {
-        f"{parameter}.{name}": value
-        for parameter, entry in stored["state"].items()
-        for name, value in entry.items()
-        if not isinstance(value, (int, float, type(None)))
-    }
-    tensors = read_torch_file(path).tensors(flat)
-    state = {
-        parameter: {name: tensors.get(f"{parameter}.{name}", value) for name, value in entry.items()}
-        for parameter, entry in stored["state"].items()
-    }
-    return {"state": state, "param_groups": stored["param_groups"]}
-
-
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
-    if isinstance(value, dict):
-        return {key: _on_cpu(item) for key, item in value.items()}
-    return value
+def _named(optimizer: Optimizer, network: nn.Module) -> dict[str, Any]:
+    """Return the optimizer's state dict with the names of its parameters, as torch stores them with named ones."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    state = optimizer.state_dict()
+    for stored, group in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        stored["param_names"] = [names[id(parameter)] for parameter in group["params"]]
+    return state
