@@ -118,8 +118,8 @@ def _write_pdparams(path: Path, network: nn.Module, _: Checkpoint, state: SgdSta
     weights = network.state_dict()
     written = {path: write_pptsm(path, weights)}
     if state is not None:
-        beside = path.with_suffix(_PADDLE_STATE)
-        written[beside] = write_velocities(beside, weights, state)
+        momentum_file = path.with_suffix(_PADDLE_STATE)
+        written[momentum_file] = write_velocities(momentum_file, weights, state)
     return written
 
 
@@ -139,7 +139,7 @@ def _only_in_pth(read: Checkpoint) -> Iterator[str]:
     if counters:
         yield f"{counters} counters num_batches_tracked, which only torch has"
     if read.meta:
-        yield f"what meta has: {shown(some(read.meta))}"
+        yield f"the entries of meta: {shown(some(read.meta))}"
 
 
 def _torch_state(read: Checkpoint, network: nn.Module) -> _TorchState | None:
@@ -157,14 +157,14 @@ def _momentum(read: Checkpoint, network: nn.Module) -> SgdState | None:
     Raises ValueError where it has one of other contents.
     """
     state: SgdState | None = None
-    beside = read.path.with_suffix(_PADDLE_STATE)
+    momentum_file = read.path.with_suffix(_PADDLE_STATE)
     if read.framework in _OF_TORCH:
         optimizer = _torch_optimizer(read)
         state = None if optimizer is None else from_torch(optimizer, read.meta)
     elif read.framework == "mindspore":
         state = read_moments(read.path)
-    elif beside.is_file():
-        state = read_velocities(beside, network.state_dict())
+    elif momentum_file.is_file():
+        state = read_velocities(momentum_file, network.state_dict())
     if state is not None and shapes_of(state.buffers) != shapes_of(dict(network.named_parameters())):
         raise ValueError("the optimizer's state does not fit the network")
     return state

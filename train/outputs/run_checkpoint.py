@@ -78,6 +78,9 @@ def load_run(
         )
     _check_same(path, ours.get("identity") or {}, identity)
     load_state(network, read_torch(path).state_dict, source=f"The checkpoint {path}")
+    for group in state["param_groups"]:
+        # torch would keep them in an order of its own, and a run that continues writes the same bytes.
+        group.pop("param_names", None)
     optimizer.load_state_dict(state)
     return Progress(**ours["progress"]), ours["scaler"]
 
