@@ -19,6 +19,7 @@ from train.clips.clip_loader import Batch
 from train.learning.parameter_groups import build_optimizer
 from train.learning.schedules import rate_factor
 from train.learning.steps import Trainer
+from train.outputs.run_checkpoint import Progress, load_run, save_run
 from vidom.formats.recipe import load_recipe
 
 COMMITTED = Path(__file__).parents[1] / "fixtures" / "training" / "mmaction2"
@@ -72,31 +73,58 @@ def trainer_of(meta: dict[str, Any]) -> Trainer:
     return trainer
 
 
+def compared_step(trainer: Trainer, step: int, truth: Any, meta: dict[str, Any]) -> None:
+    """Take a step, and compare what it returns and leaves with the original's."""
+    case = meta["case"]
+    factor = rate_factor(trainer.section, step, steps_per_epoch=case.get("per_epoch", case["iters"]))
+    trainer.set_rate(factor)
+    rates = [group["lr"] for group in trainer.optimizer.param_groups]
+    np.testing.assert_allclose(rates, truth["lr"][step], rtol=1e-15)
+    clip = np.random.default_rng(case["seed"] + step).standard_normal(case["shape"]).astype(np.float32)
+    labels = torch.tensor(meta["labels"][step])
+    batch = Batch(torch.from_numpy(clip).double(), labels, tuple(range(len(labels))), ())
+    result = trainer.step(batch, step)
+    np.testing.assert_allclose(result.loss, truth["loss"][step], rtol=EXACT)
+    if meta["grad_clip"]:
+        np.testing.assert_allclose(result.grad_norm, truth["grad_norm"][step], rtol=EXACT)
+    for kind, tensors in (
+        ("param", dict(trainer.network.named_parameters())),
+        ("buffer", dict(trainer.network.named_buffers())),
+    ):
+        found = samples_of(tensors, truth[f"{kind}_names"])
+        expected = truth[f"step{step + 1}/{kind}s"]
+        assert np.abs(found - expected).max() <= EXACT * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_three_steps_are_the_original_s(path: Path, monkeypatch: pytest.MonkeyPatch):
     truth = np.load(path)
     meta = json.loads(str(truth["meta_json"]))
-    case = meta["case"]
     trainer = trainer_of(meta)
     monkeypatch.setattr(Trainer, "_seed", lambda self, number: None)
-    torch.manual_seed(case.get("torch_seed", 0))
-    for step in range(case["iters"]):
-        factor = rate_factor(trainer.section, step, steps_per_epoch=case.get("per_epoch", case["iters"]))
-        trainer.set_rate(factor)
-        rates = [group["lr"] for group in trainer.optimizer.param_groups]
-        np.testing.assert_allclose(rates, truth["lr"][step], rtol=1e-15)
-        clip = np.random.default_rng(case["seed"] + step).standard_normal(case["shape"]).astype(np.float32)
-        labels = torch.tensor(meta["labels"][step])
-        result = trainer.step(
-            Batch(torch.from_numpy(clip).double(), labels, tuple(range(len(labels))), ()), step
-        )
-        np.testing.assert_allclose(result.loss, truth["loss"][step], rtol=EXACT)
-        if meta["grad_clip"]:
-            np.testing.assert_allclose(result.grad_norm, truth["grad_norm"][step], rtol=EXACT)
-        for kind, tensors in (
-            ("param", dict(trainer.network.named_parameters())),
-            ("buffer", dict(trainer.network.named_buffers())),
-        ):
-            found = samples_of(tensors, truth[f"{kind}_names"])
-            expected = truth[f"step{step + 1}/{kind}s"]
-            assert np.abs(found - expected).max() <= EXACT * np.abs(expected).max()
+    torch.manual_seed(meta["case"].get("torch_seed", 0))
+    for step in range(meta["case"]["iters"]):
+        compared_step(trainer, step, truth, meta)
+
+
+def test_the_third_step_from_a_checkpoint_of_the_second_is_the_original_s(tmp_path: Path):
+    truth = np.load(COMMITTED / "train_tsm_sthv2_steps.npz")
+    meta = json.loads(str(truth["meta_json"]))
+    trainer = trainer_of(meta)
+    for step in range(2):
+        compared_step(trainer, step, truth, meta)
+    identity = {"seed": 0}
+    save_run(
+        tmp_path / "last.pth",
+        trainer.network,
+        trainer.optimizer,
+        Progress(2),
+        identity=identity,
+        epoch=2,
+        config="",
+    )
+    # The network of the first step; all that the second has left comes from the file.
+    continued = trainer_of(meta)
+    progress, _ = load_run(tmp_path / "last.pth", continued.network, continued.optimizer, identity=identity)
+    assert progress == Progress(2)
+    compared_step(continued, 2, truth, meta)

@@ -50,6 +50,19 @@ def test_a_run_leaves_what_it_promises(whole: Path):
     assert report["published"][0]["top1"] == 0.9450
 
 
+def test_tensorboard_reads_what_the_log_holds(whole: Path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard: make extras"
+    )
+    events = accumulator.EventAccumulator(str(whole / "run" / "tensorboard"))
+    events.Reload()
+    lines = [json.loads(line) for line in (whole / "run" / LOG_NAME).read_text().splitlines()]
+    for name in ("loss", "rate", "grad_norm", "top1"):
+        logged = [(line["step"], np.float32(line[name])) for line in lines if name in line]
+        assert [(event.step, event.value) for event in events.Scalars(name)] == logged
+    assert len(events.Scalars("loss")) == 12 and len(events.Scalars("top1")) == 3
+
+
 @pytest.mark.parametrize("moment", [1, 2, 3, 5, 7, 9, 12, 15, 18, 21])
 def test_a_run_killed_at_any_moment_continues_to_the_same_bytes(whole: Path, tmp_path: Path, moment: int):
     arguments = words(whole / "list.txt", tmp_path / "run")

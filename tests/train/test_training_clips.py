@@ -15,6 +15,8 @@ from preprocess.sources.frames import RawFrames
 from preprocess.tensors.crops import random_resized_crop
 from preprocess.tensors.pixels import pixel_table
 from preprocess.tensors.training_clips import Randomness, TrainingClip, make_training_clip
+from vidom.formats.crop_boxes import Box
+from vidom.formats.recipe import load_recipe
 from vidom.formats.recipe_parts.train_section import Augmentation, TrainSection
 from vidom.formats.views import ViewPlan
 
@@ -53,6 +55,30 @@ def test_a_clip_is_the_original_s_for_the_same_generators(name: str):
     assert zlib.crc32(np.ascontiguousarray(tensor).tobytes()) == truth["crc32"]
     # Not one random number more or less was drawn.
     assert (randomness.numpy.rand(), randomness.python.random()) == (truth["np_after"], truth["py_after"])
+
+
+def test_something_something_s_left_and_right_change_places_in_mirrored_clips_only():
+    """The map is that of mmaction2's configurations that flip; here it is compared with the names of the classes."""
+    pairs = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
+    names = (Path(__file__).parents[2] / "om_models" / "labels" / "sthv2.txt").read_text().splitlines()
+    swapped = Augmentation.model_validate({"crop": CROP, "flip": 0.5, "flip_labels": pairs})
+    straight, mirrored = (
+        TrainingClip(np.zeros(0, np.uint8), (), Box(0, 0, 1, 1), mirrored=mirrored)
+        for mirrored in (False, True)
+    )
+    for label, name in enumerate(names):
+        assert straight.label(label, swapped) == label
+        sides = {"left": "right", "right": "left"}
+        other = " ".join(sides.get(word, word) for word in name.split())
+        # "Plugging something into something but pulling it right out" has no counterpart.
+        assert names[mirrored.label(label, swapped)] == (other if other in names else name)
+
+
+def test_the_recipe_of_something_something_does_not_flip_as_the_original_does_not():
+    """The train pipeline of mmaction2's tsm_r50_1x1x8_50e_sthv2_rgb.py has no Flip."""
+    section, _ = load_recipe("tsm_sthv2").training
+    assert section.augmentation.flip == 0
+    assert section.augmentation.flip_labels == {}
 
 
 def test_the_generators_depend_on_every_number_and_on_nothing_else():
