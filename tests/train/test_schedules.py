@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from train_sections import section
 
 from train.learning.schedules import rate_factor
 
-STNET = Path(__file__).parents[1] / "fixtures" / "training" / "mindspore" / "stnet_rates.json"
+STNET = Path(__file__).parents[1] / "fixtures" / "training" / "mindspore" / "stnet_lr.npz"
 
 
 def test_a_step_schedule_multiplies_from_its_milestones_on():
@@ -55,21 +55,23 @@ def test_the_warm_up_rises_linearly_to_the_scheduled_rate():
 @pytest.mark.parametrize(
     ("run", "lr", "schedule"),
     [
-        ("A", 0.01, {"type": "step", "milestones": [20, 40]}),
-        ("B", 0.001, {"type": "per_step", "every": 40}),
-        ("B_eval", 0.001, {"type": "per_step", "every": 40, "milestones": [20, 40]}),
+        ("A_sink", 0.01, {"type": "step", "milestones": [20, 40]}),
+        ("B_sink", 0.001, {"type": "per_step", "every": 40}),
+        ("B_eval_sink", 0.001, {"type": "per_step", "every": 40, "milestones": [20, 40]}),
     ],
 )
 def test_the_rates_of_both_generations_of_stnet_are_mindspore_s(
     run: str, lr: float, schedule: dict[str, Any]
 ):
-    """The original's callbacks ran over a tiny network in MindSpore 2.7 on a CPU, which multiplies in float32."""
-    truth = json.loads(STNET.read_text())
-    rates = [rate for rate, steps in truth["rates_and_steps"][run] for _ in range(steps)]
-    per_epoch = truth["steps_per_epoch"]
-    settings = section(lr=lr, epochs=len(rates) // per_epoch, schedule=schedule)
-    found = [lr * rate_factor(settings, step, steps_per_epoch=per_epoch) for step in range(len(rates))]
-    assert found == pytest.approx(rates, rel=1e-5, abs=0)
+    """The originals' callbacks ran in MindSpore 2.7 on a CPU, in float32; rates are those after them."""
+    truth = np.load(STNET)
+    after = dict(zip(truth[f"{run}/step"].tolist(), truth[f"{run}/lr"].tolist(), strict=True))
+    epochs = int(truth[f"{run}/epoch"].max())
+    settings = section(lr=lr, epochs=epochs, schedule=schedule)
+    factors = {step: rate_factor(settings, step, steps_per_epoch=len(after) // epochs) for step in after}
+    assert [lr * factor for factor in factors.values()] == pytest.approx(
+        list(after.values()), rel=1e-5, abs=0
+    )
 
 
 def test_where_an_epoch_is_one_call_the_rate_of_stnet_falls_once_in_forty_epochs():
