@@ -154,6 +154,11 @@ class StNet(nn.Module):
         self.xception = TemporalXception(self.features, self.features // 2, depthwise=depthwise)
         self.maxpool1 = nn.MaxPool2d((num_segments, 1), stride=1)
         self.fc = nn.Linear(self.features // 2, num_classes)
+        # As the original; torch's defaults are those of its other layers.
+        for part in (self.temp1, self.temp2, self.xception):
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d | nn.Conv3d):
+                    nn.init.kaiming_uniform_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[B, num_classes]` for `x: [B, *lead, H, W]` float32, with the layout's `lead`.
