@@ -8,7 +8,7 @@ OUT.ckpt      MindSpore's, StNet only, with the optimizer's state as its trainin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def _momentum(read: Checkpoint, network: nn.Module) -> SgdState | None:
 
     Raises ValueError where it has one of other contents.
     """
-    state: SgdState | None = None
+    state = None
     momentum_file = read.path.with_suffix(_PADDLE_STATE)
     if read.framework in _OF_TORCH:
         optimizer = _torch_optimizer(read)
@@ -165,9 +165,12 @@ def _momentum(read: Checkpoint, network: nn.Module) -> SgdState | None:
         state = read_moments(read.path)
     elif momentum_file.is_file():
         state = read_velocities(momentum_file, network.state_dict())
-    if state is not None and shapes_of(state.buffers) != shapes_of(dict(network.named_parameters())):
+    if state is None:
+        return None
+    trained = shapes_of(dict(network.named_parameters()))
+    if shapes_of(state.buffers) != trained:
         raise ValueError("the optimizer's state does not fit the network")
-    return state
+    return replace(state, buffers={name: state.buffers[name] for name in trained})
 
 
 def _torch_optimizer(read: Checkpoint) -> dict[str, Any] | None:
