@@ -1,20 +1,23 @@
-"""The temporal shift of TSM and of PP-TSM, in the form that exports to the fewest ONNX nodes.
+"""The temporal shift of TSM and of PP-TSM: two copies where torch computes it, few nodes where ONNX does.
 
-A traced graph has 2 Reshape, 5 Slice, 2 Pad and 1 Concat for a shift, in opset 11 and later, and works for any number
-of clips. That is why Pad adds the zeros: a zero block for Concat would need the number of clips in its shape, either as
-a constant or computed by Shape, Gather and Expand.
+In torch the shifted frames are written to a buffer with the memory layout of the input, so that convolutions after it
+stay channels-last where those before it are. A traced graph has 2 Reshape, 5 Slice, 2 Pad and 1 Concat for a shift, in
+opset 11 and later, and works for any number of clips. That is why Pad adds the zeros: a zero block for Concat would
+need the number of clips in its shape, either as a constant or computed by Shape, Gather and Expand.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 __all__ = ["paddle_temporal_shift", "temporal_shift"]
+
+_END = np.iinfo(np.int64).max
 
 
 def temporal_shift(x: Tensor, *, num_segments: int, shift_div: int) -> Tensor:
@@ -26,9 +29,7 @@ def temporal_shift(x: Tensor, *, num_segments: int, shift_div: int) -> Tensor:
     is NaN where an activation is infinite, and needs a subtraction at run time.
     """
     fold = int(x.shape[1]) // shift_div
-    clips = _clips(x, num_segments)
-    parts = [_from_next(clips, 0, fold), _from_previous(clips, fold, 2 * fold), clips[:, :, 2 * fold :]]
-    return _frames(parts, x)
+    return _Shift.apply(x, _Moves(num_segments, fold, 2 * fold, -1))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def paddle_temporal_shift(x: Tensor, *, num_segments: int) -> Tensor:
@@ -42,49 +43,65 @@ def paddle_temporal_shift(x: Tensor, *, num_segments: int) -> Tensor:
     """
     channels, ratio = np.float32(int(x.shape[1])), np.float32(1 / num_segments)
     first, second = int(channels * ratio), int(2 * channels * ratio)
-    clips = _clips(x, num_segments)
-    parts = [_from_previous(clips, 0, first), _from_next(clips, first, second), clips[:, :, second:]]
-    return _frames(parts, x)
+    return _Shift.apply(x, _Moves(num_segments, first, second, 1))  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _clips(x: Tensor, num_segments: int) -> Tensor:
-    # int() makes the sizes constants of a traced graph; only the number of clips stays symbolic (-1).
-    channels, height, width = (int(size) for size in x.shape[1:])
-    return x.reshape(-1, num_segments, channels, height * width)
+@dataclass(frozen=True)
+class _Moves:
+    """Within clips, channels [0, first) move by `step` frames (1 or -1), [first, second) by -step, the rest stay."""
+
+    num_segments: int
+    first: int
+    second: int
+    step: int
 
 
-def _frames(parts: list[Tensor], like: Tensor) -> Tensor:
-    return torch.cat(parts, dim=2).reshape(-1, *(int(size) for size in like.shape[1:]))
-
-
-def _from_next(clips: Tensor, start: int, end: int) -> Tensor:
-    return _pad_time(clips[:, 1:, start:end], before=0, after=1)
-
-
-def _from_previous(clips: Tensor, start: int, end: int) -> Tensor:
-    return _pad_time(clips[:, :-1, start:end], before=1, after=0)
-
-
-def _pad_time(x: Tensor, *, before: int, after: int) -> Tensor:
-    return _PadTime.apply(x, before, after)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class _PadTime(torch.autograd.Function):
-    """Zero padding of dimension 1 of four, which exports to one ONNX Pad.
-
-    For `functional.pad` alone the exporter writes a dozen nodes that compute the constant pad vector.
-    """
+class _Shift(torch.autograd.Function):
+    """The moves of frames `[clips * num_segments, C, H, W]`; the gradient moves back."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor, before: int, after: int) -> Tensor:
-        context.kept = slice(before, before + x.shape[1])
-        return functional.pad(x, (0, 0, 0, 0, before, after))
+    def forward(context: Any, x: Tensor, moves: _Moves) -> Tensor:
+        context.back = replace(moves, step=-moves.step)
+        return _shifted(x, moves)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Any:
-        return gradients[0][:, context.kept], None, None
+        return _shifted(gradients[0], context.back), None
 
     @staticmethod
-    def symbolic(graph: Any, x: Any, before: int, after: int) -> Any:
-        pads = graph.op("Constant", value_t=torch.tensor([0, before, 0, 0, 0, after, 0, 0]))
-        return graph.op("Pad", x, pads, mode_s="constant")
+    def symbolic(graph: Any, x: Any, moves: _Moves) -> Any:
+        def constant(*values: int) -> Any:
+            return graph.op("Constant", value_t=torch.tensor(values))
+
+        def part(of: Any, axis: int, start: int, end: int) -> Any:
+            axes = constant(axis)
+            return graph.op("Slice", of, constant(start), constant(end), axes, constant(1))
+
+        def moved(start: int, end: int, step: int) -> Any:
+            before, after = max(step, 0), max(-step, 0)
+            kept = part(part(clips, 1, after, -before or _END), 2, start, end)
+            return graph.op("Pad", kept, constant(0, before, 0, 0, 0, after, 0, 0), mode_s="constant")
+
+        # The sizes become constants; only the number of clips is free (-1).
+        _, channels, height, width = x.type().sizes()
+        clips = graph.op("Reshape", x, constant(-1, moves.num_segments, channels, height * width))
+        first, second = moved(0, moves.first, moves.step), moved(moves.first, moves.second, -moves.step)
+        joined = graph.op("Concat", first, second, part(clips, 2, moves.second, _END), axis_i=2)
+        return graph.op("Reshape", joined, constant(-1, channels, height, width))
+
+
+def _shifted(x: Tensor, moves: _Moves) -> Tensor:
+    result = torch.empty_like(x)
+    source, target = (frames.unflatten(0, (-1, moves.num_segments)) for frames in (x, result))
+    for channels, step in (
+        (slice(0, moves.first), moves.step),
+        (slice(moves.first, moves.second), -moves.step),
+    ):
+        if step > 0:
+            target[:, 1:, channels] = source[:, :-1, channels]
+            target[:, 0, channels] = 0
+        else:
+            target[:, :-1, channels] = source[:, 1:, channels]
+            target[:, -1, channels] = 0
+    target[:, :, moves.second :] = source[:, :, moves.second :]
+    return result
