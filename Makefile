@@ -108,7 +108,7 @@ PINNED := uv pip compile --quiet --universal --no-annotate --no-header --generat
 BLOCKS := /^[^ ]/ {keep = !($$0 in seen) && !/^(nvidia|cuda|triton|torch)/} keep
 lock: ## resolve the locks anew, with hashes for all Pythons and both processors (needs uv); torch is pinned in requirements-torch.lock
 	$(PINNED) --python-version 3.10 --extra dev pyproject.toml | awk '$(BLOCKS)' > requirements.lock
-	$(PINNED) --python-version 3.10 --extra dev --extra openvino --extra ray --extra train --constraint requirements.lock pyproject.toml \
+	$(PINNED) --python-version 3.10 --extra dev --extra openvino --extra ray --extra train --extra objects --extra servers --constraint requirements.lock pyproject.toml \
 	  | awk 'NR == FNR {seen[$$0]; next} $(BLOCKS)' requirements.lock - > requirements-extras.lock
 
 doctor: ## report hardware, tools and the stages that they allow (NEED="om score" exits 3 if impossible)
