@@ -38,6 +38,7 @@ from vidom.command import run
 from vidom.errors import UsageError
 from vidom.files import parse_bytes
 from vidom.folder_lock import locked_folder
+from vidom.formats.mindspore_310 import Accuracy, accuracy_line, eval_line
 from vidom.formats.recipe import Recipe, recipe_option
 from vidom.options import option, read_options
 from vidom.parallel.ray_cluster import ray_option
@@ -154,8 +155,13 @@ def _row_source(options: EvaluateOptions, plan: Plan) -> BatchSource | ChunkSour
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, evaluate, and print top-1 and top-5."""
-    result = evaluate(read_options(EvaluateOptions, argv, prog="python -m infer.evaluate"))
+    options = read_options(EvaluateOptions, argv, prog="python -m infer.evaluate")
+    result = evaluate(options)
     print(accuracy_text(result.metrics))
+    if options.recipe.checkpoint.framework == "mindspore":
+        top1 = result.metrics.top1
+        accuracy = Accuracy(top1.correct, top1.n)
+        print(eval_line(accuracy), accuracy_line(accuracy), sep="\n")
     if result.comparison:
         print(result.comparison.text)
     log_remarks(_log, (*result.details, *accuracy_remarks(result.metrics), *result.remarks))

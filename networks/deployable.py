@@ -19,6 +19,7 @@ __all__ = [
     "INPUT_NAME",
     "Deployable",
     "InputDtype",
+    "along_channels",
     "build_deployable",
     "cut_views",
     "input_shape",
@@ -80,8 +81,8 @@ class Deployable(nn.Module):
         self.normalise = input_dtype == "uint8"
         self.takes_frames = input_dtype == "aipp"
         self.pixel_scale = recipe.views.pixel_scale
-        self.register_buffer("mean", _along_channels(recipe.views.mean, recipe.views))
-        self.register_buffer("std", _along_channels(recipe.views.std, recipe.views))
+        self.register_buffer("mean", along_channels(recipe.views.mean, recipe.views))
+        self.register_buffer("std", along_channels(recipe.views.std, recipe.views))
 
     def forward(self, samples: Tensor) -> Tensor:
         """Return (batch, classes) rows for a batch of samples."""
@@ -112,7 +113,7 @@ class Deployable(nn.Module):
         )
 
 
-def _along_channels(numbers: tuple[float, ...], views: ViewPlan) -> Tensor:
+def along_channels(numbers: tuple[float, ...], views: ViewPlan) -> Tensor:
     """Return the three numbers in a shape that broadcasts along the channels of a batch of samples."""
     channels = torch.tensor(numbers)
     if views.layout == "stacked":

@@ -60,12 +60,25 @@ def train(options: TrainOptions) -> Outcome:
     """
     recipe = options.recipe
     training = list_samples(options.ann_file, data_root=options.data_root, recipe=recipe)
-    validation = None
-    if options.val_ann and options.steps is None:
-        root = options.val_root or options.data_root
-        validation = CentreClips(recipe, list_samples(options.val_ann, data_root=root, recipe=recipe), root)
     clips = ListedClips(recipe, training, options.data_root, options.seed)
-    return train_on(clips, options, validation=validation, data_sha256=list_digest(training))
+    return train_on(clips, options, validation=_validation(options, clips), data_sha256=list_digest(training))
+
+
+def _validation(options: TrainOptions, clips: ListedClips) -> ClipSource | None:
+    """Return the clips to validate with, None without a validation list and for a performance run."""
+    recipe = options.recipe
+    if options.steps is not None:
+        return None
+    if recipe.training[0].validation == "training_clips":
+        _log.warning(
+            "The accuracy is that of random clips of the training list (train.validation: training_clips), as the "
+            "original of StNet computes it; the validation list is not used."
+        )
+        return clips
+    if options.val_ann is None:
+        return None
+    root = options.val_root or options.data_root
+    return CentreClips(recipe, list_samples(options.val_ann, data_root=root, recipe=recipe), root)
 
 
 def train_on(
@@ -151,7 +164,9 @@ def _built(recipe: Recipe, options: RunOptions, epochs: Epochs) -> tuple[nn.Modu
     section, views = recipe.training
     torch.manual_seed(options.seed)
     arguments = {**recipe.network.arguments(views), "num_classes": recipe.dataset.num_classes}
-    network = build_network(recipe.network.arch, {**arguments, "dropout": section.dropout})
+    if section.dropout is not None:
+        arguments["dropout"] = section.dropout
+    network = build_network(recipe.network.arch, arguments)
     rate = section.lr
     if section.lr_batch:
         rate *= section.batch_size * epochs.devices * section.accumulate / section.lr_batch

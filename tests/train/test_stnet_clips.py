@@ -51,7 +51,7 @@ def test_a_clip_is_the_original_s_for_the_same_generator(name: str):
     assert list(clip.frames) == truth["frames"]
     assert [clip.box.left, clip.box.top] == truth["corner"]
     assert clip.mirrored == truth["mirrored"]
-    tensor = Normalisation(plan)(torch.from_numpy(clip.pixels)).numpy()
+    tensor = Normalisation(plan)(torch.from_numpy(clip.pixels)[None])[0].numpy()
     assert list(tensor.shape) == truth["shape"]
     assert zlib.crc32(np.ascontiguousarray(tensor).tobytes()) == truth["crc32"]
     # Not one random number more or less was drawn.
@@ -61,7 +61,7 @@ def test_a_clip_is_the_original_s_for_the_same_generator(name: str):
 def test_the_earlier_layout_has_the_same_frames_stacked_with_their_colours():
     name = next(iter(TRUTHS))
     planes, stacked = (
-        Normalisation(plan)(torch.from_numpy(clip.pixels))
+        Normalisation(plan)(torch.from_numpy(clip.pixels)[None])[0]
         for clip, plan, _ in (clip_of(name, layout) for layout in ("planes", "stacked"))
     )
     frames = planes.transpose(0, 1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
+from networks.deployable import along_channels
 from train.clips.clip_loader import Batch
 from vidom.formats.recipe_parts.train_section import TrainSection
 from vidom.formats.views import ViewPlan
@@ -35,15 +36,12 @@ class Normalisation(nn.Module):
 
     def __init__(self, plan: ViewPlan) -> None:
         super().__init__()
-        # The axis of colours is followed by time in NCTHW and planes; stacked has the colours of each frame in turn.
-        frames = plan.clip_len if plan.layout == "stacked" else 1
-        shape = (-1, 1, 1, 1) if plan.layout in ("NCTHW", "planes") else (-1, 1, 1)
         self.scale = float(plan.pixel_scale)
-        self.register_buffer("mean", torch.tensor(plan.mean * frames).reshape(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(plan.std * frames).reshape(shape), persistent=False)
+        self.register_buffer("mean", along_channels(plan.mean, plan), persistent=False)
+        self.register_buffer("std", along_channels(plan.std, plan), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return float32 of the shape of `pixels`."""
+        """Return float32 of the shape of `pixels`, a batch."""
         values = pixels.to(torch.float32)
         return (values / self.scale if self.scale != 1 else values).sub_(self.mean).div_(self.std)
 

@@ -52,4 +52,11 @@ def _model(recipe: Recipe) -> dict[str, Any]:
             "backbone": backbone,
             "cls_head": {"type": "TSMHead", **head, "num_segments": segments},
         }
-    return {"type": "Recognizer2D", "backbone": {"type": "ResNet"}, "cls_head": {"type": "TSNHead", **head}}
+    if isinstance(network, TsmSection):
+        return {
+            "type": "Recognizer2D",
+            "backbone": {"type": "ResNet"},
+            "cls_head": {"type": "TSNHead", **head},
+        }
+    # mmaction2 has no such network.
+    return {"type": network.arch, "cls_head": head}

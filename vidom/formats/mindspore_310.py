@@ -5,6 +5,7 @@ preprocess_Result/label_ids.npy                 int32 [samples, 1], in the order
 result_Files/stnet_data_bs1_{i}_0.bin           its logits, raw little-endian float32
 time_Result/test_perform_static.txt             NN inference cost average time: 12.3 ms of infer_count 4
 acc.log                                         the accuracy
+eval.log                                        that of eval.py on the device of the training
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from vidom.formats.npy import read_npy
 __all__ = [
     "Accuracy",
     "accuracy_line",
+    "eval_line",
     "input_name",
     "performance_line",
     "read_accuracy",
@@ -60,6 +62,11 @@ def accuracy_line(accuracy: Accuracy) -> str:
     hundredths = accuracy.correct * 10_000 // accuracy.total
     percent = f"{hundredths // 100}.{hundredths % 100:02d}"
     return f"after allreduce eval: top1_correct={accuracy.correct}, tot={accuracy.total}, acc={percent}%"
+
+
+def eval_line(accuracy: Accuracy) -> str:
+    """Return the line that the guide shows for eval.py, to four places; none of the original's programs prints it."""
+    return f"accuracy:{{'acc':{round(accuracy.correct / accuracy.total, 4)}}}"
 
 
 def performance_line(*, milliseconds: float, count: int) -> str:

@@ -151,7 +151,10 @@ class TrainSection(_Section):
     et al., 2017). Without `lr_batch` it is used as it is. `batch_size` counts clips per device and step, of which
     `accumulate` steps make one of the optimizer. `pretrained` is the checkpoint that the network begins from, of this
     network with any classes or of an image ResNet. `sampling`, `segments` and `crop_size` are the network's input in
-    training and in the validation after every `validate_every` epochs, which sees one view: a centre crop.
+    training and in the validation after every `validate_every` epochs, which sees one view: a centre crop. `dropout`
+    is that of the head, null the network's own: 0.5 in TSM and I3D, none in StNet. With `validation: training_clips`
+    random clips of the training list are validated instead of the validation list, as StNet's original does by a slip;
+    such an accuracy says nothing about other videos.
     """
 
     epochs: Positive
@@ -163,7 +166,7 @@ class TrainSection(_Section):
     warmup: Warmup | None = None
     accumulate: Positive = 1
     clip_norm: Rate | None = None
-    dropout: Fraction = 0.5
+    dropout: Fraction | None = None
     label_smoothing: Fraction = 0.0
     mixup: Amount = 0.0
     batch_norm: Literal["train", "partial", "frozen"] = "train"
@@ -174,6 +177,7 @@ class TrainSection(_Section):
     augmentation: Augmentation
     precision: Literal["no", "bf16", "fp16"] = "no"
     validate_every: Positive = 1
+    validation: Literal["centre_clips", "training_clips"] = "centre_clips"
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> TrainSection:
