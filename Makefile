@@ -12,7 +12,7 @@ TORCH   ?= cpu
 PYTHON  ?= python3
 
 #: MODEL      recipe in om_models/; `make models` lists them
-#: BS         batch size
+#: BS         batch size, with ENGINE=torch that of each device
 #: CKPT       checkpoint file, or seeded:0 for seeded random weights
 #: IGNORE_META  1: load a CKPT although its own training configuration contradicts the recipe
 #: DATA_ROOT  folder of the videos or frame folders that ANN names
@@ -32,10 +32,10 @@ PYTHON  ?= python3
 #: DTYPE      float32; uint8: a quarter of the bytes, the graph normalises; aipp: the NPU does (experimental, TSM and PP-TSM)
 #: VIEWS      one: a file and a model row for each view, averaged by score; for samples too large for one tensor
 #: SET        recipe overrides, e.g. SET='head.average_clips=prob'
-#: ENGINE     auto, onnxruntime, openvino, ascend or cann (onnxruntime-cann of the Python CANN_PYTHON); auto takes the NPU if it, ais_bench and the .om are available
-#: DEVICE     device number of the NPU or of PROVIDER; with ENGINE=ascend several NPUs as 0,1
+#: ENGINE     auto, onnxruntime, openvino, ascend, cann (onnxruntime-cann of the Python CANN_PYTHON) or torch (the network of CKPT before any export); auto takes the NPU if it, ais_bench and the .om are available
+#: DEVICE     device number of the NPU, of torch's GPU or of PROVIDER; with ENGINE=ascend or torch several as 0,1
 #: PROVIDER   execution provider of ONNX Runtime, e.g. CUDA; default: the CPU
-#: PRECISION  of ENGINE=openvino: f32, or bf16 on processors that support it
+#: PRECISION  of ENGINE=openvino or torch: f32, or bf16 on hardware that supports it
 #: PRECISION_MODE  of ENGINE=cann: force_fp16 (its default), force_fp32, …
 #: TARGET     what a graph is optimized for, cpu or ascend310p (default: ascend310p where atc is on PATH); om always takes the latter
 #: SOC        chip for om, e.g. 310P3; detected by npu-smi if omitted
@@ -67,8 +67,10 @@ NEEDED := $(READY) $(if $(RAY)$(filter openvino,$(ENGINE)),$(EXTRAS))
 given = $(if $($(2)),$(1) "$($(2))")
 SETS  := $(foreach entry,$(SET),--set '$(entry)')
 FILES := $(strip $(MODEL) --batch_size $(BS) --dtype $(DTYPE) $(if $(filter one,$(VIEWS)),--per_view) $(call given,--out,OUT) $(call given,--store,STORE))
-ON    := $(strip --engine $(ENGINE) --device $(DEVICE) $(call given,--provider,PROVIDER) $(call given,--precision,PRECISION) $(call given,--precision_mode,PRECISION_MODE))
 WEIGHTS := --checkpoint "$(CKPT)" $(if $(IGNORE_META),--ignore_meta)
+ON    := $(strip --engine $(ENGINE) --device $(DEVICE) $(call given,--provider,PROVIDER) $(call given,--precision,PRECISION) $(call given,--precision_mode,PRECISION_MODE) $(if $(filter torch,$(ENGINE)),$(WEIGHTS)))
+# torch needs the recipe where the other engines read a model.
+RUN_ON := $(strip $(if $(filter torch,$(ENGINE)),$(SETS)) $(ON))
 LISTED := --data_root "$(DATA_ROOT)" --ann_file "$(ANN)" $(call given,--ray,RAY)
 FOLDER := $(or $(OUT),run/$(basename $(notdir $(MODEL))))
 
@@ -161,16 +163,16 @@ verify: $(READY) ## compare torch, the exported and the optimized model again
 	$(VIDOM) verify $(FILES) $(SETS) $(WEIGHTS)
 
 infer: $(NEEDED) ## run the model over the clip store
-	$(VIDOM) infer $(FILES) $(ON) --outfmt $(OUTFMT)
+	$(VIDOM) infer $(FILES) $(RUN_ON) --outfmt $(OUTFMT)
 
 score: $(READY) ## top-1 and top-5 of the outputs of infer
 	$(VIDOM) score $(FILES)
 
-evaluate: $(NEEDED) ## DATA_ROOT + ANN -> top-1 and top-5 without tensors on disk (LIMIT, COMPARE, RAY=local, WINDOW for an NPU)
+evaluate: $(NEEDED) ## DATA_ROOT + ANN -> top-1 and top-5 without tensors on disk (LIMIT, COMPARE, RAY=local, WINDOW for an NPU; ENGINE=torch CKPT before any export)
 	$(VIDOM) evaluate $(FILES) $(SETS) $(ON) $(LISTED) $(call given,--limit,LIMIT) $(call given,--compare,COMPARE) $(call given,--window,WINDOW)
 
 bench: $(NEEDED) ## pure-performance loop; BATCHES="1 4 8" for the table of accuracy and speed by batch size
-	$(VIDOM) bench $(FILES) $(ON) --loop $(LOOP) \
+	$(VIDOM) bench $(FILES) $(RUN_ON) --loop $(LOOP) \
 	  $(if $(BATCHES),--batches $(BATCHES) $(SETS) $(WEIGHTS) $(call given,--soc_version,SOC))
 
 bench-all: $(READY) $(EXTRAS) ## all benchmarks (interleaved ratios) into benchmarks/RESULTS.md; needs an idle machine

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from infer.engines.choice import choose_engine
-from infer.engines.engine_options import EngineRequest, engine_option
+from infer.engines.engine_options import TorchOptions
+from infer.engines.engine_request import EngineRequest, engine_option
 from infer.engines.open import open_engine
 from infer.one_video import Scores, sample_scores
 from preprocess.sources.video import VideoFile
@@ -51,7 +52,8 @@ class DriftOptions:
         metavar="NAME",
     )
     model: Path | None = option(
-        "model built from the recipe: the .onnx file, or for the NPU the .om", default=None
+        "model built from the recipe: the .onnx file, or for the NPU the .om; none for --engine torch",
+        default=None,
     )
     engine: EngineRequest = engine_option()
     json: bool = option("print JSON", default=False)
@@ -98,8 +100,8 @@ def drift(options: DriftOptions) -> tuple[Drift, ...]:
     for an unreadable video or model.
     """
     recipe, video, engine = options.recipe, options.video, None
-    if options.model is not None:
-        choice = choose_engine(options.model, options.engine)
+    if options.model is not None or isinstance(options.engine, TorchOptions):
+        choice = choose_engine(options.model, options.engine, recipe)
         engine = open_engine(choice.model, choice.options, batch_size=1)
     usual = VideoFile(video)
     pixels = make_sample(usual, recipe.views, dtype="uint8").tensor

@@ -20,11 +20,8 @@ from pathlib import Path
 
 from infer.engines.ascend.om_input import clip_dtype
 from infer.engines.choice import choose_engine
-from infer.engines.engine_options import (
-    AscendOptions,
-    EngineRequest,
-    engine_option,
-)
+from infer.engines.engine_options import AscendOptions
+from infer.engines.engine_request import EngineRequest, engine_option
 from infer.evaluation.batches import BatchSource
 from infer.evaluation.chunks import ChunkSource
 from infer.evaluation.comparison import record_in
@@ -58,11 +55,14 @@ class EvaluateOptions:
     recipe: Recipe = recipe_option()
     data_root: Path = option("folder that the paths of the list are relative to")
     ann_file: Path = option("list with `dir frames label` or `video label` per line; .json: packs")
-    model: Path = option("the .onnx file, or the .om for an NPU")
+    model: Path | None = option(
+        "the .onnx file, or the .om for an NPU; none for --engine torch", default=None
+    )
     output_dir: Path = option("folder for the record and the metrics")
     engine: EngineRequest = engine_option()
     batch_size: int | None = option(
-        "size of a symbolic batch axis, or batch of an .om without build.json", default=None
+        "size of a symbolic batch axis, batch of an .om without build.json, or of each device of torch",
+        default=None,
     )
     workers: int | None = option("processes that decode (default: one per core)", default=None)
     limit: int | None = option(
@@ -132,7 +132,7 @@ def _evaluate(options: EvaluateOptions) -> Evaluation:
 
 def _row_source(options: EvaluateOptions, plan: Plan) -> BatchSource | ChunkSource:
     """Return the engine with what it needs: chunks of files for ais_bench, batches of arrays for any other engine."""
-    choice = choose_engine(options.model, options.engine)
+    choice = choose_engine(options.model, options.engine, options.recipe)
     _log.info(f"engine {choice.options.name}: {choice.reason}")
     if isinstance(choice.options, AscendOptions):
         return ChunkSource.of(

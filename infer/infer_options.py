@@ -9,10 +9,11 @@ from typing import Literal
 
 from infer.batches.inputs import InputArgument
 from infer.batches.reading import PURE_DATA_TYPES, PureDataType
-from infer.engines.engine_options import EngineRequest, engine_option
+from infer.engines.engine_request import EngineRequest, engine_option
 from infer.precision_check import DEFAULT_SAMPLES
 from vidom.errors import UsageError
 from vidom.formats.engine_outputs import OUTPUT_FORMATS, OutputFormat
+from vidom.formats.recipe import Recipe, recipe_option
 from vidom.options import option
 
 __all__ = ["InferOptions"]
@@ -52,7 +53,10 @@ class InferOptions:
     an unknown choice, and a run folder outside of `output`.
     """
 
-    model: Path = option("the .onnx file, or for the NPU the .om", "-m")
+    model: Path | None = option(
+        "the .onnx file, or for the NPU the .om; none for --engine torch", "-m", default=None
+    )
+    recipe: Recipe | None = recipe_option(required=False)
     engine: EngineRequest = engine_option()
     input: InputArgument | None = option(
         "folders of .bin/.npy files, or files, separated by commas: one entry per model input "
@@ -103,6 +107,13 @@ class InferOptions:
             if word not in choices:
                 raise UsageError(f"--{name} must be one of {', '.join(choices)}, found {word!r}.")
         self._check_folder()
+
+    @property
+    def chosen_model(self) -> Path:
+        """The model, which there is once `choose_engine` has returned."""
+        if self.model is None:
+            raise ValueError("no engine was chosen for these options")
+        return self.model
 
     @property
     def given_batch(self) -> int | None:

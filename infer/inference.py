@@ -33,7 +33,8 @@ def infer(
     Raises UsageError, BadDataError or UnavailableError before anything is run wherever that can be known, also when
     another process writes to the same folder, ExternalToolError when ais_bench fails.
     """
-    choice = choose_engine(Path(options.model), options.engine)
+    model = None if options.model is None else Path(options.model)
+    choice = choose_engine(model, options.engine, options.recipe)
     say(f"[INFO] engine {choice.options.name}: {choice.reason}")
     options = replace(options, model=choice.model, engine=choice.options)
     if options.output is not None:

@@ -6,8 +6,8 @@ from vidom.doctor.stages import Stage
 
 __all__ = ["STAGES"]
 
-_VIDEO = ("pydantic", "pyyaml", "av", "opencv-python-headless", "pillow")
-_RUN = ("numpy", "tqdm", "onnx")
+_VIDEO = ("av", "opencv-python-headless", "pillow")
+_RUN = ("numpy", "tqdm", "onnx", "pydantic", "pyyaml")
 STAGES = (
     Stage("infer-onnxruntime", "make infer ENGINE=onnxruntime", (*_RUN, "onnxruntime")),
     Stage("infer-openvino", "make infer ENGINE=openvino", (*_RUN, "openvino")),
@@ -18,5 +18,6 @@ STAGES = (
         ("npu", "cann", "ais_bench", "umask"),
     ),
     Stage("infer-cann", "make infer ENGINE=cann", _RUN, ("npu", "cann", "cann_onnx_runtime")),
+    Stage("infer-torch", "make evaluate ENGINE=torch", (*_RUN, "torch", *_VIDEO)),
     Stage("predict", "make predict", (*_RUN, "onnxruntime", *_VIDEO)),
 )

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from infer.engines.choice import choose_engine
-from infer.engines.engine_options import EngineOptions, EngineRequest, engine_option, float32_reference
+from infer.engines.engine_options import EngineOptions, float32_reference
+from infer.engines.engine_request import EngineRequest, engine_option
 from infer.engines.open import open_engine
 from infer.one_video import Scores, sample_scores
 from infer.precision_check import compare_rows
@@ -30,7 +31,10 @@ class PredictOptions:
     """Name the most likely classes of one video."""
 
     recipe: Recipe = recipe_option()
-    model: Path = option("model built from the recipe: the .onnx file, or for the NPU the .om")
+    model: Path | None = option(
+        "model built from the recipe: the .onnx file, or for the NPU the .om; none for --engine torch",
+        default=None,
+    )
     video: Path = option("the video file")
     top: int = option("number of classes to print", default=5)
     engine: EngineRequest = engine_option()
@@ -57,7 +61,7 @@ def predict(options: PredictOptions) -> tuple[Prediction, ...]:
     model, UnavailableError as the engine does.
     """
     names = options.recipe.labels()
-    choice = choose_engine(options.model, options.engine)
+    choice = choose_engine(options.model, options.engine, options.recipe)
     _log.info(f"engine {choice.options.name}: {choice.reason}")
 
     def scores_by(engine: EngineOptions) -> Scores:

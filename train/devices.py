@@ -1,6 +1,6 @@
-"""The devices of a run: which cards, one process for each, and what differs between CUDA, Ascend NPUs and the CPU.
+"""The devices of a run: which cards, one process for each, and what Accelerate makes of this process's own.
 
-Everything that depends on the kind of device is here; the rest of the package asks Accelerate.
+What differs between CUDA, Ascend NPUs and the CPU is in `vidom.system.torch_devices`; the rest asks Accelerate.
 """
 
 from __future__ import annotations
@@ -13,21 +13,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from vidom.errors import UnavailableError, UsageError
 from vidom.formats.recipe_parts.train_section import TrainSection
-from vidom.system.npu import visible_npus
+from vidom.system.torch_devices import VISIBLE, check_present, device_kind
 
 __all__ = ["Cards", "accelerator_of", "is_first", "is_worker", "parse_cards", "run_on_cards"]
 
 Cards = tuple[int, ...]
-
-# The variable that limits a process to some cards, for each kind of device.
-_VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "npu": "ASCEND_RT_VISIBLE_DEVICES"}
 
 
 def parse_cards(text: str) -> Cards:
@@ -44,32 +40,6 @@ def parse_cards(text: str) -> Cards:
             f"--cards {text!r} is neither a count, such as 8, nor a list of different cards, such as 0,1."
         )
     return cards
-
-
-def device_kind() -> str:
-    """Return `cuda`, `npu` or `cpu`.
-
-    Raises UnavailableError where npu-smi shows NPUs that torch cannot use: a training must not end up on the CPU
-    unnoticed.
-    """
-    if torch.cuda.is_available():
-        return "cuda"
-    try:
-        import torch_npu  # noqa: F401
-
-        usable = torch.npu.is_available()  # type: ignore[attr-defined]
-        reason = "torch_npu finds none of them"
-    except Exception as error:  # without CANN, or made for another torch, it fails in many ways
-        usable, reason = False, f"torch_npu cannot be imported ({error})"
-    if usable:
-        return "npu"
-    if npus := visible_npus():
-        raise UnavailableError(
-            f"npu-smi shows {npus} NPU(s), which torch cannot use: {reason}. Source set_env.sh of CANN and install the "
-            f"torch-npu that is made for torch {torch.__version__.partition('+')[0]}; docs/training.md lists versions "
-            "that fit. To use the CPU all the same, set ASCEND_RT_VISIBLE_DEVICES to nothing."
-        )
-    return "cpu"
 
 
 def is_worker() -> bool:
@@ -90,11 +60,7 @@ def run_on_cards(words: Sequence[str], cards: Cards) -> int:
     """
     kind = device_kind()
     if kind != "cpu":
-        present = getattr(torch, kind).device_count()
-        if absent := [card for card in cards if card >= present]:
-            raise UnavailableError(
-                f"This machine has {present} {kind} device(s); card {absent[0]} does not exist."
-            )
+        check_present(kind, cards)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -102,7 +68,7 @@ def run_on_cards(words: Sequence[str], cards: Cards) -> int:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(len(cards)),
-        _VISIBLE.get(kind, "VIDOM_CARDS"): ",".join(map(str, cards)),
+        VISIBLE.get(kind, "VIDOM_CARDS"): ",".join(map(str, cards)),
     }
     if kind == "cpu":
         shared |= {

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from vidom.command import Parser, run
-from vidom.errors import ExitCode
+from vidom.errors import ExitCode, UsageError
 from vidom.workspace import Workspace
 
 __all__ = ["VERBS", "Step", "Verb", "console", "main", "steps_of"]
@@ -57,9 +57,21 @@ def _built_recipe(workspace: Workspace) -> Words:
     return [*_recipe(workspace), *views, "--input_dtype", workspace.dtype]
 
 
-def _model(workspace: Workspace, words: Words) -> Words:
-    offline = _value("--engine", words) == "ascend"
-    return ["--model", str(workspace.om if offline else workspace.optimized)]
+def _model(workspace: Workspace, words: Words, *network: str) -> Words:
+    """Return the options that name the model; for torch, which has none, those of the `network`."""
+    engine = _value("--engine", words)
+    if engine != "torch":
+        return ["--model", str(workspace.om if engine == "ascend" else workspace.optimized)]
+    if workspace.per_view or workspace.dtype == "aipp":
+        raise UsageError(
+            "--engine torch takes complete samples of float32 or uint8: leave --per_view out, and choose a different "
+            "--dtype (make: VIEWS=all, DTYPE=float32)."
+        )
+    return ["--input_dtype", workspace.dtype, *network]
+
+
+def _run_model(workspace: Workspace, words: Words) -> Words:
+    return _model(workspace, words, *_recipe(workspace), "--dymBatch", str(workspace.batch_size))
 
 
 def _preprocess(workspace: Workspace, words: Words) -> Iterator[Step]:
@@ -112,7 +124,7 @@ def _infer(workspace: Workspace, words: Words) -> Iterator[Step]:
         "--outfmt",
         "NPY",
     ]
-    files = [*_model(workspace, words), "--input", str(workspace.clips), *output]
+    files = [*_run_model(workspace, words), "--input", str(workspace.clips), *output]
     yield Step("infer.__main__:main", (*files, *words))
 
 
@@ -123,7 +135,8 @@ def _score(workspace: Workspace, words: Words) -> Iterator[Step]:
 def _evaluate(workspace: Workspace, words: Words) -> Iterator[Step]:
     limit = _value("--limit", words)
     folder = workspace.evaluation(int(limit) if limit and limit.isdecimal() else None)
-    own = [*_recipe(workspace), *_model(workspace, words), "--output_dir", str(folder)]
+    model = _model(workspace, words, "--batch_size", str(workspace.batch_size))
+    own = [*_recipe(workspace), *model, "--output_dir", str(folder)]
     yield Step("infer.evaluate:main", (*own, *words))
 
 
@@ -132,13 +145,14 @@ def _predict(workspace: Workspace, words: Words) -> Iterator[Step]:
 
 
 def _drift(workspace: Workspace, words: Words) -> Iterator[Step]:
-    model = ["--model", str(workspace.optimized)] if workspace.optimized.is_file() else []
+    built = workspace.optimized.is_file() and _value("--engine", words) != "torch"
+    model = ["--model", str(workspace.optimized)] if built else []
     yield Step("infer.drift:main", (*_recipe(workspace), *model, *words))
 
 
 def _bench(workspace: Workspace, words: Words) -> Iterator[Step]:
     if _value("--batches", words) is None:
-        yield Step("infer.__main__:main", (*_model(workspace, words), "--loop", "20", *words))
+        yield Step("infer.__main__:main", (*_run_model(workspace, words), "--loop", "20", *words))
         return
     store = ["--store", str(workspace.store)] if (workspace.store / "manifest.json").is_file() else []
     own = [

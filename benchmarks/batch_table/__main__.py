@@ -16,9 +16,10 @@ from benchmarks.batch_table.table import document, markdown
 from benchmarks.measuring.report import check_plotting
 from export.model_options import ModelOptions
 from infer.engines.choice import lacking_for_npu
-from infer.engines.engine_options import (
+from infer.engines.engine_options import EngineOptions
+from infer.engines.engine_request import (
+    BUILT_ENGINES,
     AutoOptions,
-    EngineOptions,
     EngineRequest,
     engine_option,
     engine_options,
@@ -53,7 +54,7 @@ class BatchTableOptions(ModelOptions):
     store: Path | None = option(
         "clip store for accuracy and end-to-end speed (default: pure speed only)", default=None
     )
-    engine: EngineRequest = engine_option()
+    engine: EngineRequest = engine_option(BUILT_ENGINES)
     soc_version: str | None = option("chip to compile for (default: that of npu-smi)", default=None)
     loop: int = option("executions of the pure-performance loop", default=20)
     output_dir: Path = option("folder of the models, results and table")

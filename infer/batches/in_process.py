@@ -32,7 +32,6 @@ from infer.engines.open import ArrayEngineOptions, open_engine
 from infer.infer_options import InferOptions
 from infer.precision_check import PrecisionCheck, check_precision
 from vidom.errors import UsageError
-from vidom.files import sha256_file
 from vidom.formats.engine_outputs import OutputFormat, ResultFile, output_stem, write_summary
 
 __all__ = ["run_in_process"]
@@ -71,7 +70,7 @@ def run_in_process(
     batch_size = options.batchsize or engine.inputs[0].rows
     result = measured(engine, records, plan, journal, loop=options.loop, batch_size=batch_size)
     if reference := float32_reference(how):
-        exact = open_engine(engine.path, reference, batch_size=engine.inputs[0].rows)
+        exact = _opened(options, reference)
         result = replace(result, precision_check=_checked(engine, exact, options, plan, read))
     if journal:
         files = _result_files(journal.prefix, plan, len(engine.outputs), options.outfmt)
@@ -84,7 +83,7 @@ def run_in_process(
 
 
 def _opened(options: InferOptions, how: ArrayEngineOptions) -> ArrayEngine:
-    engine = open_engine(options.model, how, batch_size=options.given_batch)
+    engine = open_engine(options.chosen_model, how, batch_size=options.given_batch)
     if options.dym_batch and not engine.dynamic_batch:
         raise UsageError(
             f"--dymBatch {options.dym_batch} is for models with a symbolic batch axis; {options.model} has a fixed "
@@ -118,7 +117,7 @@ def _made_with(engine: ArrayEngine) -> dict[str, Any]:
         **engine.facts,
         "threads": engine.threads,
         "batch_size": engine.inputs[0].rows,
-        "model_sha256": sha256_file(engine.path),
+        "model_sha256": engine.model_sha256,
     }
 
 

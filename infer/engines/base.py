@@ -56,6 +56,10 @@ class ArrayEngine(Protocol):
     outputs: tuple[TensorSpec, ...]
 
     @property
+    def model_sha256(self) -> str:
+        """The SHA-256 of the model's file, or of random weights."""
+
+    @property
     def device(self) -> str:
         """The device, as the summary names it."""
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infer.engines.engine_options import (
-    AscendOptions,
-    AutoOptions,
-    EngineOptions,
-    EngineRequest,
-    engine_options,
-)
+from infer.engines.engine_options import AscendOptions, EngineOptions, TorchOptions
+from infer.engines.engine_request import AutoOptions, EngineRequest, engine_options
 from vidom.errors import UnavailableError, UsageError, UserError
 from vidom.files import sha256_file
 from vidom.formats.built_models import read_built
+from vidom.formats.recipe import Recipe
 from vidom.system.ais_bench_probe import probe_ais_bench
 from vidom.system.npu import list_npus
 
@@ -23,20 +19,27 @@ __all__ = ["Choice", "choose_engine", "lacking_for_npu"]
 
 @dataclass(frozen=True)
 class Choice:
-    """The engine's options, the model it is given and the reason, a phrase."""
+    """The engine's options, the model it is given, a checkpoint for torch, and the reason, a phrase."""
 
     options: EngineOptions
     model: Path
     reason: str
 
 
-def choose_engine(model: Path, request: EngineRequest) -> Choice:
+def choose_engine(model: Path | None, request: EngineRequest, recipe: Recipe | None = None) -> Choice:
     """Return the engine that runs the model: the one requested, or for AutoOptions the NPU if everything is available.
 
     AutoOptions with an .onnx take the .om of the same name next to it, unless that was built from a different .onnx.
-    Raises UsageError for a model that the requested engine cannot run and for an option that does not belong to the
-    chosen engine, UnavailableError for an .om without an NPU.
+    TorchOptions take no model, but the network of `recipe`. Raises UsageError for a model that the requested engine
+    cannot run or that is missing, and for an option that does not belong to the chosen engine, UnavailableError for an
+    .om without an NPU.
     """
+    if isinstance(request, TorchOptions):
+        return _network(model, request, recipe)
+    if model is None:
+        raise UsageError(
+            "--model is missing: the .onnx file, or for the NPU the .om. Only --engine torch needs none."
+        )
     if isinstance(request, AutoOptions):
         name, chosen, reason = _automatic(model)
         return Choice(engine_options(name, request.given), chosen, reason)
@@ -52,6 +55,18 @@ def choose_engine(model: Path, request: EngineRequest) -> Choice:
             "was built from, or --engine ascend."
         )
     return Choice(request, model, "as requested")
+
+
+def _network(model: Path | None, request: TorchOptions, recipe: Recipe | None) -> Choice:
+    if model is not None:
+        raise UsageError(
+            f"--engine torch runs the network of a checkpoint, not the model {model}. Leave --model out and give "
+            "--checkpoint (make: CKPT=path), or choose a different --engine."
+        )
+    if recipe is None:
+        raise UsageError("--engine torch builds the network of a recipe; name it with --recipe.")
+    checkpoint = Path(request.checkpoint or recipe.checkpoint.file)
+    return Choice(replace(request, recipe=recipe), checkpoint, "as requested")
 
 
 def _automatic(model: Path) -> tuple[str, Path, str]:

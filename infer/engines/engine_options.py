@@ -1,45 +1,32 @@
-"""Each engine's options in a class of its own, so that a wrong combination cannot be expressed; their command line.
+"""The options of each engine in a class of its own, so that a wrong combination cannot be expressed.
 
-    engine: EngineRequest = engine_option()     # a field of a command's options
-
-adds `--engine` and the options of all engines to the command. `choose_engine` turns the request into the options of
-one engine; an option of an engine that is not the chosen one is refused there.
+`on_cpu` and `on_npu` are what an engine's options say of where it computes.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, get_args
 
 from vidom.errors import UsageError
-from vidom.options import add_options, group, option
+from vidom.formats.recipe import Recipe
+from vidom.options import option
 
 __all__ = [
-    "ENGINES",
+    "LARGEST_DEVICE",
     "PRECISIONS",
     "AscendOptions",
-    "AutoOptions",
     "CannOptions",
-    "EngineName",
     "EngineOptions",
-    "EngineRequest",
     "OnnxRuntimeOptions",
     "OpenVinoOptions",
     "Precision",
-    "engine_option",
-    "engine_options",
+    "TorchOptions",
     "float32_reference",
     "parse_devices",
 ]
 
-_log = logging.getLogger(__name__)
-
-EngineName = Literal["auto", "onnxruntime", "openvino", "ascend", "cann"]
 Precision = Literal["f32", "bf16"]
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # Source: onnxruntime.ai, execution providers, CANN, `precision_mode`.
 PrecisionMode = Literal[
@@ -68,7 +55,7 @@ class OnnxRuntimeOptions:
     )
     device: int = 0
     threads: int | None = option(
-        "threads of ONNX Runtime or OpenVINO on the CPU (default: one per usable core)", default=None
+        "threads of ONNX Runtime, OpenVINO or torch on the CPU (default: one per usable core)", default=None
     )
 
     def __post_init__(self) -> None:
@@ -86,17 +73,17 @@ class OpenVinoOptions:
     """OpenVINO, in this process, on the CPU."""
 
     name: ClassVar[Literal["openvino"]] = "openvino"
+    on_cpu: ClassVar[bool] = True
     on_npu: ClassVar[bool] = False
 
     precision: Precision = option(
-        "arithmetic of OpenVINO: f32, or bf16 on processors that support it", default="f32"
+        "arithmetic of OpenVINO or torch: f32, or bf16 on hardware that supports it", default="f32"
     )
     threads: int | None = None
 
     def __post_init__(self) -> None:
         _check_threads(self.threads)
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"--precision must be one of {', '.join(PRECISIONS)}, found {self.precision!r}.")
+        _check_precision(self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +91,7 @@ class AscendOptions:
     """ais_bench, an external process for each of the `devices`, which are NPU numbers; they share the input files."""
 
     name: ClassVar[Literal["ascend"]] = "ascend"
+    on_cpu: ClassVar[bool] = False
     on_npu: ClassVar[bool] = True
 
     devices: tuple[int, ...] = (0,)
@@ -124,6 +112,7 @@ class CannOptions:
     """onnxruntime-cann on the NPU `device`, in the interpreter that CANN_PYTHON names; `threads` are the host's."""
 
     name: ClassVar[Literal["cann"]] = "cann"
+    on_cpu: ClassVar[bool] = False
     on_npu: ClassVar[bool] = True
 
     precision_mode: PrecisionMode | None = option(
@@ -141,65 +130,60 @@ class CannOptions:
             )
 
 
-EngineOptions = OnnxRuntimeOptions | OpenVinoOptions | AscendOptions | CannOptions
-_CLASSES: dict[str, type[EngineOptions]] = {
-    "onnxruntime": OnnxRuntimeOptions,
-    "openvino": OpenVinoOptions,
-    "ascend": AscendOptions,
-    "cann": CannOptions,
-}
+@dataclass(frozen=True, kw_only=True)
+class TorchOptions:
+    """The network of `recipe` itself with the weights of `checkpoint`, by torch in this process.
 
-
-@dataclass(frozen=True)
-class AutoOptions:
-    """Options of an engine that is chosen once the model is known; `given` holds those typed, by option name."""
-
-    given: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-
-EngineRequest = EngineOptions | AutoOptions
-
-
-def engine_option() -> Any:
-    """Return a dataclass field of type EngineRequest that is read from `--engine` and the options of all engines."""
-    return group(_EngineGroup(), default=AutoOptions())
-
-
-def engine_options(name: str, given: Mapping[str, Any]) -> EngineOptions:
-    """Return the options of the engine `name` from those typed, by option name; `device` is a tuple of numbers.
-
-    Raises UsageError for an unknown engine, an option of a different engine, a wrong value, and several devices where
-    the engine is a process of its own on one; a device number that has no effect is logged.
+    It computes on the GPUs or NPUs `devices`, each a batch at a time, where torch finds any, else on the CPU. The
+    recipe is the command's, which `choose_engine` adds.
     """
-    if name not in _CLASSES:
-        raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, found {name!r}.")
-    values = dict(given)
-    devices = values.pop("device", (0,))
-    foreign = [key for key in values if key not in _option_names(_CLASSES[name])]
-    if foreign:
-        owners = "; ".join(f"--{key} belongs to {_owners(key)}" for key in foreign)
-        raise UsageError(f"{owners}. --engine {name} does not take it. Leave it out, or change --engine.")
-    if name == "ascend":
-        return AscendOptions(devices=devices, **values)
-    if len(devices) > 1:
-        raise UsageError(
-            f"--device {','.join(map(str, devices))} names several devices, but --engine {name} runs in one process; "
-            "several are for --engine ascend."
-        )
-    if name == "cann":
-        return CannOptions(device=devices[0], **values)
-    if name == "openvino":
-        options: OnnxRuntimeOptions | OpenVinoOptions = OpenVinoOptions(**values)
-    else:
-        options = OnnxRuntimeOptions(device=devices[0], **values)
-    if devices != (0,) and (isinstance(options, OpenVinoOptions) or options.on_cpu):
-        _log.warning(f"--device {devices[0]} has no effect: the model runs on the CPU.")
-    return options
+
+    name: ClassVar[Literal["torch"]] = "torch"
+
+    checkpoint: str = option(
+        "checkpoint that --engine torch runs without any export, or seeded:N (default: the recipe's own file)",
+        default="",
+    )
+    ignore_meta: bool = option(
+        "load a checkpoint although its own training configuration contradicts the recipe", default=False
+    )
+    input_dtype: Literal["float32", "uint8"] = option(
+        "samples for --engine torch; uint8: it normalises", default="float32"
+    )
+    precision: Precision = "f32"
+    devices: tuple[int, ...] = (0,)
+    threads: int | None = None
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        _check_threads(self.threads)
+        _check_precision(self.precision)
+        _check_devices(self.devices)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether torch finds neither a GPU nor an NPU on this machine."""
+        return self._kind == "cpu"
+
+    @property
+    def on_npu(self) -> bool:
+        """Whether torch finds an NPU on this machine."""
+        return self._kind == "npu"
+
+    @property
+    def _kind(self) -> str:
+        # torch is imported for this engine only.
+        from vidom.system.torch_devices import device_kind
+
+        return device_kind()
 
 
-def float32_reference(options: EngineOptions) -> OpenVinoOptions | None:
+EngineOptions = OnnxRuntimeOptions | OpenVinoOptions | AscendOptions | CannOptions | TorchOptions
+
+
+def float32_reference(options: EngineOptions) -> OpenVinoOptions | TorchOptions | None:
     """Return the same options with float32 arithmetic, None where the arithmetic is the model's own already."""
-    if isinstance(options, OpenVinoOptions) and options.precision != "f32":
+    if isinstance(options, OpenVinoOptions | TorchOptions) and options.precision != "f32":
         return replace(options, precision="f32")
     return None
 
@@ -216,44 +200,14 @@ def parse_devices(text: str) -> tuple[int, ...]:
     return devices
 
 
-class _EngineGroup:
-    def add(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--engine",
-            choices=ENGINES,
-            default=argparse.SUPPRESS,
-            help="auto takes the NPU if it, ais_bench and the .om are available, else onnxruntime (default: auto)",
-        )
-        parser.add_argument(
-            "--device",
-            "-d",
-            type=parse_devices,
-            default=argparse.SUPPRESS,
-            metavar="N[,N]",
-            help="device number of the NPU or of ONNX Runtime's provider; several NPUs, such as 0,1, share the input "
-            "(default: 0)",
-        )
-        for cls in _CLASSES.values():
-            add_options(parser, cls)
-
-    def build(self, given: dict[str, Any]) -> EngineRequest:
-        name = given.pop("engine", "auto")
-        names = {"device"}.union(*map(_option_names, _CLASSES.values()))
-        typed = {key: given.pop(key) for key in sorted(names & given.keys())}
-        return AutoOptions(typed) if name == "auto" else engine_options(name, typed)
-
-
-def _option_names(cls: type[EngineOptions]) -> set[str]:
-    return {one.name for one in fields(cls)} - {"device", "devices"}
-
-
-def _owners(key: str) -> str:
-    return " and ".join(name for name, cls in _CLASSES.items() if key in _option_names(cls))
-
-
 def _check_threads(threads: int | None) -> None:
     if threads is not None and threads < 1:
         raise UsageError(f"--threads must be at least 1, found {threads}.")
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision must be one of {', '.join(PRECISIONS)}, found {precision!r}.")
 
 
 def _check_devices(devices: tuple[int, ...]) -> None:

@@ -22,6 +22,7 @@ from infer.engines.providers import (
 )
 from infer.engines.session_tensors import SessionTensors
 from infer.engines.tensor_specs import Array, accepted_arrays
+from vidom.files import sha256_file
 from vidom.system.machine import usable_cores
 from vidom.system.onnx_runtime import onnxruntime, ort_errors
 
@@ -78,6 +79,11 @@ class OnnxRuntimeEngine:
             batch_size,
         )
         self.inputs, self.outputs, self.dynamic_batch = tensors.inputs, tensors.outputs, tensors.dynamic_batch
+
+    @property
+    def model_sha256(self) -> str:
+        """The SHA-256 of the model's file."""
+        return sha256_file(self.path)
 
     @property
     def device(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import overload
 
@@ -12,11 +13,12 @@ from infer.engines.engine_options import (
     EngineOptions,
     OnnxRuntimeOptions,
     OpenVinoOptions,
+    TorchOptions,
 )
 
 __all__ = ["open_engine"]
 
-ArrayEngineOptions = OnnxRuntimeOptions | OpenVinoOptions | CannOptions
+ArrayEngineOptions = OnnxRuntimeOptions | OpenVinoOptions | CannOptions | TorchOptions
 
 
 @overload
@@ -50,8 +52,9 @@ def open_engine(
 ) -> Engine:
     """Return the model opened by the engine of `options`.
 
-    `batch_size` is for a symbolic batch axis. Where other processes compute on the same cores, `shares_cores` makes
-    ONNX Runtime's threads sleep while they wait; OpenVINO's always do. Raises what the engine raises.
+    `batch_size` is for a symbolic batch axis; torch takes it for each device. Where other processes compute on the
+    same cores, `shares_cores` makes the threads of ONNX Runtime and torch sleep while they wait, those of torch if this
+    is its first use in this process; OpenVINO's always do. Raises what the engine raises.
     """
     if isinstance(options, AscendOptions):
         from infer.engines.ascend.engine import AscendEngine
@@ -65,6 +68,13 @@ def open_engine(
         from infer.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(model, options, batch_size=batch_size)
+    if isinstance(options, TorchOptions):
+        if shares_cores:
+            # OpenMP reads it when torch loads it.
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from infer.engines.torch import TorchEngine
+
+        return TorchEngine(model, options, batch_size=batch_size)
     from infer.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(model, options, batch_size=batch_size, shares_cores=shares_cores)

@@ -22,6 +22,7 @@ from infer.engines.base import (
 from infer.engines.engine_options import OpenVinoOptions, Precision
 from infer.engines.tensor_specs import Array, TensorSpec, accepted_arrays
 from vidom.errors import BadDataError, UnavailableError
+from vidom.files import sha256_file
 from vidom.formats.aipp import METADATA_KEY
 from vidom.system.machine import usable_cores
 
@@ -72,6 +73,11 @@ class OpenVinoEngine:
         compiled = _compile(core, model, self.path, threads=self.threads, precision=self.precision)
         self._request = compiled.create_infer_request()
         self._tensor = openvino.Tensor
+
+    @property
+    def model_sha256(self) -> str:
+        """The SHA-256 of the model's file."""
+        return sha256_file(self.path)
 
     @property
     def device(self) -> str:

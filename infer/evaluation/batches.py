@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from infer.engines.base import ArrayEngine
-from infer.engines.engine_options import OpenVinoOptions, float32_reference
+from infer.engines.engine_options import float32_reference
 from infer.engines.open import ArrayEngineOptions, open_engine
 from infer.engines.tensor_specs import TensorSpec
 from infer.evaluation.buffers import FilledBatch, SampleMaker, TensorStream
@@ -21,7 +21,7 @@ from infer.evaluation.plan import Plan, batches_of
 from infer.evaluation.record import Row
 from preprocess.tensors.pixels import Dtype
 from vidom.errors import UsageError
-from vidom.files import human_bytes, sha256_file
+from vidom.files import human_bytes
 from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.views import ViewPlan
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 class BatchSource:
     """An array engine with its options, and what its samples are made from; see `RowSource`.
 
-    `batch_size` is for a model whose batch axis is symbolic.
+    `batch_size` is for a model whose batch axis is symbolic, and for each device of torch.
     """
 
     atomic_blocks: ClassVar[bool] = True
@@ -75,7 +75,7 @@ class BatchSource:
     def reference(self) -> BatchSource | None:
         """Return the same model computed in float32, None where the engine already does what the graph says."""
         options = float32_reference(self.options)
-        return replace(self, options=options) if isinstance(options, OpenVinoOptions) else None
+        return None if options is None else replace(self, options=options)
 
 
 class BatchModel:
@@ -89,7 +89,7 @@ class BatchModel:
             engine_version=engine.version,
             batch_size=engine.inputs[0].rows,
             facts=engine.facts,
-            model_sha256=sha256_file(engine.path),
+            model_sha256=engine.model_sha256,
             inputs=engine.inputs,
             outputs=engine.outputs,
         )

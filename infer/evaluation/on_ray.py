@@ -18,8 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from infer.engines.engine_options import CannOptions, OnnxRuntimeOptions
-from infer.engines.open import ArrayEngineOptions
 from infer.evaluation.batches import BatchSource, sample_dtype
 from infer.evaluation.chunks import ChunkSource
 from infer.evaluation.execution import (
@@ -94,9 +92,10 @@ def run_on_ray(
         workers: decoding processes of the cluster, or those that pack for one NPU; None for all cores.
         on_bad: whether an unreadable sample ends the run.
     """
-    if isinstance(source.options, CannOptions):
+    if isinstance(source, BatchSource) and source.options.on_npu:
         raise UsageError(
-            "--engine cann does not go with --ray, which assigns no NPU to it. Leave --ray out, or use --engine ascend."
+            f"--engine {source.options.name} does not go with --ray here: it computes on an NPU, and Ray assigns none "
+            "to it. Leave --ray out, or use --engine ascend."
         )
     if isinstance(source, ChunkSource) and source.options.devices != (0,):
         devices = ",".join(map(str, source.options.devices))
@@ -124,7 +123,7 @@ def run_on_ray(
 def _batch_pipeline(source: BatchSource, cluster: RayCluster, *, workers: int | None) -> _Pipeline:
     """Return tasks that decode, and actors with engines."""
     shares = shares_of(
-        cluster.nodes, on_gpus=_on_gpu(source.options), threads=source.options.threads, workers=workers
+        cluster.nodes, on_gpus=not source.options.on_cpu, threads=source.options.threads, workers=workers
     )
     gpu = " and a GPU each" if shares.gpus else ""
     _log.info(
@@ -216,7 +215,3 @@ def cores_per_npu(nodes: Sequence[RayNode], workers: int | None) -> int:
             f"{max(node.cores for node in with_npus)} cores in the Ray cluster. Give fewer."
         )
     return required
-
-
-def _on_gpu(options: ArrayEngineOptions) -> bool:
-    return isinstance(options, OnnxRuntimeOptions) and not options.on_cpu

@@ -10,7 +10,8 @@ from onnx_models import linear, rows_of
 
 from infer.__main__ import main
 from infer.engines.choice import choose_engine
-from infer.engines.engine_options import AscendOptions, AutoOptions, OnnxRuntimeOptions
+from infer.engines.engine_options import AscendOptions, OnnxRuntimeOptions
+from infer.engines.engine_request import AutoOptions
 from vidom.errors import UnavailableError, UsageError
 from vidom.formats.engine_outputs import read_summary
 

@@ -7,16 +7,14 @@ import pytest
 
 from infer.engines.engine_options import (
     AscendOptions,
-    AutoOptions,
     CannOptions,
-    EngineRequest,
     OnnxRuntimeOptions,
     OpenVinoOptions,
-    engine_option,
-    engine_options,
+    TorchOptions,
     float32_reference,
     parse_devices,
 )
+from infer.engines.engine_request import AutoOptions, EngineRequest, engine_option, engine_options
 from vidom.errors import UsageError
 from vidom.options import read_options
 
@@ -43,6 +41,9 @@ def test_the_class_is_that_of_the_engine_and_holds_its_options_only():
     assert read("--engine cann --device 3 --precision-mode force_fp32") == CannOptions(
         device=3, precision_mode="force_fp32"
     )
+    assert read("--engine torch --checkpoint best.pth --device 1,0 --precision bf16") == TorchOptions(
+        checkpoint="best.pth", devices=(1, 0), precision="bf16"
+    )
     assert read("") == Some().engine == AutoOptions()
 
 
@@ -63,6 +64,8 @@ def test_auto_keeps_what_was_typed_until_the_engine_is_chosen():
         ("--engine openvino --provider CUDA", "--provider belongs to onnxruntime"),
         ("--engine cann --provider CANN", "--provider belongs to onnxruntime"),
         ("--engine onnxruntime --precision_mode force_fp32", "--precision_mode belongs to cann"),
+        ("--engine openvino --checkpoint best.pth", "--checkpoint belongs to torch"),
+        ("--engine torch --provider CUDA", "--provider belongs to onnxruntime"),
     ],
 )
 def test_an_option_of_an_engine_that_is_not_the_chosen_one_is_refused_by_name(words: str, owner: str):
@@ -72,7 +75,7 @@ def test_an_option_of_an_engine_that_is_not_the_chosen_one_is_refused_by_name(wo
 
 def test_all_foreign_options_are_named_at_once():
     with pytest.raises(
-        UsageError, match=r"--precision belongs to openvino; --provider belongs to onnxruntime"
+        UsageError, match=r"--precision belongs to openvino and torch; --provider belongs to onnxruntime"
     ):
         read("--engine ascend --provider CUDA --precision f32")
 
@@ -106,7 +109,10 @@ def test_wrong_values_are_refused_whoever_makes_the_options():
         (lambda: CannOptions(device=256), "0 to 255"),
         (lambda: CannOptions(precision_mode="fp32"), "--precision_mode must be one of force_fp16"),  # type: ignore[arg-type]
         (lambda: engine_options("cann", {"device": (0, 1)}), "several are for --engine ascend"),
-        (lambda: engine_options("tpu", {}), "auto, onnxruntime, openvino, ascend, cann"),
+        (lambda: engine_options("tpu", {}), "auto, onnxruntime, openvino, ascend, cann, torch"),
+        (lambda: TorchOptions(devices=(0, 0)), "names a device twice"),
+        (lambda: TorchOptions(threads=0), "--threads must be at least 1"),
+        (lambda: TorchOptions(precision="f16"), "--precision must be one of f32, bf16"),  # type: ignore[arg-type]
     ):
         with pytest.raises(UsageError, match=words):
             make()
@@ -114,5 +120,6 @@ def test_wrong_values_are_refused_whoever_makes_the_options():
 
 def test_only_arithmetic_in_bfloat16_has_a_reference_in_float32():
     assert float32_reference(OpenVinoOptions(precision="bf16", threads=2)) == OpenVinoOptions(threads=2)
-    for options in (OpenVinoOptions(), OnnxRuntimeOptions(), AscendOptions(), CannOptions()):
+    assert float32_reference(TorchOptions(precision="bf16", threads=2)) == TorchOptions(threads=2)
+    for options in (OpenVinoOptions(), OnnxRuntimeOptions(), AscendOptions(), CannOptions(), TorchOptions()):
         assert float32_reference(options) is None

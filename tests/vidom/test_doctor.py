@@ -163,7 +163,7 @@ def test_torch_npu_is_reported_with_what_it_lacks(ascend_machine: Path) -> None:
     assert "torch-npu" not in {row.topic for row in rows_of(findings)}
     present = replace(findings, torch_npu="2.13.0")
     for found, verdict, words in (
-        (present, "pass", "no stage needs it"),
+        (present, "pass", "for train and infer-torch on an NPU"),
         (replace(present, cann=None), "warn", "cannot be imported: CANN is absent"),
     ):
         (row,) = [row for row in rows_of(found) if row.topic == "torch-npu"]

@@ -44,7 +44,7 @@ class Findings:
     """What was detected; where a program could not be asked, its `…_problem` is the reason.
 
     `requirements` is None where vidom is not installed in this interpreter. `packages` maps every package of
-    the stages to its installed version or None; `torch_npu` is that of torch-npu, which no stage needs.
+    the stages to its installed version or None; `torch_npu` is that of torch-npu, which no stage needs on a CPU.
     """
 
     python: str

@@ -169,7 +169,7 @@ def _torch_npu(findings: Findings) -> Iterator[Row]:
         "torch-npu",
         findings.torch_npu,
         "pass" if active else "warn",
-        ("" if active else unusable) + "no stage needs it, and torch does not load it here",
+        ("" if active else unusable) + "for train and infer-torch on an NPU; torch loads it for nothing else",
     )
 
 

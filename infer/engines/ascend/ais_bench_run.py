@@ -44,7 +44,7 @@ def run_ascend(
     UnavailableError before ais_bench is started wherever that can be known, ExternalToolError when it fails or its
     results are incomplete. What it wrote until then is kept; if that is nothing, so are the results of an earlier run.
     """
-    if not options.model.is_file():
+    if not options.chosen_model.is_file():
         raise BadDataError(
             f"The model {options.model} does not exist. Build it first (make om), or check the path."
         )
@@ -52,7 +52,7 @@ def run_ascend(
     plan = None
     if options.input is not None:
         plan = plan_om_batches(
-            options.input, options.model, batch=options.batchsize, dym_batch=options.dym_batch
+            options.input, options.chosen_model, batch=options.batchsize, dym_batch=options.dym_batch
         )
     options = _with_batch(options, plan)
     places = _prepared(options, plan)
@@ -78,7 +78,7 @@ def _with_batch(options: InferOptions, plan: OmPlan | None) -> InferOptions:
 
     Raises UsageError where that batch is unknown.
     """
-    samples = options.batchsize or recorded_samples(options.model)
+    samples = options.batchsize or recorded_samples(options.chosen_model)
     frames = plan.spec.frames_per_sample if plan else None
     if frames and samples is None:
         raise UsageError(
@@ -112,7 +112,7 @@ def _paths(options: InferOptions, plan: OmPlan | None) -> list[str]:
     files = [file.path for entry in plan.batches.entries for file in entry] if plan else []
     given = options.input
     folders = given.split(",") if isinstance(given, str) else [given] if given is not None else []
-    return list(dict.fromkeys([str(options.model), *map(str, folders), *files]))
+    return list(dict.fromkeys([str(options.chosen_model), *map(str, folders), *files]))
 
 
 def _run(

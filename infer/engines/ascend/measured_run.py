@@ -110,7 +110,7 @@ def own_facts(run: AscendRun, result: InferenceResult) -> dict[str, Any]:
         "python": run.installed.bench.python,
         "batch_size": result.batch_size,
         "input_known_from": run.plan.known_from if run.plan else None,
-        "model_sha256": sha256_file(run.options.model),
+        "model_sha256": sha256_file(run.options.chosen_model),
         "samples": result.samples,
         "padded_rows": result.padded_rows,
         "end_to_end_seconds": result.seconds,

@@ -16,6 +16,7 @@ from infer.engines.providers import UNKNOWN_OPTION, check_used, load_failure, pr
 from infer.engines.session_tensors import SessionTensors
 from infer.engines.tensor_specs import Array, accepted_arrays
 from vidom.errors import UnavailableError, UserError
+from vidom.files import sha256_file
 from vidom.system.cann_onnx_runtime import PROVIDER, probe_cann_onnx_runtime
 from vidom.system.machine import usable_cores
 
@@ -54,6 +55,11 @@ class CannEngine:
         self.inputs, self.outputs, self.dynamic_batch = tensors.inputs, tensors.outputs, tensors.dynamic_batch
         # CANN compiles the graph in the first run, which may take minutes and belongs to loading.
         self.run([np.zeros(spec.shape, spec.dtype) for spec in self.inputs])
+
+    @property
+    def model_sha256(self) -> str:
+        """The SHA-256 of the model's file."""
+        return sha256_file(self.path)
 
     @property
     def device(self) -> str:

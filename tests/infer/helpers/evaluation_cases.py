@@ -10,7 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from run_infer import run_infer
 
-from infer.engines.engine_options import OnnxRuntimeOptions, engine_options
+from infer.engines.engine_options import OnnxRuntimeOptions
+from infer.engines.engine_request import engine_options
 from infer.evaluate import EvaluateOptions, evaluate
 from infer.evaluation.conclusion import Evaluation
 from postprocess.score import ScoreOptions, score
