@@ -8,7 +8,7 @@ import torch
 from cann_machine import set_up_cann
 
 from export.to_onnx import ToOnnxOptions, to_onnx
-from infer.engines.engine_options import CannOptions, OpenVinoOptions
+from infer.engines.engine_options import CannOptions, OpenVinoOptions, TorchOptions
 from infer.predict import PredictOptions, main, predict
 from networks.deployable import build_deployable
 from preprocess.sources.video import VideoFile
@@ -33,6 +33,11 @@ def test_the_classes_are_those_that_torch_ranks_first(recipe: Recipe, video: Pat
     with torch.no_grad():
         scores = deployable(torch.from_numpy(sample[None]))[0].numpy()
     order = np.argsort(-scores)[:3]
+    unexported = predict(
+        PredictOptions(recipe=recipe, video=video, top=3, engine=TorchOptions(checkpoint="seeded:0"))
+    )
+    assert [one.class_id for one in unexported] == list(order)
+    np.testing.assert_allclose([one.score for one in unexported], scores[order], atol=1e-6)
     for batch_size, dtype in ((1, "float32"), (3, "uint8")):
         model = to_onnx(
             ToOnnxOptions(

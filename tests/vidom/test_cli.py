@@ -12,7 +12,7 @@ import pytest
 
 from vidom.cli import VERBS, main, steps_of
 from vidom.command import Parser
-from vidom.errors import ExitCode
+from vidom.errors import ExitCode, UsageError
 from vidom.formats.recipe import recipe_folder
 
 NAMES = [verb.name for verb in VERBS]
@@ -115,6 +115,25 @@ def test_the_npu_runs_the_offline_model(engine: Sequence[str]):
     for verb in ("infer", "bench", "evaluate"):
         ((_, words),) = steps(" ".join([verb, "tsm_demo", *engine]))
         assert "tsm_demo_new_bs1.om" in words
+
+
+def test_torch_runs_the_recipe_with_the_batch_and_dtype_that_a_built_model_would_have():
+    words = "tsm_demo --batch_size 4 --dtype uint8 --engine torch --checkpoint best.pth"
+    network = "--recipe tsm_demo --input_dtype uint8"
+    for verb, own in (
+        ("evaluate", f"{network} --batch_size 4 --output_dir run/tsm_demo_uint8/evaluation"),
+        ("predict", network),
+        ("drift", "--recipe tsm_demo"),
+        ("bench", "--input_dtype uint8 --recipe tsm_demo --dymBatch 4 --loop 20"),
+    ):
+        assert steps(f"{verb} {words}")[0][1] == f"{own} --engine torch --checkpoint best.pth"
+    ((_, infer),) = steps(f"infer {words}")
+    assert infer.startswith(
+        "--input_dtype uint8 --recipe tsm_demo --dymBatch 4 --input run/tsm_demo_uint8/store"
+    )
+    for refused in ("--per_view", "--dtype aipp"):
+        with pytest.raises(UsageError, match="takes complete samples"):
+            steps(f"evaluate tsm_demo {refused} --engine torch")
 
 
 def test_bench_is_the_loop_or_the_table():

@@ -101,10 +101,11 @@ def scores_by_hand(ann_file: Path, recipe: Recipe, weights: np.ndarray = WEIGHTS
     return np.stack(tensors).reshape(len(tensors), -1).astype(np.float64) @ weights
 
 
-def evaluate_options(folder: Path, model: Path, ann_file: Path, **changes: object) -> EvaluateOptions:
-    """Return options with ONNX Runtime and one worker; `threads`, `precision` and `device` are of the `engine`."""
+def evaluate_options(folder: Path, model: Path | None, ann_file: Path, **changes: object) -> EvaluateOptions:
+    """Return options with ONNX Runtime and one worker; those named below are of the `engine`."""
     chosen = {"data_root": ann_file.parent / "data", "workers": 1, **changes}
-    given = {key: chosen.pop(key) for key in ("threads", "precision", "device") if key in chosen}
+    of_engines = ("threads", "precision", "device", "checkpoint")
+    given = {key: chosen.pop(key) for key in of_engines if key in chosen}
     engine = engine_options(str(chosen.pop("engine", "onnxruntime")), given)
     recipe = load_recipe(str(folder.parent / "sums.yaml"))
     return EvaluateOptions(
@@ -112,7 +113,7 @@ def evaluate_options(folder: Path, model: Path, ann_file: Path, **changes: objec
     )  # type: ignore[arg-type]
 
 
-def run_evaluation(folder: Path, model: Path, ann_file: Path, **changes: object) -> Evaluation:
+def run_evaluation(folder: Path, model: Path | None, ann_file: Path, **changes: object) -> Evaluation:
     return evaluate(evaluate_options(folder, model, ann_file, **changes))
 
 
