@@ -13,6 +13,8 @@ import pytest
 import torch
 from small_runs import Done, command
 
+from export.build import main as build
+from infer.evaluate import main as evaluate
 from networks.loading import load_network
 from preprocess.datasets.sample_list import list_samples
 from preprocess.sources.frame_pack import read_pack_label
@@ -29,7 +31,6 @@ SETTINGS = {
     "views.num_segments": 3,
     "views.short_side": 72,
     "views.crop_size": 64,
-    "dataset.num_classes": 16,
     "train.epochs": 4,
     "train.batch_size": 2,
     "train.segments": 3,
@@ -86,12 +87,12 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_loss_of_packs_falls_at_the_schedule_s_rates(data: Path, tmp_path: Path):
-    schedule = "{type: step, milestones: [8, 12]}"
-    _, lines = trained(data, tmp_path / "run", epochs=14, validate_every=14, schedule=schedule)
+    schedule = "{type: step, milestones: [6, 8]}"
+    _, lines = trained(data, tmp_path / "run", epochs=10, validate_every=10, schedule=schedule)
     losses = [line["loss"] for line in lines if "loss" in line]
     assert np.mean(losses[-4:]) < 0.3 * losses[0]
     rates = [line["rate"] for line in lines if "loss" in line]
-    assert rates == pytest.approx([0.01] * 8 + [0.001] * 4 + [0.0001] * 2)
+    assert rates == pytest.approx([0.01] * 6 + [0.001] * 2 + [0.0001] * 2)
 
 
 def test_a_killed_run_continues_to_the_same_bytes(data: Path, whole: Path, tmp_path: Path):
@@ -118,13 +119,39 @@ def test_the_result_is_loaded_as_the_recipe_s_network(whole: Path):
     assert all(torch.equal(tensor, stored[key]) for key, tensor in state.items())
 
 
+def test_the_result_is_exported_and_evaluated_with_the_guide_s_lines(
+    data: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = ["--recipe", "stnet_k400", *(word for text in sets() for word in ("--set", text))]
+    model = tmp_path / "optimized.onnx"
+    files = [
+        "--exported",
+        str(tmp_path / "exported.onnx"),
+        "--optimized",
+        str(model),
+        "--om",
+        str(tmp_path / "m.om"),
+    ]
+    build([*recipe, "--checkpoint", str(whole / "last.pth"), "--target", "cpu", *files])
+    lists = ["--data_root", str(data), "--ann_file", str(data / "val.json"), "--workers", "1"]
+    capsys.readouterr()
+    evaluate(
+        [*recipe, *lists, "--engine", "onnxruntime", "--model", str(model), "--output_dir", str(tmp_path)]
+    )
+    last = [json.loads(line) for line in (whole / LOG_NAME).read_text().splitlines()][-1]
+    correct, printed = round(last["top1"] * last["n"]), capsys.readouterr().out.splitlines()
+    assert f"accuracy:{{'acc':{last['top1']}}}" in printed
+    percent = f"{100 * last['top1']:.2f}"
+    assert f"after allreduce eval: top1_correct={correct}, tot={last['n']}, acc={percent}%" in printed
+
+
 def test_the_validation_list_is_validated_unless_the_original_s_slip_is_chosen(
     data: Path, whole: Path, tmp_path: Path
 ):
     lines = [json.loads(line) for line in (whole / LOG_NAME).read_text().splitlines()]
     assert [line["n"] for line in lines if "top1" in line] == [1, 1]
-    done, lines = trained(data, tmp_path / "run", validation="training_clips")
-    assert [line["n"] for line in lines if "top1" in line] == [len(PACKS)] * 2
+    done, lines = trained(data, tmp_path / "run", epochs=1, validation="training_clips")
+    assert [line["n"] for line in lines if "top1" in line] == [len(PACKS)]
     assert "random clips of the training list" in " ".join(done.stderr.split())
 
 

@@ -11,6 +11,7 @@ from vidom.errors import BadDataError
 from vidom.formats.mindspore_310 import (
     Accuracy,
     accuracy_line,
+    eval_line,
     input_name,
     performance_line,
     read_accuracy,
@@ -43,6 +44,11 @@ def test_the_documented_lines_are_written_and_read(accuracy: Accuracy, line: str
 )
 def test_percentages_are_cut_to_two_places(correct: int, percent: str) -> None:
     assert accuracy_line(Accuracy(correct, 2000)).endswith(f"acc={percent}%")
+
+
+def test_the_line_of_eval_py_is_the_guide_s() -> None:
+    assert eval_line(Accuracy(69, 100)) == "accuracy:{'acc':0.69}"
+    assert eval_line(Accuracy(2, 3)) == "accuracy:{'acc':0.6667}"
 
 
 def test_what_postprocess_really_prints_is_read() -> None:
