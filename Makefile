@@ -119,8 +119,9 @@ doctor: ## report hardware, tools and the stages that they allow (NEED="om score
 demo: $(READY) ## run the complete pipeline on generated videos: a real accuracy without any download
 	$(VIDOM) demo --output_dir run/tsm_demo
 
-demo-train: $(READY) ## train the demo's TSM and its control, minutes on two cores
-	$(RUN) -m demo.train_networks
+demo-train: $(EXTRAS) ## train the demo's TSM and its control, minutes on two cores
+	$(RUN) -m demo.train_networks --recipe tsm_demo --output_dir run/tsm_demo/training
+	cp run/tsm_demo/training/*.pth demo/checkpoints/
 
 test: $(READY) $(EXTRAS) ## run all tests
 	$(RUN) -m pytest

@@ -77,7 +77,7 @@ def demo(options: DemoOptions) -> DemoResult:
     tsm = _accuracy(recipe, _CHECKPOINTS / "tsm_demo.pth", store, output_dir / "tsm")
     _say(4, "The control, without the shift, with the same stages")
     unshifted = load_recipe(RECIPE, ["network.shift=false"])
-    control = _accuracy(unshifted, _CHECKPOINTS / "tsn_demo.pth", store, output_dir / "control")
+    control = _accuracy(unshifted, _CHECKPOINTS / "tsm_demo_control.pth", store, output_dir / "control")
     _say(5, "Throughput of the TSM")
     speed = tuple(_speed(recipe, batch_size, output_dir / "tsm") for batch_size in BATCHES)
     return DemoResult(tsm, control, speed, time.monotonic() - began)

@@ -13,7 +13,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.motion import GENERATOR_VERSION, MOTIONS, Scene, generate_scene, label_names
+from demo.motion import GENERATOR_VERSION, Scene, generate_scene
+from demo.motion_sets import ONE_WAY, MotionSet
 from demo.rendering import render_frames
 from demo.sthv2_folder import SPLITS, Layout, Split
 from vidom.bounded_reading import read_json
@@ -75,11 +76,11 @@ def generate(options: GenerateOptions) -> Layout:
     jobs = [
         _Job(layout.video(video_id(split, index)), split, index, seed)
         for split in SPLITS
-        for index in range(counts[split] * len(MOTIONS))
+        for index in range(counts[split] * len(ONE_WAY.motions))
     ]
     missing = [job for job in jobs if not job.path.exists()]
     _log.info(
-        f"{len(jobs)} clips of {len(MOTIONS)} classes in {options.output_dir}, {len(missing)} to generate."
+        f"{len(jobs)} clips of {len(ONE_WAY.motions)} classes in {options.output_dir}, {len(missing)} to generate."
     )
     workers = options.workers or usable_cores()
     # Starting processes for a few clips takes longer than generating them.
@@ -96,9 +97,10 @@ def video_id(split: Split, index: int) -> str:
     return str(_FIRST_ID[split] + index)
 
 
-def scene_of(split: Split, index: int, *, seed: int) -> Scene:
+def scene_of(split: Split, index: int, *, seed: int, motions: MotionSet = ONE_WAY) -> Scene:
     """Return the scene of clip `index` of a split; splits and seeds have no scene in common."""
-    return generate_scene(index % len(MOTIONS), seed=(seed, SPLITS.index(split), index))
+    label = index % len(motions.motions)
+    return generate_scene(label, seed=(seed, SPLITS.index(split), index), motions=motions)
 
 
 def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
@@ -143,16 +145,16 @@ def _claim(layout: Layout, record: dict[str, Any]) -> None:
 
 
 def _annotate(layout: Layout, counts: dict[Split, int], seed: int) -> None:
-    numbers = {name: str(number) for number, name in enumerate(label_names())}
+    numbers = {name: str(number) for number, name in enumerate(ONE_WAY.names)}
     write_json(layout.labels, numbers)
     for split in SPLITS:
-        clips = range(counts[split] * len(MOTIONS))
+        clips = range(counts[split] * len(ONE_WAY.motions))
         write_json(layout.annotation(split), [_entry(split, index, seed) for index in clips])
 
 
 def _entry(split: Split, index: int, seed: int) -> dict[str, Any]:
     scene = scene_of(split, index, seed=seed)
-    template, thing = MOTIONS[scene.label].template, scene.things[-1].name
+    template, thing = ONE_WAY.motions[scene.label].template, scene.things[-1].name
     return {
         "id": video_id(split, index),
         "label": template.replace("[something]", thing).lower(),

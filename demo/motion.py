@@ -1,72 +1,29 @@
-"""The twelve motions of the demo, and scenes that only the order of frames distinguishes.
+"""Scenes of moving things that only the order of frames distinguishes.
 
 Every scene has six independent factors of the actor: x, y, size, angle, gap and level. The class defines which of
-them changes during the clip, and in which direction; each other factor is constant at a random moment of a change
-from the same distribution. A random frame therefore has the same distribution in all twelve classes, and reversing a
-clip turns its class into its partner.
+them changes during the clip, and in which direction first; each other factor is constant at a random moment of a
+change from the same distribution. A random frame therefore has the same distribution in all twelve classes of a set,
+and two partners have the same set of frames; reversing a one-way clip turns its class into its partner.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from demo.background import MARGIN, Background, distinct_colour, generate_background
+from demo.motion_sets import FACTORS, ONE_WAY, MotionSet, partner
 
-__all__ = [
-    "FACTORS",
-    "GENERATOR_VERSION",
-    "MOTIONS",
-    "Factor",
-    "Motion",
-    "Scene",
-    "Thing",
-    "generate_scene",
-    "label_names",
-    "partner",
-    "reversed_scene",
-]
+__all__ = ["GENERATOR_VERSION", "Scene", "Thing", "generate_scene", "reversed_scene"]
 
-Factor = Literal["x", "y", "size", "angle", "gap", "level"]
 Floats = NDArray[np.float64]
 
 # Increase it when the same seed gives different pixels, so that older data sets are generated again.
 GENERATOR_VERSION = 1
 
-FACTORS: tuple[Factor, ...] = ("x", "y", "size", "angle", "gap", "level")
-HEIGHT = 72
-WIDTHS = (80, 96, 112)
-SHORTEST, LONGEST = 24, 48
 SHAPES = {3: "a triangle", 4: "a square", 5: "a pentagon", 6: "a hexagon", 16: "a disc"}
-
-
-@dataclass(frozen=True)
-class Motion:
-    """One class: the factor that changes, and +1 if its value increases during the clip."""
-
-    template: str
-    factor: Factor
-    direction: Literal[1, -1]
-
-
-# Partners are adjacent: the class of a reversed clip is its label with the last bit flipped.
-MOTIONS: tuple[Motion, ...] = (
-    Motion("Moving [something] from left to right", "x", 1),
-    Motion("Moving [something] from right to left", "x", -1),
-    Motion("Moving [something] down", "y", 1),
-    Motion("Moving [something] up", "y", -1),
-    Motion("Making [something] larger", "size", 1),
-    Motion("Making [something] smaller", "size", -1),
-    Motion("Turning [something] clockwise", "angle", 1),
-    Motion("Turning [something] counter-clockwise", "angle", -1),
-    Motion("Opening [something]", "gap", 1),
-    Motion("Closing [something]", "gap", -1),
-    Motion("Filling [something]", "level", 1),
-    Motion("Emptying [something]", "level", -1),
-)
 
 
 @dataclass(frozen=True)
@@ -106,18 +63,8 @@ class Scene:
         return len(self.camera)
 
 
-def label_names() -> list[str]:
-    """Return the twelve class names in label order: the templates without brackets."""
-    return [motion.template.replace("[", "").replace("]", "") for motion in MOTIONS]
-
-
-def partner(label: int) -> int:
-    """Return the class of a reversed clip of class `label`."""
-    return label ^ 1
-
-
 def reversed_scene(scene: Scene) -> Scene:
-    """Return the scene whose frames are those of `scene` in reverse order, under the partner's label."""
+    """Return the scene of one-way motions with the frames of `scene` in reverse order, under the partner's label."""
     return replace(
         scene,
         label=partner(scene.label),
@@ -127,21 +74,22 @@ def reversed_scene(scene: Scene) -> Scene:
     )
 
 
-def generate_scene(label: int, *, seed: tuple[int, ...]) -> Scene:
-    """Return the scene of class `label` for `seed`.
+def generate_scene(label: int, *, seed: tuple[int, ...], motions: MotionSet = ONE_WAY) -> Scene:
+    """Return the scene of class `label` of the set for `seed`.
 
     Scenes of one seed differ between classes only in the actor's track.
     """
     rng = np.random.default_rng(seed)
-    length = int(rng.integers(SHORTEST, LONGEST + 1))
-    width = int(rng.choice(WIDTHS))
-    background = generate_background(rng, width=width, height=HEIGHT)
-    distractors = [_distractor(rng, length, width, background) for _ in range(rng.integers(1, 4))]
-    actor = _thing(rng, _actor_track(rng, length, MOTIONS[label]), background)
+    shortest, longest = motions.lengths
+    length = int(rng.integers(shortest, longest + 1))
+    width, height = int(rng.choice(motions.widths)), motions.height
+    background = generate_background(rng, width=width, height=height)
+    distractors = [_distractor(rng, length, width, motions, background) for _ in range(rng.integers(1, 4))]
+    actor = _thing(rng, _actor_track(rng, length, label, motions), background)
     return Scene(
         label=label,
         width=width,
-        height=HEIGHT,
+        height=height,
         background=background,
         things=(*distractors, actor),
         camera=_shake(rng, length, 2, reach=1.0),
@@ -149,20 +97,33 @@ def generate_scene(label: int, *, seed: tuple[int, ...]) -> Scene:
     )
 
 
-def _actor_track(rng: np.random.Generator, length: int, motion: Motion) -> Floats:
+def _actor_track(rng: np.random.Generator, length: int, label: int, motions: MotionSet) -> Floats:
+    motion = motions.motions[label]
     low, span = _ranges(rng)
     track = np.empty((length, len(FACTORS)))
     for column, factor in enumerate(FACTORS):
-        clock = _clock(rng, length)
-        stop = clock[rng.integers(length)]
+        clocks = [_clock(rng, part) for part in _parts(rng, length, motions.phases)]
+        stop = np.concatenate(clocks)[rng.integers(length)]
         if factor != motion.factor:
             clock = np.full(length, stop)
-        elif motion.direction < 0:
-            clock = clock[::-1]
+        else:
+            # The phases alternate between up and down, without a change of their frames but in order.
+            clock = np.concatenate(
+                [one[:: motion.direction * (-1) ** phase] for phase, one in enumerate(clocks)]
+            )
         track[:, column] = low[column] + span[column] * clock
     track[:, :2] += _shake(rng, length, 2, reach=0.5)
     track[:, 2] = np.exp(track[:, 2])
+    track[:, :3] *= motions.scale
     return track
+
+
+def _parts(rng: np.random.Generator, length: int, phases: int) -> list[int]:
+    """Return the frames of each phase; the second of two begins around the middle."""
+    if phases == 1:
+        return [length]
+    first = int(rng.integers(2 * length // 5, 3 * length // 5 + 1))
+    return [first, length - first]
 
 
 def _ranges(rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -185,11 +146,13 @@ def _shake(rng: np.random.Generator, length: int, columns: int, *, reach: float)
     return np.asarray((white[:-2] + white[1:-1] + white[2:]) / np.sqrt(3))
 
 
-def _distractor(rng: np.random.Generator, length: int, width: int, background: Background) -> Thing:
+def _distractor(
+    rng: np.random.Generator, length: int, width: int, motions: MotionSet, background: Background
+) -> Thing:
     """Return a small thing at a fixed place, still or shaking."""
-    reach = float(rng.choice([0.0, 0.8, 1.6]))
-    low = [-width / 2, -HEIGHT / 2, 4, -np.pi, 0, -0.5]
-    still = rng.uniform(low, [width / 2, HEIGHT / 2, 9, np.pi, 0.8, 0.5])
+    reach, height, scale = float(rng.choice([0.0, 0.8, 1.6])), motions.height, motions.scale
+    low = [-width / 2, -height / 2, 4 * scale, -np.pi, 0, -0.5]
+    still = rng.uniform(low, [width / 2, height / 2, 9 * scale, np.pi, 0.8, 0.5])
     track = np.tile(still, (length, 1))
     track[:, :2] += _shake(rng, length, 2, reach=reach)
     return _thing(rng, track, background)

@@ -1,47 +1,57 @@
-"""Reflections in space and time of labelled clips."""
+"""Reflections in space and time of a labelled clip."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from demo.motion import MOTIONS, Factor, partner
+from demo.motion_sets import FACTORS, Factor, MotionSet, partner
 
-__all__ = ["SYMMETRIES", "Symmetry", "scatter"]
+__all__ = ["Symmetry", "scatter", "symmetries"]
+
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Symmetry:
-    """The map of pixels [n, segments, 3, side, side] and the new label of each label."""
+    """The map of a clip's pixels [..., height, width], a view of them, and the new label of each label."""
 
-    pixels: Callable[[Tensor], Tensor]
+    pixels: Callable[[Pixels], Pixels]
     labels: tuple[int, ...]
 
 
-def _labels(swapped: dict[Factor, Factor], reversed_factors: set[Factor]) -> tuple[int, ...]:
-    """Return the new label of each label when factors are swapped and the direction of some is reversed."""
-    places = {(motion.factor, motion.direction): label for label, motion in enumerate(MOTIONS)}
-    images = [places[swapped.get(m.factor, m.factor), m.direction] for m in MOTIONS]
-    return tuple(partner(image) if MOTIONS[image].factor in reversed_factors else image for image in images)
+@cache
+def symmetries(motions: MotionSet, *, time_axis: int) -> tuple[Symmetry, ...]:
+    """Return the reflections in time, left and right, up and down, and in the diagonal."""
+
+    def labels(reversed_factors: set[Factor], swapped: dict[Factor, Factor] | None = None) -> tuple[int, ...]:
+        places = {(motion.factor, motion.direction): label for label, motion in enumerate(motions.motions)}
+        images = [places[(swapped or {}).get(m.factor, m.factor), m.direction] for m in motions.motions]
+        changed = (motions.motions[image].factor in reversed_factors for image in images)
+        return tuple(
+            partner(image) if change else image for image, change in zip(images, changed, strict=True)
+        )
+
+    # There and back is the same in reverse.
+    backwards = set(FACTORS) if motions.phases == 1 else set()
+    return (
+        Symmetry(partial(np.flip, axis=time_axis), labels(backwards)),
+        Symmetry(partial(np.flip, axis=-1), labels({"x", "angle"})),
+        Symmetry(partial(np.flip, axis=-2), labels({"y", "angle"})),
+        Symmetry(partial(np.swapaxes, axis1=-2, axis2=-1), labels({"angle"}, {"x": "y", "y": "x"})),
+    )
 
 
-SYMMETRIES = (
-    Symmetry(lambda clips: clips.flip(1), _labels({}, {motion.factor for motion in MOTIONS})),
-    Symmetry(lambda clips: clips.flip(4), _labels({}, {"x", "angle"})),
-    Symmetry(lambda clips: clips.flip(3), _labels({}, {"y", "angle"})),
-    Symmetry(lambda clips: clips.transpose(3, 4), _labels({"x": "y", "y": "x"}, {"angle"})),
-)
-
-
-def scatter(clips: Tensor, labels: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return the clips with each symmetry applied to a random half, and one random channel order for all."""
-    clips = clips[:, :, torch.randperm(3, generator=random)]
-    labels = labels.clone()
-    for symmetry in SYMMETRIES:
-        chosen = torch.rand(len(clips), generator=random) < 0.5
-        clips[chosen] = symmetry.pixels(clips[chosen])
-        labels[chosen] = torch.tensor(symmetry.labels)[labels[chosen]]
-    return clips, labels
+def scatter(
+    pixels: Pixels, label: int, random: np.random.Generator, *, motions: MotionSet, time_axis: int
+) -> tuple[Pixels, int]:
+    """Return the clip in a random channel order (axis 1), each symmetry applied with probability one half."""
+    pixels = pixels[:, random.permutation(3)]
+    for symmetry in symmetries(motions, time_axis=time_axis):
+        if random.random() < 0.5:
+            pixels, label = symmetry.pixels(pixels), symmetry.labels[label]
+    return pixels, label

@@ -1,171 +1,136 @@
-"""Train the demo's small TSM, and its control without the shift, on clips generated in memory."""
+"""Train a small network on clips generated in memory, and its control, which cannot know the order of frames."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
-from demo.examples import Examples, generate_examples
+from demo.examples import Examples, GeneratedClips, generate_examples
 from demo.motion import GENERATOR_VERSION
-from demo.symmetries import scatter
-from networks.checkpoints.checkpoint import PlainValue, save_mmaction2
-from networks.loading import build_network
+from networks.checkpoints.checkpoint import save_mmaction2
+from networks.loading import load_network
+from postprocess.metrics import Proportion
+from train.train_options import RunOptions
+from train.training import train_on
 from vidom.command import run
 from vidom.errors import UsageError
 from vidom.folder_lock import locked_folder
-from vidom.formats.recipe import Recipe, load_recipe
-from vidom.formats.views import ViewPlan
+from vidom.formats.recipe import Recipe, recipe_option
+from vidom.formats.recipe_parts.network_sections import TsmSection
 from vidom.options import option, read_options
-from vidom.progress import progress
 
-__all__ = ["TrainOptions", "Trained", "fit", "main", "predict", "train"]
+__all__ = ["TrainNetworksOptions", "Trained", "main", "train_networks"]
 
 _log = logging.getLogger(__name__)
 
 # Differs from the default seed of `generate`, whose validation clips are never used here.
 _VALIDATION_SEED = 1
-_FILES = {True: "tsm_demo.pth", False: "tsn_demo.pth"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """Train the demo's TSM and its control without the shift.
+class TrainNetworksOptions:
+    """Train a recipe's network on generated clips, and its control.
 
-    AdamW with a one-cycle learning rate, each step on randomly reflected clips.
+    The control of a TSM has no shift; that of another network sees the frames of each clip in random order.
     """
 
-    output_dir: Path = option("folder of the checkpoints", default=Path("demo/checkpoints"))
+    recipe: Recipe = recipe_option()
+    output_dir: Path = option("folder of both runs and their weights; the same command continues them")
     seed: int = option("seed of clips, weights and order", default=0)
     clips_per_class: int = option("training clips of each class", default=600)
-    steps: int = option("optimizer steps", default=1500)
-    batch_size: int = option("clips per step", default=32)
+    unseen_per_class: int = option("validation clips of each class", default=50)
     workers: int | None = option("processes that generate clips (default: one per core)", default=None)
-    unseen_per_class: int = 50
-    rate: float = 3e-3
-    decay: float = 0.05
 
     def __post_init__(self) -> None:
-        if min(self.clips_per_class, self.steps, self.batch_size) < 1:
-            raise UsageError("--clips_per_class, --steps and --batch_size must be at least 1.")
+        if min(self.clips_per_class, self.unseen_per_class) < 1:
+            raise UsageError("--clips_per_class and --unseen_per_class must be at least 1.")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The file of a network, and its top-1 on synthetic validation clips."""
+    """The file of a network's weights, its top-1 on unseen clips, and what its training took.
+
+    `cpu_seconds` are those of all cores.
+    """
 
     path: Path
-    top1: float
+    top1: Proportion
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def line(self) -> str:
+        """All of it in a line."""
+        return (
+            f"{self.path} top1 {self.top1.value:.4f} ({self.top1.low:.4f} .. {self.top1.high:.4f}, n {self.top1.n}), "
+            f"{self.seconds / 60:.1f} min, {self.cpu_seconds / 60:.1f} min of CPU time"
+        )
 
 
-def train(options: TrainOptions) -> tuple[Trained, Trained]:
-    """Write `tsm_demo.pth` and `tsn_demo.pth` to the output folder and return the TSM and its control.
+def train_networks(options: TrainNetworksOptions) -> tuple[Trained, Trained]:
+    """Write the weights of the network and of its control to the output folder and return both.
 
     Both are trained on the same clips in the same order. The same options, versions, number of threads and kind of
     processor give the same files; otherwise sums are computed in a different order, so that weights differ in their
-    last bits at first and visibly after many steps, and the accuracy by noise.
+    last bits at first and visibly after many steps, and the accuracy by noise. Raises UsageError for a recipe whose
+    clips cannot be generated.
     """
-    recipe = load_recipe("tsm_demo")
     examples = generate_examples(
+        options.recipe,
         "train",
         clips_per_class=options.clips_per_class,
-        plan=recipe.views,
         seed=options.seed,
         workers=options.workers,
     )
     unseen = generate_examples(
+        options.recipe,
         "validation",
         clips_per_class=options.unseen_per_class,
-        plan=recipe.views,
         seed=_VALIDATION_SEED,
         workers=options.workers,
     )
-    tsm, control = (_train_one(recipe, examples, unseen, options, shift=shift) for shift in (True, False))
-    return tsm, control
+    network, control = (_train_one(options, examples, unseen, control=control) for control in (False, True))
+    return network, control
 
 
 def _train_one(
-    recipe: Recipe, examples: Examples, unseen: Examples, options: TrainOptions, *, shift: bool
+    options: TrainNetworksOptions, examples: Examples, unseen: Examples, *, control: bool
 ) -> Trained:
-    torch.manual_seed(options.seed)
-    network = build_network("tsm", {**recipe.network_arguments, "shift": shift, "dropout": 0.0})
-    label = "TSM" if shift else "control"
-    with progress(total=options.steps, unit="step", label=f"train {label}") as bar:
-        for loss in fit(network, examples, plan=recipe.views, options=options):
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-    correct = predict(network, unseen, plan=recipe.views).argmax(1) == torch.from_numpy(unseen.labels)
-    trained = Trained(options.output_dir / _FILES[shift], correct.double().mean().item())
-    _log.info(f"{label}: top-1 {trained.top1:.4f} on {len(correct)} unseen clips, written to {trained.path}")
-    meta: dict[str, PlainValue] = {
-        "recipe": recipe.name,
-        "shift": shift,
-        "generator": GENERATOR_VERSION,
-        "seed": options.seed,
-        "steps": options.steps,
-    }
-    save_mmaction2(trained.path, network, meta)
-    return trained
-
-
-def fit(network: nn.Module, examples: Examples, *, plan: ViewPlan, options: TrainOptions) -> Iterator[float]:
-    """Train `network` on the examples and yield the loss of each step."""
-    random = torch.Generator().manual_seed(options.seed)
-    clips, labels = torch.from_numpy(examples.clips), torch.from_numpy(examples.labels)
-    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(_groups(network, options.decay), lr=options.rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.rate, total_steps=options.steps, pct_start=0.15
+    recipe, name = options.recipe, options.recipe.name
+    shuffled = control and not isinstance(recipe.network, TsmSection)
+    if control and not shuffled:
+        recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update={"shift": False})})
+    folder = options.output_dir / ("control" if control else "network")
+    began, cpu_began = time.monotonic(), time.process_time()
+    outcome = train_on(
+        GeneratedClips(examples, options.seed, scattered=True, shuffled=shuffled),
+        RunOptions(recipe=recipe, output_dir=folder, seed=options.seed, workers=0),
+        validation=GeneratedClips(unseen, options.seed, scattered=False, shuffled=shuffled),
+        data_sha256=examples.sha256,
     )
-    for chosen in _batches(len(clips), options, random):
-        pixels, targets = scatter(clips[chosen], labels[chosen], random)
-        loss = functional.cross_entropy(network(_normalised(pixels, plan)), targets, label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        yield loss.item()
-
-
-def predict(network: nn.Module, examples: Examples, *, plan: ViewPlan) -> Tensor:
-    """Return the network's logits [n, classes] in evaluation mode."""
-    network.eval()
-    with torch.inference_mode():
-        parts = torch.split(torch.from_numpy(examples.clips), 64)
-        return torch.cat([network(_normalised(part, plan)) for part in parts])
-
-
-def _groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
-    """Return two groups of parameters: weights with decay, normalisation and biases without."""
-    filters = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": filters, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _batches(count: int, options: TrainOptions, random: torch.Generator) -> Iterator[Tensor]:
-    """Yield the clips of each step; each epoch is a permutation of all clips."""
-    rounds = math.ceil(options.steps * options.batch_size / count)
-    order = torch.cat([torch.randperm(count, generator=random) for _ in range(rounds)])
-    yield from torch.split(order, options.batch_size)[: options.steps]
-
-
-def _normalised(pixels: Tensor, plan: ViewPlan) -> Tensor:
-    mean, std = (torch.tensor(numbers).reshape(3, 1, 1) for numbers in (plan.mean, plan.std))
-    return (pixels - mean) / std
+    seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_began
+    path = options.output_dir / f"{name}{'_control' * control}.pth"
+    network, _ = load_network(recipe, str(folder / "best.pth"))
+    save_mmaction2(
+        path,
+        network,
+        {"recipe": name, "generator": GENERATOR_VERSION, "seed": options.seed, "control": control},
+    )
+    correct = round((outcome.progress.best_top1 or 0.0) * len(unseen.labels))
+    trained = Trained(path, Proportion.of(correct, len(unseen.labels)), seconds, cpu_seconds)
+    _log.info(trained.line)
+    return trained
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train both networks and print their files and accuracies."""
-    options = read_options(TrainOptions, argv, prog="python -m demo.train_networks")
+    options = read_options(TrainNetworksOptions, argv, prog="python -m demo.train_networks")
     with locked_folder(options.output_dir):
-        for trained in train(options):
-            print(f"{trained.path} top1 {trained.top1:.4f}")
+        for trained in train_networks(options):
+            print(trained.line)
 
 
 if __name__ == "__main__":

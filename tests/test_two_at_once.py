@@ -43,7 +43,7 @@ COMMANDS = {
     "bench": (("benchmarks.batch_table", *MODEL, "--batches", "1", "--output_dir", "out"), "out"),
     "a benchmark": (("benchmarks.surgery", "--output_dir", "out"), "out"),
     "demo": (("demo", "--output_dir", "out"), "out"),
-    "demo-train": (("demo.train_networks", "--output_dir", "out"), "out"),
+    "demo-train": (("demo.train_networks", "--recipe", "tsm_demo", "--output_dir", "out"), "out"),
     "generate": (("demo.generate", "--output_dir", "out"), "out"),
 }  # fmt: skip
 

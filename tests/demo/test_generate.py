@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from demo.generate import GenerateOptions, generate, main, scene_of
-from demo.motion import MOTIONS, label_names
+from demo.motion_sets import ONE_WAY
 from demo.rendering import render_frames
 from demo.sthv2_folder import Layout
 from preprocess.datasets.annotations import read_annotations
@@ -31,14 +31,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 @pytest.mark.slow
 def test_annotations_have_the_official_form(dataset: Layout) -> None:
     numbers = json.loads((dataset.root / "annotations/something-something-v2-labels.json").read_text())
-    assert numbers == {name: str(number) for number, name in enumerate(label_names())}
+    assert numbers == {name: str(number) for number, name in enumerate(ONE_WAY.names)}
     entries = json.loads((dataset.root / "annotations/something-something-v2-validation.json").read_text())
     assert [set(entry) for entry in entries] == [{"id", "label", "template", "placeholders"}] * 12
     for number, entry in enumerate(entries):
         assert entry["id"].isdigit()
         assert numbers[entry["template"].replace("[", "").replace("]", "")] == str(number)
         (thing,) = entry["placeholders"]
-        assert entry["label"] == MOTIONS[number].template.replace("[something]", thing).lower()
+        assert entry["label"] == ONE_WAY.motions[number].template.replace("[something]", thing).lower()
     assert json.loads((dataset.root / "annotations/something-something-v2-train.json").read_text()) == []
 
 

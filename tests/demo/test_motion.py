@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from demo.motion import FACTORS, MOTIONS, Scene, generate_scene, label_names, partner, reversed_scene
+from demo.motion import Scene, generate_scene, reversed_scene
+from demo.motion_sets import FACTORS, ONE_WAY, THERE_AND_BACK, MotionSet, partner
 from demo.rendering import render_frames
 
-LABELS = range(len(MOTIONS))
+LABELS = range(len(ONE_WAY.motions))
 
 
 def _actor(scene: Scene, factor: str) -> np.ndarray:
@@ -23,7 +24,7 @@ def test_reversed_clip_is_a_clip_of_the_partner(label: int) -> None:
     assert partner(backwards.label) == label
     np.testing.assert_array_equal(render_frames(backwards), render_frames(scene)[::-1])
     # The change is that of the partner's own scene of this seed.
-    factor = MOTIONS[label].factor
+    factor = ONE_WAY.motions[label].factor
     if factor not in ("x", "y"):
         np.testing.assert_array_equal(
             _actor(backwards, factor), _actor(generate_scene(partner(label), seed=(1, label)), factor)
@@ -32,8 +33,8 @@ def test_reversed_clip_is_a_clip_of_the_partner(label: int) -> None:
 
 @pytest.mark.parametrize("label", LABELS)
 def test_one_factor_changes_in_the_direction_of_the_class(label: int) -> None:
-    motion = MOTIONS[label]
-    assert MOTIONS[partner(label)].factor == motion.factor
+    motion = ONE_WAY.motions[label]
+    assert ONE_WAY.motions[partner(label)].factor == motion.factor
     for seed in range(20):
         scene = generate_scene(label, seed=(seed,))
         for factor in FACTORS:
@@ -75,7 +76,7 @@ def random_frames() -> np.ndarray:
 def test_a_random_frame_has_the_same_distribution_in_all_classes(
     random_frames: np.ndarray, factor: str
 ) -> None:
-    running = np.array([motion.factor == factor for motion in MOTIONS])
+    running = np.array([motion.factor == factor for motion in ONE_WAY.motions])
     values = random_frames[:, :, FACTORS.index(factor)]
     still, moving = np.sort(values[~running].ravel()), np.sort(values[running].ravel())
     # Kolmogorov-Smirnov distance, compared with its value at a level of one in a million.
@@ -124,8 +125,33 @@ def test_rendered_frames_follow_the_track(factor: str, label: int) -> None:
     assert grown >= 17
 
 
-def test_names_are_the_templates_without_brackets() -> None:
-    names = label_names()
-    assert len(set(names)) == 12
-    assert not any(mark in name for name in names for mark in "[]")
-    assert all("[something]" in motion.template for motion in MOTIONS)
+@pytest.mark.parametrize("motions", [ONE_WAY, THERE_AND_BACK])
+def test_names_are_the_templates_without_brackets(motions: MotionSet) -> None:
+    assert len(set(motions.names)) == 12
+    assert not any(mark in name for name in motions.names for mark in "[]")
+    assert all("[something]" in motion.template for motion in motions.motions)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_there_and_back_goes_to_the_other_end_and_returns(label: int) -> None:
+    motion = THERE_AND_BACK.motions[label]
+    for seed in range(20):
+        scene = generate_scene(label, seed=(seed,), motions=THERE_AND_BACK)
+        values = _actor(scene, motion.factor) * motion.direction
+        assert (scene.height, scene.length) == (112, 32)
+        assert 32 * 2 // 5 - 2 <= values.argmax() <= 32 * 3 // 5 + 1
+        # Positions shake a little.
+        assert abs(values[0] - values[-1]) < 0.3 * np.ptp(values)
+
+
+@pytest.mark.parametrize("label", range(0, 12, 2))
+def test_only_the_order_of_frames_distinguishes_there_and_back_from_its_partner(label: int) -> None:
+    column = FACTORS.index(THERE_AND_BACK.motions[label].factor)
+    for seed in range(20):
+        one, other = (
+            generate_scene(which, seed=(seed,), motions=THERE_AND_BACK).things[-1].track
+            for which in (label, partner(label))
+        )
+        assert not np.array_equal(one, other)
+        if column >= 2:  # the shake of positions belongs to the moment
+            np.testing.assert_array_equal(np.sort(one[:, column]), np.sort(other[:, column]))
