@@ -47,7 +47,8 @@ PYTHON  ?= python3
 #: COMPARE    folder of a reference evaluation to compare with, sample by sample
 #: WINDOW     bytes of clips on disk at a time, e.g. 2GB, for evaluate ENGINE=ascend
 #: RAY        local, or the address of a Ray cluster, for data, preprocess and evaluate
-#: VIDEO      one video file, for predict and data-drift
+#: VIDEO      one video file, for predict and data-drift; for predict also a folder of videos
+#: ANSWERS    file for the answers of predict: .csv or .json
 #: FILE       checkpoint or ONNX file, for inspect
 #: NEED       stages that doctor must report as possible, e.g. 'om score'
 #: FRAMES     folders of extracted frames, one per video, for bench-all
@@ -179,8 +180,8 @@ bench: $(NEEDED) ## pure-performance loop; BATCHES="1 4 8" for the table of accu
 bench-all: $(READY) $(EXTRAS) ## all benchmarks (interleaved ratios) into benchmarks/RESULTS.md; needs an idle machine
 	$(RUN) -m benchmarks --frames $(or $(FRAMES),$(wildcard tests/fixtures/synth/*)) $(if $(ZOO_PYTHON),--modelzoo_python $(ZOO_PYTHON))
 
-predict: $(NEEDED) ## the five most likely classes of one VIDEO
-	$(VIDOM) predict $(FILES) $(SETS) $(ON) --video "$(VIDEO)"
+predict: $(NEEDED) ## the five most likely classes of VIDEO, or of each video in that folder (ANSWERS=answers.csv)
+	$(VIDOM) predict $(FILES) $(SETS) $(ON) --video "$(VIDEO)" $(call given,--output,ANSWERS)
 
 data-drift: $(READY) ## what a different decoder or resizer changes for one VIDEO: pixels, and scores if the model is built
 	$(VIDOM) drift $(FILES) $(SETS) --video "$(VIDEO)"

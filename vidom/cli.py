@@ -188,7 +188,7 @@ VERBS = (
     Verb("infer", "run a model over the clip store", "infer.__main__:main", _infer),
     Verb("score", "compute top-1 and top-5 of the outputs", "postprocess.score:main", _score),
     Verb("evaluate", "compute top-1 and top-5 without tensors on disk", "infer.evaluate:main", _evaluate),
-    Verb("predict", "print the most likely classes of one video", "infer.predict:main", _predict),
+    Verb("predict", "print the most likely classes of a video or a folder", "infer.predict:main", _predict),
     Verb("bench", "pure-performance loop; --batches for a table", "infer.__main__:main", _bench),
 )
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +98,49 @@ def test_another_recipe_and_no_video_are_refused(recipe: Recipe, video: Path, tm
         main(["--recipe", "tsm_demo", "--model", str(model), "--video", str(video)])
     with pytest.raises(BadDataError, match="cannot be decoded as a video"):
         predict(PredictOptions(recipe=recipe, model=model, video=tmp_path / "labels.txt"))
+
+
+def test_a_folder_of_videos_gives_the_answers_of_each(
+    recipe: Recipe, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = to_onnx(ToOnnxOptions(recipe=recipe, checkpoint="seeded:0", output=tmp_path / "m.onnx"))
+    folder = tmp_path / "videos"
+    (folder / "deeper.mp4").mkdir(parents=True)
+    names = ["b, c.mp4", "A.MP4"]
+    for name in names:
+        (folder / name).write_bytes(video.read_bytes())
+    (folder / "notes.txt").write_text("not a video")
+    common = ["--recipe", str(tmp_path / "tiny.yaml"), "--model", str(model), "--top", "2"]
+    alone = predict(PredictOptions(recipe=recipe, model=model, video=video, top=2))
+    for suffix in (".csv", ".json"):
+        main([*common, "--video", str(folder), "--output", str(tmp_path / f"answers{suffix}")])
+    assert [line for line in capsys.readouterr().out.splitlines() if "mp4" in line.lower()] == sorted(
+        names
+    ) * 2
+    document = json.loads((tmp_path / "answers.json").read_text())
+    assert document == [
+        {
+            "video": name,
+            "classes": [{"class_id": one.class_id, "name": one.name, "score": one.score} for one in alone],
+        }
+        for name in sorted(names)
+    ]
+    with (tmp_path / "answers.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [
+        (row["video"], int(row["rank"]), int(row["class_id"]), row["name"], float(row["score"]))
+        for row in rows
+    ] == [
+        (name, rank, one.class_id, one.name, one.score)
+        for name in sorted(names)
+        for rank, one in enumerate(alone, 1)
+    ]
+
+    (folder / "broken.avi").write_bytes(b"RIFF")
+    with pytest.raises(BadDataError, match="1 of 3 videos .* cannot be read: broken.avi"):
+        main([*common, "--video", str(folder), "--output", str(tmp_path / "two.json")])
+    assert json.loads((tmp_path / "two.json").read_text()) == document
+    with pytest.raises(UsageError, match="has no videos"):
+        main([*common, "--video", str(tmp_path / "videos" / "deeper.mp4")])
+    with pytest.raises(UsageError, match=r"must end in \.csv or \.json"):
+        main([*common, "--video", str(folder), "--output", "answers.txt"])
