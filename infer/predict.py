@@ -1,6 +1,6 @@
 """Name the most likely classes of videos: `python -m infer.predict --recipe R --model M.onnx --video V.mp4`.
 
-With a folder as `--video`, of all its videos, like `predict.py --input_file` of PaddleVideo. `--output` writes the
+With a folder as `--video`, of all its videos, as with `predict.py` of PaddleVideo. `--output` writes the
 answers to a file as well: .csv has a row per video and class, .json a list of videos with their classes.
 """
 
