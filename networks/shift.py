@@ -92,7 +92,7 @@ class _Shift(torch.autograd.Function):
 
 def _shifted(x: Tensor, moves: _Moves) -> Tensor:
     result = torch.empty_like(x)
-    source, target = (frames.unflatten(0, (-1, moves.num_segments)) for frames in (x, result))
+    source, target = (frames.view(-1, moves.num_segments, *x.shape[1:]) for frames in (x, result))
     for channels, step in (
         (slice(0, moves.first), moves.step),
         (slice(moves.first, moves.second), -moves.step),
