@@ -28,7 +28,7 @@ from networks.loading import build_network
 from preprocess.datasets.sample_list import list_digest, list_samples
 from train.clips.clip_loader import ClipSource, ListedClips
 from train.clips.epochs import Epochs
-from train.devices import accelerator_of, is_first, is_worker, run_on_cards
+from train.devices import accelerator_of, is_first, is_worker, lay_out, run_on_cards
 from train.fit import Run, fit
 from train.learning.initial_weights import load_pretrained
 from train.learning.parameter_groups import build_optimizer
@@ -186,6 +186,7 @@ def _prepared(
     scaler: Mapping[str, Any],
 ) -> Trainer:
     section, views = recipe.training
+    lay_out(network, accelerator.device)
     network, optimizer = accelerator.prepare(network, optimizer)
     if accelerator.scaler is not None and scaler:
         accelerator.scaler.load_state_dict(dict(scaler))
@@ -211,7 +212,7 @@ def _save(
     for name in names:
         save_run(
             folder / name,
-            accelerator.unwrap_model(trainer.network),
+            accelerator.unwrap_model(trainer.network, keep_torch_compile=False),
             trainer.optimizer,
             progress,
             identity=identity,

@@ -63,7 +63,7 @@ class Validator:
     def __call__(self) -> Validation:
         """Return the metrics of the network as it is, the same on all devices. Raises BadDataError without samples."""
         trainer, device = self._trainer, self._trainer.accelerator.device
-        network = trainer.accelerator.unwrap_model(trainer.network).eval()
+        network = trainer.accelerator.unwrap_model(trainer.network, keep_torch_compile=False).eval()
         rows: list[tuple[int, NDArray[np.float32], int]] = []
         broken: list[Broken] = []
         with torch.inference_mode():

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_runs import command, words, write_list
+from accelerate import Accelerator
+from small_runs import command, train_here, words, write_list
 
 from networks.checkpoints.torch_weights import read_torch
 from train.outputs.run_log import LOG_NAME, TIMES
@@ -73,6 +75,24 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_bytes(whole: Path, tmp
         assert (tmp_path / "run" / name).read_bytes() == (whole / "run" / name).read_bytes()
     assert log_without_times(tmp_path / "run") == log_without_times(whole / "run")
     assert not list((tmp_path / "run").glob("*.part"))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_saved_and_validated_as_the_network(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def with_eager_code(*, dynamo_backend: str, **arguments: Any) -> Accelerator:
+        assert dynamo_backend == "inductor"
+        return Accelerator(dynamo_backend="eager", **arguments)
+
+    # The compiler's own code is a matter of torch, and takes minutes to make.
+    monkeypatch.setattr("train.devices.Accelerator", with_eager_code)
+    train_here(whole / "list.txt", tmp_path / "run", train__epochs="1", train__compile="true")
+    states = [read_torch(folder / "run" / "best.pth").state_dict for folder in (tmp_path, whole)]
+    assert list(states[0]) == list(states[1])
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    logs = [log_without_times(folder / "run") for folder in (tmp_path, whole)]
+    assert logs[0] == logs[1][: len(logs[0])]
 
 
 def test_an_interrupted_run_saves_the_step_in_progress(whole: Path, tmp_path: Path):

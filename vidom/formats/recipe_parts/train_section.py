@@ -155,6 +155,7 @@ class TrainSection(_Section):
     is that of the head, null the network's own: 0.5 in TSM and I3D, none in StNet. With `validation: training_clips`
     random clips of the training list are validated instead of the validation list, as StNet's original does by a slip;
     such an accuracy says nothing about other videos.
+    `compile` trains what torch.compile makes of the network; validation and the names in checkpoints do not change.
     """
 
     epochs: Positive
@@ -176,6 +177,7 @@ class TrainSection(_Section):
     crop_size: Positive
     augmentation: Augmentation
     precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
     validate_every: Positive = 1
     validation: Literal["centre_clips", "training_clips"] = "centre_clips"
 
