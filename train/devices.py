@@ -16,13 +16,12 @@ from contextlib import suppress
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
-from torch import nn
 
 from vidom.errors import UnavailableError, UsageError
 from vidom.formats.recipe_parts.train_section import TrainSection
 from vidom.system.torch_devices import VISIBLE, check_present, device_kind
 
-__all__ = ["Cards", "accelerator_of", "is_first", "is_worker", "lay_out", "parse_cards", "run_on_cards"]
+__all__ = ["Cards", "accelerator_of", "is_first", "is_worker", "parse_cards", "run_on_cards"]
 
 Cards = tuple[int, ...]
 
@@ -129,11 +128,3 @@ def accelerator_of(section: TrainSection, precision: str) -> Accelerator:
         )
     except ValueError as error:
         raise UnavailableError(f"Precision {precision} is not available on this device: {error}.") from None
-
-
-def lay_out(network: nn.Module, device: torch.device) -> None:
-    """Give 2-D convolutions the memory layout in which the device computes them fastest; values and keys stay."""
-    if device.type == "cuda":
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

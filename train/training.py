@@ -28,7 +28,7 @@ from networks.loading import build_network
 from preprocess.datasets.sample_list import list_digest, list_samples
 from train.clips.clip_loader import ClipSource, ListedClips
 from train.clips.epochs import Epochs
-from train.devices import accelerator_of, is_first, is_worker, lay_out, run_on_cards
+from train.devices import accelerator_of, is_first, is_worker, run_on_cards
 from train.fit import Run, fit
 from train.learning.initial_weights import load_pretrained
 from train.learning.parameter_groups import build_optimizer
@@ -45,6 +45,7 @@ from vidom.folder_lock import locked_folder
 from vidom.formats.recipe import Recipe
 from vidom.options import read_options
 from vidom.system.machine import usable_cores
+from vidom.system.torch_devices import lay_out
 
 __all__ = ["main", "train", "train_on"]
 
