@@ -12,9 +12,12 @@ import pytest
 import torch
 from train_sections import section
 
+from preprocess.datasets.sample_list import list_samples
 from preprocess.sources.frame_pack import PackedFrames
 from preprocess.tensors.training_clips import Randomness, TrainingClip, make_training_clip
 from train.learning.steps import Normalisation
+from train.validation import CentreClips
+from vidom.formats.recipe import load_recipe
 from vidom.formats.views import ViewPlan
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -66,3 +69,16 @@ def test_the_earlier_layout_has_the_same_frames_stacked_with_their_colours():
     )
     frames = planes.transpose(0, 1)
     torch.testing.assert_close(stacked.reshape(frames.shape), frames, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["small096x072_000011_000021", "tiny003frame_000004_000014"])
+def test_the_clips_of_the_validation_are_those_of_the_original_s_evaluation(name: str, tmp_path: Path):
+    (tmp_path / "val").symlink_to(FIXTURES / "mindspore")
+    (tmp_path / "val.json").write_text(json.dumps([{"video_name": f"{name}.mp4"}]))
+    recipe = load_recipe("stnet_k400")
+    samples = list_samples(tmp_path / "val.json", data_root=tmp_path, recipe=recipe)
+    clip = CentreClips(recipe, samples, tmp_path).clip((0, 0))
+    tensor = Normalisation(recipe.training[1])(torch.from_numpy(clip.pixels)[None])[0].numpy()
+    with np.load(FIXTURES / "mindspore" / "preprocess_eval.npz") as truth:
+        assert zlib.crc32(np.ascontiguousarray(tensor).tobytes()) == truth[f"v/{name}/tensor_crc32"]
+        assert clip.label == truth[f"v/{name}/label"]

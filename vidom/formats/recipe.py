@@ -153,6 +153,14 @@ class Recipe(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _training_crops_fit(self) -> Recipe:
+        if self.train and self.train.crop_size > self.views.short_side:
+            raise ValueError(
+                f"train.crop_size {self.train.crop_size} does not fit into views.short_side {self.views.short_side}"
+            )
+        return self
+
     @property
     def network_arguments(self) -> dict[str, Any]:
         """The keyword arguments of the network's constructor, `arch` left out."""
