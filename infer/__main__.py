@@ -1,4 +1,4 @@
-"""`python -m infer`: ais_bench's command, run by ais_bench on an NPU, by ONNX Runtime or by OpenVINO."""
+"""`python -m infer`: ais_bench's command, run by ais_bench on an NPU, by ONNX Runtime, OpenVINO or torch."""
 
 from __future__ import annotations
 

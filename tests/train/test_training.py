@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from small_runs import command, train_here, words, write_list
+from small_runs import FRAMES, SETTINGS, command, train_here, words, write_list
 
+from infer.engines.engine_options import TorchOptions
+from infer.evaluate import EvaluateOptions, evaluate
 from networks.checkpoints.torch_weights import read_torch
 from train.outputs.run_log import LOG_NAME, TIMES
+from vidom.formats.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,30 @@ def test_a_run_leaves_what_it_promises(whole: Path):
     report = json.loads((run / "train.json").read_text())
     assert report["reached"]["step"] == 12
     assert report["published"][0]["top1"] == 0.9450
+
+
+def test_the_best_checkpoint_evaluated_before_any_export_is_as_accurate_as_in_training(
+    whole: Path, tmp_path: Path
+):
+    (tmp_path / "names.txt").write_text("a\nb\nc\n")
+    same_frames = {"views.num_segments": "4", "dataset.labels": str(tmp_path / "names.txt")}
+    recipe = load_recipe(
+        "tsm_ucf101", [f"{key}={value}" for key, value in {**SETTINGS, **same_frames}.items()]
+    )
+    found = evaluate(
+        EvaluateOptions(
+            recipe=recipe,
+            engine=TorchOptions(checkpoint=str(whole / "run" / "best.pth"), threads=torch.get_num_threads()),
+            data_root=FRAMES,
+            ann_file=whole / "list.txt",
+            output_dir=tmp_path / "out",
+            batch_size=2,
+            workers=1,
+        )
+    )
+    lines = [json.loads(line) for line in (whole / "run" / LOG_NAME).read_text().splitlines()]
+    best = max(line["top1"] for line in lines if "top1" in line)
+    assert (found.metrics.n, found.metrics.top1.value) == (7, best)
 
 
 def test_tensorboard_reads_what_the_log_holds(whole: Path):
