@@ -90,7 +90,7 @@ $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	$(RUN) -m vidom.setup_environment --torch $(TORCH) $(if $(PIP_ARGS),-- $(PIP_ARGS))
 	@touch $@
 
-extras: $(EXTRAS) ## add the optional packages to .venv: OpenVINO and Ray (about 200 MB)
+extras: $(EXTRAS) ## add the optional packages to .venv: OpenVINO, Ray, and those of train (about 200 MB)
 
 $(EXTRAS): $(READY) requirements-extras.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --require-hashes -r requirements-extras.lock

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "README.zh-CN.md")
+PAIRS = (PAGES, ("docs/training.md", "docs/training.zh-CN.md"))
 
 
 def lines_of(page: str, language: str) -> list[str]:
@@ -19,14 +20,24 @@ def lines_of(page: str, language: str) -> list[str]:
     return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
 
 
+def commands_in_tables(page: str) -> list[list[str]]:
+    """Return the commands, options and variables in each row of the page's tables, sorted."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    code = r"`((?:make|vidom|python|bash) [^`]+|--[^`]+|[A-Z]+=[^`]*)`"
+    return [sorted(re.findall(code, row)) for row in re.findall(r"^\|.*\|$", text, re.M)]
+
+
 def shell(line: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, text=True, check=False, **options)
 
 
-def test_both_languages_show_the_same_commands():
+@pytest.mark.parametrize("pages", PAIRS, ids=lambda pages: pages[0])
+def test_both_languages_show_the_same_commands(pages: tuple[str, str]):
+    english, chinese = pages
     for language in ("bash", "sh"):
-        assert lines_of(PAGES[0], language) == lines_of(PAGES[1], language)
-    assert "make demo" in lines_of(PAGES[0], "bash")
+        assert lines_of(english, language) == lines_of(chinese, language)
+    assert commands_in_tables(english) == commands_in_tables(chinese)
+    assert lines_of(english, "sh") and any(commands_in_tables(english))
 
 
 @pytest.mark.slow
@@ -48,9 +59,10 @@ def test_the_lines_that_need_nothing_run_as_they_stand():
     assert len(re.findall(r"^ *[1-5]  [01]\.\d{4} ", outputs["predict"], re.M)) == 5
 
 
-def test_the_lines_that_need_the_users_files_name_real_targets_and_variables():
+@pytest.mark.parametrize("page", [english for english, _ in PAIRS])
+def test_the_lines_that_need_the_users_files_name_real_targets_and_variables(page: str):
     variables = set(re.findall(r"^#: (\w+)", (ROOT / "Makefile").read_text(), re.M))
-    for line in lines_of(PAGES[0], "sh"):
+    for line in lines_of(page, "sh"):
         if not line.startswith("make "):
             continue
         named = {word.split("=")[0] for word in shlex.split(line)[2:]}

@@ -81,6 +81,21 @@ def test_overrides_change_the_derived_shapes_and_the_digest():
     assert plain.digest != one_crop.digest
 
 
+def test_overrides_reach_the_entries_of_nested_sections():
+    changes = [
+        "train.schedule.milestones=[20,40]",
+        "train.augmentation.crop.positions=5",
+        "train.clip_norm=null",
+    ]
+    plain, changed = (load_recipe("tsm_ucf101", entries).train for entries in ([], changes))
+    assert plain is not None and changed is not None
+    document = plain.model_dump()
+    document["schedule"]["milestones"] = (20, 40)
+    document["augmentation"]["crop"]["positions"] = 5
+    document["clip_norm"] = None
+    assert changed.model_dump() == document
+
+
 def test_a_contradicting_shape_is_refused_with_the_arithmetic():
     recipe = load_recipe("tsm_sthv2")
     recipe.check_shape((4, 48, 3, 256, 256))

@@ -49,6 +49,8 @@ Positive = Annotated[int, Field(gt=0, le=1_000_000)]
 Line = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Name = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 _SHOWN_FAULTS = 20
+# Of keys above an overridden one: train.augmentation.crop.scales.
+_DEPTH = 3
 
 
 def _is_path(text: str) -> str:
@@ -290,8 +292,9 @@ def recipe_names() -> tuple[str, ...]:
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return the validated recipe of that name in `om_models`, or of that path if it ends in `.yaml`.
 
-    `overrides` are `section.key=value` texts; the value of an entry that is a text is taken as it is, any other is read
-    as YAML. All faults are reported at once in one UsageError; an unknown key names the nearest known one.
+    `overrides` are `section.key=value` texts, of deeper keys too (`train.schedule.milestones=[20,40]`). The value of an
+    entry that is a text is taken as it is, any other is read as YAML. All faults are reported at once in one
+    UsageError; an unknown key names the nearest known one.
     """
     path = _recipe_path(name_or_path)
     document = read_document(path)
@@ -323,13 +326,15 @@ def _recipe_path(name_or_path: str) -> Path:
 def _override(document: dict[str, Any], text: str) -> None:
     dotted, equals, value = text.partition("=")
     *parents, leaf = dotted.split(".")
-    if not equals or not dotted or len(parents) > 1:
+    if not equals or not dotted or len(parents) > _DEPTH:
         raise UsageError(
             f"--set {shown(text)!r} is not of the form section.key=value, e.g. head.average_clips=prob."
         )
-    section = document.setdefault(parents[0], {}) if parents else document
-    if not isinstance(section, dict):
-        raise UsageError(f"--set {shown(text)!r}: {shown(parents[0])!r} is not a section of the recipe.")
+    section: Any = document
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise UsageError(f"--set {shown(text)!r}: {shown(parent)!r} is not a section of the recipe.")
     try:
         section[leaf] = _unquoted(value) if is_text([*parents, leaf], Recipe) else parse_value(value)
     except ValueError as error:
