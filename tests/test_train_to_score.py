@@ -55,14 +55,18 @@ def test_the_lines_lead_from_the_downloads_to_the_score(tmp_path: Path):
     )
     network = build_network(recipe.network.arch, recipe.network_arguments)
     torch.save({"state_dict": network.state_dict()}, tmp_path / pretrained[1])
-    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-torch.lock"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "requirements-extras.lock").symlink_to(ROOT / "requirements-extras.lock")
-    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
     done = subprocess.run(
         ["bash", "-ec", block],
         cwd=tmp_path,
-        env={**os.environ, "HOME": str(tmp_path), "SET": " ".join(f"{k}={v}" for k, v in SMALL.items())},
+        env={
+            **os.environ,
+            "HOME": str(tmp_path),
+            "SET": " ".join(f"{name}={value}" for name, value in SMALL.items()),
+            # The environment of this test is installed already.
+            "MAKEFLAGS": "--old-file=.venv/.ready --old-file=.venv/.extras",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -73,4 +77,6 @@ def test_the_lines_lead_from_the_downloads_to_the_score(tmp_path: Path):
     metrics = (run / "evaluation" / "metrics.json").read_bytes()
     assert metrics == (run / "result" / "bs8_metrics.json").read_bytes()
     reached = json.loads((run / "training" / "train.json").read_text())["reached"]
-    assert json.loads(metrics)["top1"]["accuracy"] == reached["best_top1"]
+    before = (tmp_path / "run" / "before_export" / "evaluation" / "metrics.json").read_bytes()
+    for found in (before, metrics):
+        assert json.loads(found)["top1"]["accuracy"] == reached["best_top1"]
