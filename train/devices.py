@@ -122,7 +122,6 @@ def accelerator_of(section: TrainSection, precision: str) -> Accelerator:
         return Accelerator(
             cpu=kind == "cpu",
             mixed_precision=precision,
-            gradient_accumulation_steps=section.accumulate,
             dynamo_backend="inductor" if section.compile else "no",
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from train.clips.clip_loader import Batch, Broken, ClipSource, clip_loader
 from train.clips.epochs import Epochs
 from train.interruption import delayed_interruption
+from train.learning.precise_batch_norm import set_precise_statistics
 from train.learning.schedules import rate_factor
 from train.learning.steps import NotFiniteError, Trainer
 from train.outputs.run_checkpoint import Progress
@@ -84,13 +85,21 @@ def fit(run: Run, progress: Progress) -> Progress:
         for batch in clip_loader(
             run.clips, keys, shape=run.shape, workers=run.workers, pin_memory=trainer.on_gpu
         ):
-            progress = _step(run, progress, batch, began=before)
-            epoch, rest = divmod(progress.step, per_epoch)
-            finished = not rest or progress.step == run.steps
+            epoch, rest = divmod(progress.step + 1, per_epoch)
+            finished = not rest or progress.step + 1 == run.steps
+            update = finished or rest % trainer.section.accumulate == 0
+            progress = _step(run, progress, batch, began=before, update=update)
+            if not rest:
+                _set_precise_statistics(run, epoch)
             if finished and run.validator is not None and _validates(run, epoch):
                 progress = _validated(run, run.validator, progress, epoch)
-            stop = trainer.on_any_device(interruption.requested)
-            if finished or stop or trainer.on_any_device(time.monotonic() - saved > _SAVE_SECONDS):
+            # A checkpoint has no room for a gradient that waits for its update.
+            stop = update and trainer.on_any_device(interruption.requested)
+            if (
+                finished
+                or stop
+                or (update and trainer.on_any_device(time.monotonic() - saved > _SAVE_SECONDS))
+            ):
                 run.save(progress)
                 saved = time.monotonic()
             if stop:
@@ -99,14 +108,14 @@ def fit(run: Run, progress: Progress) -> Progress:
     return progress
 
 
-def _step(run: Run, progress: Progress, batch: Batch, *, began: float) -> Progress:
+def _step(run: Run, progress: Progress, batch: Batch, *, began: float, update: bool) -> Progress:
     """Train on the batch, which was requested when `began`, log it, and return the progress after it."""
     waited = time.monotonic() - began
     trainer, step = run.trainer, progress.step
     _note_broken(run, batch.broken, "training")
     rate = trainer.set_rate(rate_factor(trainer.section, step, steps_per_epoch=run.epochs.steps))
     try:
-        result = trainer.step(batch, step)
+        result = trainer.step(batch, step, update=update)
     except NotFiniteError as error:
         raise CheckFailedError(
             f"The loss of step {step} is {error}. The samples of the batch, as positions in the list from 0: "
@@ -130,6 +139,22 @@ def _step(run: Run, progress: Progress, batch: Batch, *, began: float) -> Progre
     )
     run.log.advance(result.loss)
     return replace(progress, step=step + 1)
+
+
+def _set_precise_statistics(run: Run, epoch: int) -> None:
+    """Set the statistics of batch normalisation to those of the last of `epoch` epochs, if it is time for that."""
+    trainer, per_epoch = run.trainer, run.epochs.steps
+    precise = trainer.section.precise_batch_norm
+    if precise is None or ((epoch - 1) % precise.every and epoch * per_epoch < run.steps):
+        return
+    first = (epoch - 1) * per_epoch
+    keys = run.epochs.batches(
+        device=trainer.accelerator.process_index,
+        first=first,
+        last=first + min(precise.batches, per_epoch),
+    )
+    batches = clip_loader(run.clips, keys, shape=run.shape, workers=run.workers, pin_memory=trainer.on_gpu)
+    set_precise_statistics(trainer, enumerate(batches, first))
 
 
 def _note_broken(run: Run, broken: Iterable[Broken], kind: str) -> None:

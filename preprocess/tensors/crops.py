@@ -13,7 +13,14 @@ import numpy as np
 
 from vidom.formats.crop_boxes import Box, center_crop, require_room, square
 
-__all__ = ["multi_scale_crop", "random_crop", "random_resized_crop", "short_side_size", "ten_crop"]
+__all__ = [
+    "multi_scale_crop",
+    "random_crop",
+    "random_resized_crop",
+    "rounded_multi_scale_crop",
+    "short_side_size",
+    "ten_crop",
+]
 
 
 def short_side_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:
@@ -54,18 +61,39 @@ def multi_scale_crop(
         max_scale_gap: how many entries of `scales` the ratios of the two sides may be apart.
         num_fixed_crops: how many of the 13 fixed positions are used, 5 or 13.
     """
-    sides = [int(min(width, height) * scale) for scale in scales]
-    shapes = [
-        (across, down)
-        for i, down in enumerate(sides)
-        for j, across in enumerate(sides)
-        if abs(i - j) <= max_scale_gap
-    ]
-    across, down = (size if abs(side - size) < 3 else side for side in generator.choice(shapes))
+    across, down = generator.choice(_shapes(min(width, height), size, scales, max_scale_gap))
     step_x, step_y = (width - across) // 4, (height - down) // 4
     column, row = generator.choice(_FIXED_POSITIONS[:num_fixed_crops])
     left, top = column * step_x, row * step_y
     return Box(left, top, left + across, top + down)
+
+
+def rounded_multi_scale_crop(
+    width: int,
+    height: int,
+    generator: random.Random,
+    *,
+    size: int,
+    scales: Sequence[float],
+    max_scale_gap: int,
+    num_fixed_crops: int,
+) -> Box:
+    """Return a random box as `multi_scale_crop` does, as PaddleVideo's `MultiScaleCrop` chooses it.
+
+    The margin is divided into exact quarters and the box is rounded by Pillow, halves to even numbers, so that its
+    sides may differ by a pixel from those chosen. Along a side without margin corners and centre are there once, so
+    that fewer positions are chosen from. Source: `paddlevideo/loader/pipelines/augmentations.py`.
+    """
+    across, down = generator.choice(_shapes(min(width, height), size, scales, max_scale_gap))
+    step_x, step_y = (width - across) / 4, (height - down) / 4
+    positions = [
+        (column, row)
+        for column, row in _FIXED_POSITIONS[:num_fixed_crops]
+        if (column, row) not in _CORNERS_AND_CENTRE or _has_margin(column, row, step_x, step_y)
+    ]
+    column, row = generator.choice(positions)
+    left, top = column * step_x, row * step_y
+    return Box(round(left), round(top), round(left + across), round(top + down))
 
 
 def random_crop(width: int, height: int, generator: random.Random, *, size: int) -> Box:
@@ -102,10 +130,30 @@ def random_resized_crop(
     return center_crop(width, height, size=min(width, height))
 
 
+def _shapes(short_side: int, size: int, scales: Sequence[float], max_scale_gap: int) -> list[tuple[int, int]]:
+    """Return the possible (width, height) of multi-scale crops, in the order in which the originals list them."""
+    sides = [int(short_side * scale) for scale in scales]
+    sides = [size if abs(side - size) < 3 else side for side in sides]
+    return [
+        (across, down)
+        for i, down in enumerate(sides)
+        for j, across in enumerate(sides)
+        if abs(i - j) <= max_scale_gap
+    ]
+
+
+def _has_margin(column: int, row: int, step_x: float, step_y: float) -> bool:
+    """Return whether the corner or the centre is a different place than the ones listed before it."""
+    if (column, row) == (2, 2):
+        return bool(step_x or step_y)
+    return bool((step_x or not column) and (step_y or not row))
+
+
 _ATTEMPTS = 10
 # (column, row) in quarters of the margin: corners and centre, then edges, then the inner quarters.
+_CORNERS_AND_CENTRE = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))
 _FIXED_POSITIONS = (
-    *((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),
+    *_CORNERS_AND_CENTRE,
     *((0, 2), (4, 2), (2, 4), (2, 0)),
     *((1, 1), (3, 1), (1, 3), (3, 3)),
 )

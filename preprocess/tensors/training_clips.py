@@ -13,13 +13,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.sources.frames import FrameSource
 from preprocess.sources.image_files import Image
-from preprocess.tensors.crops import multi_scale_crop, random_crop, random_resized_crop
+from preprocess.tensors.crops import (
+    multi_scale_crop,
+    random_crop,
+    random_resized_crop,
+    rounded_multi_scale_crop,
+)
 from preprocess.tensors.pipelines import PIPELINES, resized_frames
 from preprocess.tensors.pixels import crop, mirror, split_planes
 from preprocess.tensors.samples import frame_targets
@@ -75,10 +81,12 @@ class _Draws:
 
     `sample(total_frames, plan, randomness)` returns the positions of uniform sampling; dense sampling is the same in
     all. A clip is mirrored where `fraction(randomness)`, from 0 to 1, is less than the probability of it.
+    `multi_scale` returns a multi-scale crop.
     """
 
     sample: Callable[[int, ViewPlan, Randomness], NDArray[np.int64]]
     fraction: Callable[[Randomness], float]
+    multi_scale: Callable[..., Box]
 
 
 def _uniform(total_frames: int, plan: ViewPlan, randomness: Randomness) -> NDArray[np.int64]:
@@ -97,12 +105,12 @@ def _runs(total_frames: int, plan: ViewPlan, randomness: Randomness) -> NDArray[
     )
 
 
-_MMACTION2 = _Draws(_uniform, lambda randomness: randomness.numpy.rand())
+_WITH_PILLOW = _Draws(_runs, lambda randomness: randomness.python.random(), rounded_multi_scale_crop)
 _DRAWS: Mapping[Pipeline, _Draws] = MappingProxyType(
     {
-        "mmaction2": _MMACTION2,
-        "paddlevideo": _MMACTION2,
-        "mindspore": _Draws(_runs, lambda randomness: randomness.python.random()),
+        "mmaction2": _Draws(_uniform, lambda randomness: randomness.numpy.rand(), multi_scale_crop),
+        "paddlevideo": _WITH_PILLOW,
+        "mindspore": _WITH_PILLOW,
     }
 )
 
@@ -121,15 +129,15 @@ def make_training_clip(
     images = resized_frames(source, needed.tolist(), plan)
     first = next(images)
     augmentation = section.augmentation
-    box = _box(first.shape[1], first.shape[0], plan, augmentation, randomness)
+    cuts = _cuts(first.shape[1], first.shape[0], plan, augmentation, randomness)
     mirrored = bool(augmentation.flip) and draws.fraction(randomness) < augmentation.flip
     pixels = np.empty(plan.sample_shape, np.uint8)
     (targets,) = frame_targets(pixels, plan)
-    augmented = _augmented(first, images, box, plan, mirrored=mirrored)
+    augmented = _augmented(first, images, cuts, plan, mirrored=mirrored)
     for position, planes in zip(needed, split_planes(augmented, colour=plan.colour), strict=True):
         for slot in np.flatnonzero(positions == position):
             np.copyto(targets[slot], planes)
-    return TrainingClip(pixels, tuple((positions + source.first_index).tolist()), box, mirrored)
+    return TrainingClip(pixels, tuple((positions + source.first_index).tolist()), cuts[0].box, mirrored)
 
 
 def _positions(
@@ -148,18 +156,37 @@ def _positions(
     )
 
 
+class _Cut(NamedTuple):
+    """A part of an image, and the size that it is resized to."""
+
+    box: Box
+    size: int
+
+
+def _cuts(
+    width: int, height: int, plan: ViewPlan, augmentation: Augmentation, randomness: Randomness
+) -> tuple[_Cut, ...]:
+    """Return the parts that are cut out of a frame, one of another."""
+    settings, size = augmentation.crop, plan.crop_size
+    if not isinstance(settings, MultiScaleCrop):
+        return (_Cut(_box(width, height, plan, augmentation, randomness), size),)
+    between = settings.resize_to or size
+    box = _DRAWS[plan.pipeline].multi_scale(
+        width,
+        height,
+        randomness.python,
+        size=between,
+        scales=settings.scales,
+        max_scale_gap=settings.max_scale_gap,
+        num_fixed_crops=settings.positions,
+    )
+    if settings.resize_to is None:
+        return (_Cut(box, size),)
+    return _Cut(box, between), _Cut(random_crop(between, between, randomness.python, size=size), size)
+
+
 def _box(width: int, height: int, plan: ViewPlan, augmentation: Augmentation, randomness: Randomness) -> Box:
     settings = augmentation.crop
-    if isinstance(settings, MultiScaleCrop):
-        return multi_scale_crop(
-            width,
-            height,
-            randomness.python,
-            size=plan.crop_size,
-            scales=settings.scales,
-            max_scale_gap=settings.max_scale_gap,
-            num_fixed_crops=settings.positions,
-        )
     if isinstance(settings, RandomResizedCrop):
         return random_resized_crop(
             width, height, randomness.numpy, randomness.python, area=settings.area, aspect=settings.aspect
@@ -170,11 +197,12 @@ def _box(width: int, height: int, plan: ViewPlan, augmentation: Augmentation, ra
 
 
 def _augmented(
-    first: Image, others: Iterator[Image], box: Box, plan: ViewPlan, *, mirrored: bool
+    first: Image, others: Iterator[Image], cuts: tuple[_Cut, ...], plan: ViewPlan, *, mirrored: bool
 ) -> Iterator[Image]:
     resize = PIPELINES[plan.pipeline].resize
     image: Image | None = first
     while image is not None:
-        scaled = resize(crop(image, box), plan.crop_size, plan.crop_size)
-        yield mirror(scaled) if mirrored else scaled
+        for box, size in cuts:
+            image = resize(crop(image, box), size, size)
+        yield mirror(image) if mirrored else image
         image = next(others, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from networks.checkpoints.pptsm_weights import paddle_key
 from networks.loading import build_network
 from train.learning.initial_weights import load_pretrained
 from vidom.errors import BadDataError
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 NETWORKS = {
     "tsm": ("tsm", {"depth": 18, "base_channels": 4, "num_segments": 4, "shift_div": 4}),
@@ -112,3 +116,35 @@ def test_an_image_resnet_of_another_depth_is_refused(tmp_path: Path):
     torch.save(image_resnet(50), tmp_path / "resnet.pth")
     with pytest.raises(BadDataError, match=r"does not fit.*backbone\.layer1\.0\.conv1"):
         load_pretrained(network_of("tsm"), str(tmp_path / "resnet.pth"))
+
+
+def test_a_resnet_d_of_paddleclas_gives_all_of_pp_tsm_but_its_classifier(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """The original looks each of its keys up without `backbone.` too; the image network has `out` as its classifier."""
+    network = build_network("pptsm", {"depth": 50, "num_classes": 5, "base_channels": 8})
+    listed = json.loads((FIXTURES / "paddle" / "pptsm_50_keys.json").read_text())["params"]
+    names = [entry["name"] for entry in listed]
+    state = network.state_dict()
+    assert {paddle_key(key) for key in state if not key.endswith("num_batches_tracked")} == set(names)
+    generator = np.random.default_rng(0)
+    image = {
+        name.removeprefix("backbone."): generator.random(state[key].shape, np.float32)
+        for key in state
+        if (name := paddle_key(key)).startswith("backbone.") and not key.endswith("num_batches_tracked")
+    }
+    path = tmp_path / "ResNet50_vd_ssld_v2_pretrained.pdparams"
+    classifier = {"out.weight": np.ones((256, 1000), np.float32), "out.bias": np.ones(1000, np.float32)}
+    path.write_bytes(pickle.dumps(image | classifier, protocol=4))
+    with caplog.at_level("WARNING"):
+        load_pretrained(network, str(path))
+    assert "head.fc.weight" in caplog.text and "backbone." not in caplog.text
+    for key, tensor in network.state_dict().items():
+        if key.startswith("head."):
+            assert torch.equal(tensor, state[key])
+        elif not key.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(tensor, image[paddle_key(key).removeprefix("backbone.")])
+    del image["bb_1_0.short._conv.weight"]
+    path.write_bytes(pickle.dumps(image, protocol=4))
+    with pytest.raises(BadDataError, match=r"backbone\.bb_1_0\.short\._conv\.weight"):
+        load_pretrained(network, str(path))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from networks.checkpoints.any_file import read_any
 from networks.checkpoints.checkpoint import shapes_of
 from networks.i3d import I3D
+from networks.pptsm import PPTSM
 from networks.stnet import StNet
 from networks.tsm import TSM
 from vidom.errors import BadDataError
@@ -39,11 +40,12 @@ class _Start:
 def load_pretrained(network: nn.Module, path: str) -> None:
     """Set the network's weights from a checkpoint of the same network, of any classes, or of an image ResNet.
 
-    The file is of any supported format. An image ResNet has torchvision's keys (`layer1.0.conv1.weight`, `bn1.bias`) or
-    MindSpore's. Its filters are inflated in time where the network's are 3-D: repeated, and divided by their number
-    (Carreira and Zisserman, 2017); so are those of StNet's stem, which takes the planes of N frames: the mean over the
-    colours, divided by N, for each. What the file lacks keeps its random weights: the classifier of another class
-    count, and StNet's temporal blocks and Xception. It is reported, and so is what of the file is not used.
+    The file is of any supported format. An image ResNet has torchvision's keys (`layer1.0.conv1.weight`, `bn1.bias`),
+    MindSpore's or, for PP-TSM, those of PaddleClas' ResNet-D (`bb_0_0.conv0._conv.weight`). Its filters are inflated in
+    time where the network's are 3-D: repeated, and divided by their number (Carreira and Zisserman, 2017); so are those
+    of StNet's stem, which takes the planes of N frames: the mean over the colours, divided by N, for each. What the
+    file lacks keeps its random weights: the classifier of another class count, and StNet's temporal blocks and
+    Xception. It is reported, and so is what of the file is not used.
 
     Raises BadDataError where the file is damaged or fits the network nowhere, or a backbone weight is missing.
     """
@@ -93,6 +95,13 @@ def _from_resnet(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
 
 
+def _from_resnet_vd(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a ResNet-D of PaddleClas but for its classifier; PP-TSM's backbone has its keys behind `backbone.`."""
+    return {
+        f"backbone.{name}": tensor for name, tensor in tensors.items() if not name.startswith(("fc.", "out."))
+    }
+
+
 def _inflated(tensor: Tensor, target: Tensor) -> Tensor:
     if (tensor.ndim, target.ndim) == (4, 5):
         depth = target.shape[2]
@@ -107,6 +116,7 @@ _STARTS: Mapping[type[nn.Module], _Start] = MappingProxyType(
     {
         TSM: _Start(_from_torchvision, "cls_head."),
         I3D: _Start(_from_torchvision, "cls_head."),
+        PPTSM: _Start(_from_resnet_vd, "head."),
         StNet: _Start(_from_resnet, "fc.", temporal=("temp1.", "temp2.", "xception.")),
     }
 )

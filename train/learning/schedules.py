@@ -19,31 +19,32 @@ _FIRST, _LAST = 1 / 25, 1 / 25e4
 
 
 def rate_factor(section: TrainSection, step: int, *, steps_per_epoch: int) -> float:
-    """Return the factor of the rate at `step`, which counts optimizer steps from 0.
+    """Return the factor of the rate at `step`, which counts steps from 0.
 
     As in mmcv's LrUpdaterHook the rate of an epoch is computed from the initial one, not from the last; the warm-up is
-    its `linear` one, counted in steps.
+    counted in steps. Its types are mmcv's `linear` and PaddleVideo's CustomWarmupCosineDecay.
     """
-    factor = _scheduled(section, step, steps_per_epoch)
-    if section.warmup is None:
-        return factor
-    steps = max(1, round(section.warmup.epochs * steps_per_epoch))
-    if step >= steps:
-        return factor
-    return factor * (1 - (1 - step / steps) * (1 - section.warmup.start_ratio))
+    warmup = section.warmup
+    steps = max(1, round(warmup.epochs * steps_per_epoch)) if warmup else 0
+    if warmup is None or step >= steps:
+        return _scheduled(section, step, steps_per_epoch)
+    done = step / steps
+    if warmup.type == "line":
+        return warmup.start_ratio * (1 - done) + _scheduled(section, steps, steps_per_epoch) * done
+    return _scheduled(section, step, steps_per_epoch) * (1 - (1 - done) * (1 - warmup.start_ratio))
 
 
 def _scheduled(section: TrainSection, step: int, steps_per_epoch: int) -> float:
     schedule, total = section.schedule, section.epochs * steps_per_epoch
+    epoch = step // steps_per_epoch
     if isinstance(schedule, StepSchedule | PerStepSchedule):
-        epoch = step // steps_per_epoch
         times = sum(epoch >= milestone for milestone in schedule.milestones)
         if isinstance(schedule, PerStepSchedule):
             times += _callbacks(step, steps_per_epoch, schedule.every)
         return schedule.gamma**times
     if isinstance(schedule, CosineSchedule):
-        done = step / total if schedule.by == "step" else (step // steps_per_epoch) / section.epochs
-        return _between(1, schedule.min_ratio, done)
+        done = step / steps_per_epoch if schedule.by == "step" else epoch
+        return _between(1, schedule.min_ratio, done / (schedule.epochs or section.epochs))
     return _one_cycle(schedule, step, total)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,9 @@ from train.clips.clip_loader import Batch
 from vidom.formats.recipe_parts.train_section import TrainSection
 from vidom.formats.views import ViewPlan
 
-__all__ = ["Normalisation", "NotFiniteError", "StepResult", "Trainer"]
+__all__ = ["NORMS", "Normalisation", "NotFiniteError", "StepResult", "Trainer", "mixture"]
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class NotFiniteError(Exception):
@@ -83,40 +84,44 @@ class Trainer:
 
     def on_any_device(self, flag: bool) -> bool:
         """Return whether the flag is set on any device."""
-        return bool(int(self._over_devices(torch.tensor(int(flag)))))
+        return bool(int(self.over_devices(torch.tensor(int(flag)))))
 
     def train_mode(self) -> None:
         """Put the network into training mode, except batch normalisation that the section freezes."""
         self.network.train()
-        norms = [module for module in self.network.modules() if isinstance(module, _NORMS)]
+        norms = [module for module in self.network.modules() if isinstance(module, NORMS)]
         kept = {"train": len(norms), "partial": 1, "frozen": 0}[self.section.batch_norm]
         for norm in norms[kept:]:
             norm.eval()
 
-    def step(self, batch: Batch, number: int) -> StepResult:
+    def step(self, batch: Batch, number: int, *, update: bool = True) -> StepResult:
         """Train on the batch, this device's share of step `number`, and return the result over all devices.
 
-        The loss is the mean over the clips of all devices, whatever their shares. Random decisions depend on seed, step
-        and device only. Raises NotFiniteError, on all devices, before the network is changed.
+        The loss is the mean over the clips of all devices, whatever their shares. Without `update` the gradient is kept
+        for a later step. Random decisions depend on seed, step and device only. Raises NotFiniteError, on all devices,
+        before the network is changed.
         """
         accelerator = self.accelerator
         self._seed(number)
-        clips = int(self._over_devices(torch.tensor(len(batch.indices))))
-        with accelerator.accumulate(self.network):
-            losses = self._losses(batch, number)
+        clips = int(self.over_devices(torch.tensor(len(batch.indices))))
+        with nullcontext() if update else accelerator.no_sync(self.network):
+            losses = self.losses(batch, number)
             # DDP averages gradients over devices.
             weight = accelerator.num_processes / max(1, clips) if batch.indices else 0.0
             loss = losses.sum() * weight
-            mean = float(self._over_devices(loss.detach())) / accelerator.num_processes
+            mean = float(self.over_devices(loss.detach())) / accelerator.num_processes
             if not np.isfinite(mean):
                 raise NotFiniteError(mean)
-            accelerator.backward(loss)
-            norm = self._clip() if accelerator.sync_gradients else None
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+            accelerator.backward(loss / self.section.accumulate)
+        if not update:
+            return StepResult(mean, None, clips)
+        norm = self._clip()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         return StepResult(mean, norm, clips)
 
-    def _losses(self, batch: Batch, number: int) -> Tensor:
+    def losses(self, batch: Batch, number: int) -> Tensor:
+        """Return the loss of each clip of the batch, this device's share of step `number`: [n], on the device."""
         device = self.accelerator.device
         pixels = self.normalise(batch.pixels.to(device, non_blocking=True))
         labels = batch.labels.to(device, non_blocking=True)
@@ -132,10 +137,9 @@ class Trainer:
             return lam * first + (1 - lam) * second
 
     def _mixing(self, count: int, number: int) -> tuple[float, Tensor]:
-        """Return the weight of a clip against its partner (Zhang et al., "mixup", 2018), and the partner of each."""
-        random = np.random.default_rng((self.seed, number, self.accelerator.process_index, 1))
-        lam = float(random.beta(self.section.mixup, self.section.mixup))
-        return lam, torch.from_numpy(random.permutation(count)).to(self.accelerator.device)
+        state = np.random.SeedSequence((self.seed, number, self.accelerator.process_index, 1))
+        weight, partner = mixture(np.random.RandomState(state.generate_state(8)), count, self.section.mixup)
+        return weight, partner.to(self.accelerator.device)
 
     def _clip(self) -> float | None:
         limit = self.section.clip_norm
@@ -148,10 +152,20 @@ class Trainer:
         state = np.random.SeedSequence((self.seed, number, self.accelerator.process_index))
         torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
 
-    def _over_devices(self, value: Tensor) -> Tensor:
+    def over_devices(self, value: Tensor) -> Tensor:
+        """Return the sum of the devices' values."""
         if self.accelerator.num_processes == 1:
             return value
         return self.accelerator.reduce(value.to(self.accelerator.device), reduction="sum")  # type: ignore[no-any-return]
+
+
+def mixture(random: np.random.RandomState, count: int, alpha: float) -> tuple[float, Tensor]:
+    """Return the weight of a clip against its partner, one for all, and the partner of each: int64 [count].
+
+    The partners come from the generator first, as in PaddleVideo's `Mixup` (Zhang et al., "mixup", 2018).
+    """
+    partner = torch.from_numpy(random.permutation(count))
+    return float(random.beta(alpha, alpha)), partner
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -49,9 +49,9 @@ def fill(network: nn.Module, *, damped: bool) -> int:
     return crc
 
 
-def recorded_clips(shape: tuple[int, ...], *, kind: str) -> np.ndarray:
+def recorded_clips(shape: tuple[int, ...], *, kind: str, seed: int = 0) -> np.ndarray:
     """Return normal noise or, for the kind "video", noise that grows from frame to frame around an offset."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     clips = generator.standard_normal(shape)
     if kind == "video":
         offsets = 1.5 * generator.standard_normal(shape[:3])

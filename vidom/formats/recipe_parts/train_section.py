@@ -15,6 +15,7 @@ __all__ = [
     "MultiScaleCrop",
     "OneCycleSchedule",
     "PerStepSchedule",
+    "PreciseBatchNorm",
     "RandomCrop",
     "RandomResizedCrop",
     "Schedule",
@@ -42,7 +43,7 @@ class Sgd(_Section):
     momentum: Fraction = 0.9
     nesterov: bool = False
     weight_decay: Amount = 1e-4
-    groups: Literal["single", "tsm", "no_decay_1d", "no_decay_norm"] = "single"
+    groups: Literal["single", "tsm", "pptsm", "no_decay_1d", "no_decay_norm"] = "single"
 
 
 class AdamW(_Section):
@@ -77,9 +78,13 @@ class PerStepSchedule(_Section):
 
 
 class CosineSchedule(_Section):
-    """The rate falls along half a cosine from 1 to `min_ratio` of itself; `by` the epoch or the step."""
+    """The rate falls along half a cosine from 1 to `min_ratio` of itself; `by` the epoch or the step.
+
+    `epochs` is the length of the half cosine, by default that of the training, which may end before.
+    """
 
     type: Literal["cosine"]
+    epochs: Positive | None = None
     min_ratio: Fraction = 0.0
     by: Literal["epoch", "step"] = "epoch"
 
@@ -97,19 +102,38 @@ Schedule = Annotated[
 
 
 class Warmup(_Section):
-    """The rate rises linearly from `start_ratio` of itself during the first `epochs`."""
+    """The rate rises from `start_ratio` of itself during the first `epochs`.
 
+    With `factor` (mmcv) the scheduled rate is multiplied by a factor that rises linearly to 1; with `line`
+    (PaddleVideo) the rate itself is on a straight line to the scheduled one of the end of the warm-up.
+    """
+
+    type: Literal["factor", "line"] = "factor"
     epochs: Rate
     start_ratio: Fraction = 0.1
 
 
+class PreciseBatchNorm(_Section):
+    """Batch statistics are averaged over `batches` of the epoch, after its first and every `every`-th from there.
+
+    And after the last epoch. So does PaddleVideo (PRECISEBN: preciseBN_interval, num_iters_preciseBN).
+    """
+
+    every: Positive
+    batches: Positive
+
+
 class MultiScaleCrop(_Section):
-    """TSN's crop: sides of `scales` times the frame's shorter side, at one of `positions` fixed positions."""
+    """TSN's crop: sides of `scales` times the frame's shorter side, at one of `positions` fixed positions.
+
+    With `resize_to` the crop is resized to that size, and a random square of the section's crop_size is taken of it.
+    """
 
     type: Literal["multi_scale"]
     scales: tuple[Rate, ...] = (1.0, 0.875, 0.75, 0.66)
     max_scale_gap: Count = 1
     positions: Literal[5, 13] = 13
+    resize_to: Positive | None = None
 
 
 class RandomResizedCrop(_Section):
@@ -148,14 +172,14 @@ class TrainSection(_Section):
     """How a network is trained.
 
     `lr` is the learning rate of a global batch of `lr_batch` clips; for another one it is scaled in proportion (Goyal
-    et al., 2017). Without `lr_batch` it is used as it is. `batch_size` counts clips per device and step, of which
-    `accumulate` steps make one of the optimizer. `pretrained` is the checkpoint that the network begins from, of this
-    network with any classes or of an image ResNet. `sampling`, `segments` and `crop_size` are the network's input in
-    training and in the validation after every `validate_every` epochs, which sees one view: a centre crop. `dropout`
-    is that of the head, null the network's own: 0.5 in TSM and I3D, none in StNet. With `validation: training_clips`
-    random clips of the training list are validated instead of the validation list, as StNet's original does by a slip;
-    such an accuracy says nothing about other videos.
-    `compile` trains what torch.compile makes of the network; validation and the names in checkpoints do not change.
+    et al., 2017). Without `lr_batch` it is used as it is. `batch_size` counts clips per device and step. The gradients
+    of `accumulate` steps, fewer at the end of an epoch, make one update. `pretrained` is the checkpoint that the
+    network begins from, of this network with any classes or of an image ResNet. `sampling`, `segments` and `crop_size`
+    are the network's input in training and in the validation after every `validate_every` epochs, which sees one view:
+    a centre crop. `dropout` is that of the head, null the network's own: 0.5 in TSM and I3D, none in StNet. With
+    `validation: training_clips` random clips of the training list are validated instead of the validation list, as
+    StNet's original does by a slip; such an accuracy says nothing about other videos. `compile` trains what
+    torch.compile makes of the network; validation and the names in checkpoints do not change.
     """
 
     epochs: Positive
@@ -171,6 +195,7 @@ class TrainSection(_Section):
     label_smoothing: Fraction = 0.0
     mixup: Amount = 0.0
     batch_norm: Literal["train", "partial", "frozen"] = "train"
+    precise_batch_norm: PreciseBatchNorm | None = None
     pretrained: str | None = None
     sampling: Literal["uniform", "dense"] = "uniform"
     segments: Positive
@@ -187,6 +212,13 @@ class TrainSection(_Section):
             milestones = self.schedule.milestones
             if list(milestones) != sorted(set(milestones)):
                 raise ValueError(f"schedule.milestones must increase, found {list(milestones)}")
+        return self
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> TrainSection:
+        crop = self.augmentation.crop
+        if isinstance(crop, MultiScaleCrop) and crop.resize_to and crop.resize_to < self.crop_size:
+            raise ValueError(f"crop_size {self.crop_size} does not fit into resize_to {crop.resize_to}")
         return self
 
     def views(self, views: ViewPlan) -> ViewPlan:
