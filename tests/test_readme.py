@@ -40,6 +40,12 @@ def test_both_languages_show_the_same_commands(pages: tuple[str, str]):
     assert lines_of(english, "sh") and any(commands_in_tables(english))
 
 
+def test_torch_npu_is_that_of_the_locked_torch():
+    locked = (ROOT / "requirements-torch.lock").read_text().strip()
+    (installed,) = (line for line in lines_of(PAGES[0], "sh") if "torch-npu" in line)
+    assert installed.split()[-1] == locked.replace("torch==", "torch-npu==")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_lines_that_need_nothing_run_as_they_stand():
