@@ -22,7 +22,9 @@ __all__ = ["NAMES", "BenchAllOptions", "Outcome", "bench_all", "main"]
 
 _log = logging.getLogger(__name__)
 
-Name = Literal["inference", "passes", "packing", "evaluation", "scoring", "roofline", "extraction"]
+Name = Literal[
+    "inference", "passes", "packing", "evaluation", "scoring", "roofline", "extraction", "training"
+]
 NAMES: tuple[Name, ...] = get_args(Name)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _LINES = 12
@@ -75,6 +77,7 @@ COMMANDS = (
     Command("scoring", "benchmarks.scoring", takes=("modelzoo_python",)),
     Command("roofline", "benchmarks.roofline"),
     Command("extraction", "benchmarks.extraction"),
+    Command("training", "benchmarks.training"),
 )
 
 
