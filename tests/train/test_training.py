@@ -218,10 +218,16 @@ def test_the_checkpoint_has_the_layout_of_mmaction2_s_own(whole: Path):
     assert list(content["optimizer"]) == truth["optimizer_keys"]
     groups = content["optimizer"]["param_groups"]
     assert [group["lr"] for group in groups] == [group["lr"] for group in truth["param_groups"]]
+    # Torch's own name for what mmcv leaves out: which parameter each number is.
+    names = [name for group in groups for name in group.pop("param_names")]
     assert [set(group) for group in groups] == [set(group) for group in truth["param_groups"]]
     numbers = [number for group in groups for number in group["params"]]
     assert numbers == list(range(len(numbers)))
-    assert {key for entry in content["optimizer"]["state"].values() for key in entry} == {"momentum_buffer"}
+    state = content["optimizer"]["state"]
+    assert {key for entry in state.values() for key in entry} == {"momentum_buffer"}
+    assert [state[number]["momentum_buffer"].shape for number in numbers] == [
+        content["state_dict"][name].shape for name in names
+    ]
     assert set(read_torch(path).state_dict) == set(content["state_dict"])
     with zipfile.ZipFile(path) as archive:
         name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
