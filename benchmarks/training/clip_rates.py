@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -19,14 +19,14 @@ from benchmarks.training.original_clips import decoded_files, decoded_video, ori
 from preprocess.datasets.annotations import Annotation
 from preprocess.datasets.sample_list import list_samples
 from preprocess.tensors.training_clips import Randomness, TrainingClip, make_training_clip
-from train.clips.clip_loader import ListedClips, clip_loader
+from train.clips.clip_loader import Batch, ListedClips, clip_loader
 from train.clips.epochs import ClipKey
 from vidom.formats.recipe import load_recipe
 
 __all__ = ["FRAMES", "clip_rates"]
 
 FRAMES = "JPEG files"
-_BATCH, _BATCHES, _LENGTH = 4, 4, 48
+_BATCH, _BATCHES, _LENGTH = 12, 3, 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +35,10 @@ class _Both:
 
     clips: ListedClips
 
-    def ours(self, keys: list[ClipKey]) -> None:
-        """Make the batch as training does, in this process."""
+    def ours(self, keys: list[ClipKey], count: int) -> Iterator[Batch]:
+        """Yield the same batch so many times, made as training does, in this process."""
         plan = self.clips.recipe.training[1]
-        for _ in clip_loader(self.clips, [keys], shape=plan.sample_shape, workers=0):
-            pass
+        return iter(clip_loader(self.clips, [keys] * count, shape=plan.sample_shape, workers=0))
 
     def original(self, decided: Sequence[tuple[Annotation, TrainingClip]]) -> None:
         """Make the batch as mmaction2 does."""
@@ -95,8 +94,12 @@ def clip_rates(folder: Path, *, rounds: int) -> tuple[dict[str, float], Table, l
 def _rates(both: _Both, rounds: int) -> tuple[float, float]:
     """Return the clips a second of CPU time, vidom's and mmaction2's."""
     batches = [[(0, at + place) for place in range(_BATCH)] for at in range(0, _BATCH * _BATCHES, _BATCH)]
-    work: list[list[Callable[[], None]]] = [
-        [partial(both.ours, keys), partial(both.original, both.decided(keys))] for keys in batches
+    work: list[tuple[Callable[[], object], Callable[[], object]]] = [
+        (
+            partial(next, both.ours(keys, rounds + 1)),
+            partial(both.original, both.decided(keys)),
+        )
+        for keys in batches
     ]
     seconds = [[math.inf, math.inf] for _ in batches]
     threads = cv2.getNumThreads(), torch.get_num_threads()

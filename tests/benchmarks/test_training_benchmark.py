@@ -20,13 +20,15 @@ from vidom.formats.recipe import load_recipe
 
 
 def test_both_sides_make_the_same_clips(tmp_path: Path) -> None:
-    recipe = load_recipe("tsm_ucf101", ("views.short_side=128", "views.crop_size=112", "train.crop_size=112"))
+    sizes = "views.short_side=128", "views.crop_size=112", "train.crop_size=112"
+    augmentation = "train.augmentation={crop: {type: multi_scale}, flip: 0.5}"
+    recipe = load_recipe("tsm_ucf101", (*sizes, augmentation))
     section, plan = recipe.training
     path = write_frames(tmp_path, count=1, frames=9)
     clips = ListedClips(recipe, list_samples(path, data_root=tmp_path, recipe=recipe), tmp_path, 0)
     (annotation,) = clips.annotations
     mirrored = set()
-    for sample in range(4):
+    for sample in range(8):
         random = Randomness.of(sample)
         clip = make_training_clip(clips.source(annotation), plan, section, random)
         images = decoded_files([tmp_path / "0000" / f"img_{frame:05}.jpg" for frame in clip.frames])
