@@ -23,7 +23,15 @@ __all__ = ["NAMES", "BenchAllOptions", "Outcome", "bench_all", "main"]
 _log = logging.getLogger(__name__)
 
 Name = Literal[
-    "inference", "passes", "packing", "evaluation", "scoring", "roofline", "extraction", "training"
+    "inference",
+    "passes",
+    "packing",
+    "evaluation",
+    "scoring",
+    "roofline",
+    "extraction",
+    "training",
+    "learning",
 ]
 NAMES: tuple[Name, ...] = get_args(Name)
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -78,6 +86,7 @@ COMMANDS = (
     Command("roofline", "benchmarks.roofline"),
     Command("extraction", "benchmarks.extraction"),
     Command("training", "benchmarks.training"),
+    Command("learning", "benchmarks.learning"),
 )
 
 

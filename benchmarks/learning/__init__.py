@@ -1,0 +1,1 @@
+"""What small networks learn on generated clips, and their controls."""
