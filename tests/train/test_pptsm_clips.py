@@ -38,7 +38,7 @@ def test_a_clip_is_the_original_s_for_the_same_generators(name: str):
         return
     assert list(clip.frames) == truth["frame_inds"]
     assert zlib.crc32(clip.pixels.transpose(0, 2, 3, 1).tobytes()) == truth["RandomFlip"]
-    tensor = Normalisation(plan)(torch.from_numpy(clip.pixels)).numpy()
+    tensor = Normalisation(plan)(torch.from_numpy(clip.pixels)[None])[0].numpy()
     assert list(tensor.shape) == truth["shape"]
     assert zlib.crc32(np.ascontiguousarray(tensor).tobytes()) == truth["crc32"]
     # Not one random number more or less was drawn.
