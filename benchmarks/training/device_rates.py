@@ -40,7 +40,12 @@ def device_rates(folder: Path, *, steps: int) -> tuple[dict[str, float], Table, 
         torch.cuda.empty_cache()
     rows = [(name, rate, rate / rates[_BEST]) for name, rate in rates.items()]
     title = f"TSM-R50, 8x224, batch 32, on {torch.cuda.get_device_name()}"
-    table = Table(title, ["variant", "clips/s", f"of {_BEST}"], rows, f"{steps} steps after five warm ones.")
+    table = Table(
+        title,
+        ["variant", "clips/s", f"of {_BEST}"],
+        rows,
+        f"{steps} steps after five that warm up; of JPEG files more.",
+    )
     targets = [
         Target(f"{RESIDENT}, clips/s", rates[RESIDENT], _REQUIRED),
         Target(f"{_BEST}, over {RESIDENT}", rates[_BEST] / rates[RESIDENT], 1.05, at_least=False),
@@ -62,7 +67,9 @@ def _measured(folder: Path, steps: int) -> Iterator[tuple[str, float]]:
     yield RESIDENT, ours(recipe, clips)
     frames = folder / "device"
     annotations = list_samples(write_frames(frames, count=256, frames=16), data_root=frames, recipe=recipe)
-    yield _DISK, ours(recipe, ListedClips(recipe, annotations, frames, 0))
+    # More steps than batches that the workers have ready at the start.
+    listed = ListedClips(recipe, annotations, frames, 0)
+    yield _DISK, ours(recipe, listed, steps=max(steps, 5 * workers))
     yield "bare, tf32", bare(recipe, precision="no")
     yield "bare, fp16", bare(recipe, precision="fp16")
     yield "bare, bf16, channels-last", bare(recipe, precision="bf16", channels_last=True)

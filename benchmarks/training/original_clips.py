@@ -19,7 +19,7 @@ from torch import Tensor
 from preprocess.tensors.training_clips import TrainingClip
 from vidom.formats.views import ViewPlan
 
-__all__ = ["decoded_files", "decoded_video", "original_batch", "original_clip"]
+__all__ = ["Images", "decoded_files", "decoded_video", "original_batch", "original_clip"]
 
 Images = list[NDArray[Any]]
 
