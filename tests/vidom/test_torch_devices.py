@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from vidom.errors import UnavailableError
 from vidom.system import torch_devices
-from vidom.system.torch_devices import chosen_devices, use_precision
+from vidom.system.torch_devices import chosen_devices, lay_out, use_precision
 
 
 @pytest.mark.parametrize(("npus", "expected"), [(8, "refused"), (0, "cpu")])
@@ -68,3 +69,18 @@ def test_the_cpu_is_number_0_of_a_machine_without_others(monkeypatch: pytest.Mon
     for numbers in ((1,), (0, 1)):
         with pytest.raises(UnavailableError, match="torch .* finds none on this machine"):
             chosen_devices(numbers)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout"), [("cuda", torch.channels_last), ("cpu", torch.contiguous_format)]
+)
+def test_only_cuda_gets_channels_last_convolutions_of_the_same_values(
+    kind: str, layout: torch.memory_format
+) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv3d(4, 5, 3), nn.Linear(5, 6))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    lay_out(network, torch.device(kind))
+    after = network.state_dict()
+    assert after["0.weight"].is_contiguous(memory_format=layout)
+    assert all(after[key].is_contiguous() for key in ("1.weight", "2.weight"))
+    assert all(torch.equal(before[key], after[key]) for key in before)
