@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -99,6 +99,10 @@ class Batch:
     labels: Tensor
     indices: tuple[int, ...]
     broken: tuple[Broken, ...]
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in memory that is copied to a GPU while it computes; DataLoader calls this by its name."""
+        return replace(self, pixels=self.pixels.pin_memory(), labels=self.labels.pin_memory())
 
 
 def clip_loader(
