@@ -10,7 +10,7 @@ import difflib
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +21,12 @@ from postprocess.outputs import find_outputs, metrics_path, run_folder
 from postprocess.scored import accuracy_remarks, accuracy_text, check_labels, log_remarks, write_scored
 from postprocess.truth import find_truth
 from postprocess.view_scores import sample_scores
-from vidom.bounded_reading import read_lines
+from vidom.bounded_reading import read_lines, read_text
 from vidom.command import run
 from vidom.errors import BadDataError, CheckFailedError, UsageError
-from vidom.files import write_text
 from vidom.folder_lock import locked_folder
 from vidom.formats.clip_store import ClipStore
-from vidom.formats.mindspore_310 import Accuracy, accuracy_line
+from vidom.formats.mindspore_310 import Accuracy, accuracy_line, read_accuracy, write_accuracy
 from vidom.options import option, read_options
 from vidom.wording import some
 
@@ -198,6 +197,19 @@ def _remarks(matches: Sequence[Match], store: ClipStore | None) -> list[str]:
     return remarks
 
 
+def _log_accuracy(path: Path, accuracy: Accuracy) -> None:
+    """Write acc.log of the 310 flow, and compare with the one that was there, such as the original's."""
+    # One without an accuracy is of a run that failed.
+    with suppress(BadDataError):
+        earlier = read_accuracy(read_text(path, what="acc.log"))
+        _log.log(
+            logging.INFO if earlier == accuracy else logging.WARNING,
+            f"the earlier {path} had {earlier.correct} of {earlier.total} samples right, now {accuracy.correct} of "
+            f"{accuracy.total} are",
+        )
+    write_accuracy(path, accuracy)
+
+
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Print the two accuracies; raise CheckFailedError afterwards if a threshold is not reached."""
     options = read_options(ScoreOptions, argv)
@@ -207,9 +219,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     log_remarks(_log, (*accuracy_remarks(metrics), *scores.remarks))
     _log.info(f"metrics written to {scores.metrics_path}")
     if options.info_path is not None and options.info_path.suffix == ".npy":
-        line = accuracy_line(Accuracy(metrics.top1.correct, metrics.top1.n))
-        write_text(scores.metrics_path.with_name("acc.log"), line + "\n")
-        print(line)
+        accuracy = Accuracy(metrics.top1.correct, metrics.top1.n)
+        _log_accuracy(scores.metrics_path.with_name("acc.log"), accuracy)
+        print(accuracy_line(accuracy))
     if scores.missed:
         raise CheckFailedError(f"Accuracy is below the threshold: {'; '.join(scores.missed)}.")
     return None

@@ -160,11 +160,31 @@ def test_the_310_layout_needs_its_label_file(
     summary = write_run(rows, outfmt="BIN", inputs=str(flow / "data"))
     assert "label_ids.npy" in rejected(summary)
     write_label_ids(flow / "label_ids.npy", [truth[index] for index in range(N)])
-    words = ["--result_path", str(summary), "--info_path", str(flow / "label_ids.npy")]
-    main([*words, "--num_classes", str(CLASSES)])
+    log = summary.with_name("acc.log")
+    words = [*("--info_path", str(flow / "label_ids.npy")), *("--num_classes", str(CLASSES))]
     line = "after allreduce eval: top1_correct=13, tot=22, acc=59.09%"
-    assert capsys.readouterr().out.splitlines()[-1] == line
-    assert summary.with_name("acc.log").read_text() == line + "\n"
+    # What postprocess.py left there: nothing, the same accuracy, another.
+    for left, said in (
+        ("", ""),
+        ("success_num:  13.0\ntotal_num:  22.0\n", "13 of 22"),
+        ("top1_correct=8, tot=22", "8 of 22"),
+    ):
+        log.write_text(left)
+        capsys.readouterr()
+        main(["--result_path", str(summary), *words])
+        printed = capsys.readouterr()
+        assert printed.out.splitlines()[-1] == line
+        assert (f"had {said} samples right, now 13 of 22" in " ".join(printed.err.split())) == bool(said)
+        assert log.read_text().splitlines() == [
+            "success_num:  13.0",
+            "total_num:  22.0",
+            f"acc:  {13 / 22}",
+            line,
+        ]
+    log.unlink()
+    summary.unlink()
+    main(["--result_path", str(summary.with_name("out")), *words])
+    assert log.read_text().endswith(line + "\n")
 
 
 def test_a_copied_list_does_not_hide_a_damaged_manifest(

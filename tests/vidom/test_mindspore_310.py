@@ -13,10 +13,9 @@ from vidom.formats.mindspore_310 import (
     accuracy_line,
     eval_line,
     input_name,
-    performance_line,
     read_accuracy,
     read_label_ids,
-    result_name,
+    write_accuracy,
     write_label_ids,
 )
 
@@ -25,10 +24,8 @@ MASTER_LINE = "after allreduce eval: top1_correct=12920, tot=18644, acc=69.29%"
 REAL_LOG = "{}\nsuccess_num:  8.0\ntotal_num:  12.0\nacc:  0.6666666666666666\n"
 
 
-def test_names_are_those_of_the_guide() -> None:
+def test_inputs_are_named_as_in_the_guide() -> None:
     assert input_name(0) == "stnet_data_bs1_0.bin"
-    assert result_name(input_name(12)) == "stnet_data_bs1_12_0.bin"
-    assert result_name("clip.v1.bin") == "clip_0.bin"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +52,13 @@ def test_what_postprocess_really_prints_is_read() -> None:
     assert read_accuracy(REAL_LOG) == Accuracy(8, 12)
 
 
+def test_a_written_log_has_the_lines_of_the_program_and_of_the_guide(tmp_path: Path) -> None:
+    write_accuracy(tmp_path / "acc.log", Accuracy(8, 12))
+    line = "after allreduce eval: top1_correct=8, tot=12, acc=66.66%\n"
+    assert (tmp_path / "acc.log").read_text() == REAL_LOG.removeprefix("{}\n") + line
+    assert read_accuracy((tmp_path / "acc.log").read_text()) == Accuracy(8, 12)
+
+
 def test_the_last_accuracy_of_a_log_counts() -> None:
     assert read_accuracy(f"{SEED_LINE}\n{REAL_LOG}") == Accuracy(8, 12)
     assert read_accuracy(f"{REAL_LOG}{SEED_LINE}") == Accuracy(9252, 10000)
@@ -66,11 +70,6 @@ def test_the_last_accuracy_of_a_log_counts() -> None:
 def test_logs_without_a_possible_accuracy_are_refused(text: str) -> None:
     with pytest.raises(BadDataError):
         read_accuracy(text)
-
-
-def test_the_performance_line_is_the_programs() -> None:
-    line = performance_line(milliseconds=12.5, count=4)
-    assert line == "NN inference cost average time: 12.5 ms of infer_count 4"
 
 
 @pytest.mark.parametrize("labels", [[], [7], list(range(400))])

@@ -3,9 +3,7 @@
 preprocess_Result/data/stnet_data_bs1_{i}.bin   one sample, raw little-endian float32
 preprocess_Result/label_ids.npy                 int32 [samples, 1], in the order of i
 result_Files/stnet_data_bs1_{i}_0.bin           its logits, raw little-endian float32
-time_Result/test_perform_static.txt             NN inference cost average time: 12.3 ms of infer_count 4
-acc.log                                         the accuracy
-eval.log                                        that of eval.py on the device of the training
+acc.log                                         the accuracy, as postprocess.py prints it and as the guide shows it
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from vidom.errors import BadDataError
-from vidom.files import write_bytes
+from vidom.files import write_bytes, write_text
 from vidom.formats.npy import read_npy
 
 __all__ = [
@@ -27,10 +25,9 @@ __all__ = [
     "accuracy_line",
     "eval_line",
     "input_name",
-    "performance_line",
     "read_accuracy",
     "read_label_ids",
-    "result_name",
+    "write_accuracy",
     "write_label_ids",
 ]
 
@@ -52,11 +49,6 @@ def input_name(index: int) -> str:
     return f"stnet_data_bs1_{index}.bin"
 
 
-def result_name(input_file: str, *, output: int = 0) -> str:
-    """Return the name that the C++ program gives to that output of an input file: it cuts at the first dot."""
-    return f"{input_file.partition('.')[0]}_{output}.bin"
-
-
 def accuracy_line(accuracy: Accuracy) -> str:
     """Return the line that the guide shows for acc.log; the percentage is cut, not rounded, to two places."""
     hundredths = accuracy.correct * 10_000 // accuracy.total
@@ -69,9 +61,14 @@ def eval_line(accuracy: Accuracy) -> str:
     return f"accuracy:{{'acc':{round(accuracy.correct / accuracy.total, 4)}}}"
 
 
-def performance_line(*, milliseconds: float, count: int) -> str:
-    """Return the line of test_perform_static.txt: the mean time of one of `count` inferences."""
-    return f"NN inference cost average time: {milliseconds:g} ms of infer_count {count}"
+def write_accuracy(path: Path, accuracy: Accuracy) -> None:
+    """Write an acc.log with the lines that postprocess.py really prints, and with the one that the guide shows."""
+    printed = (
+        f"success_num:  {accuracy.correct:.1f}",
+        f"total_num:  {accuracy.total:.1f}",
+        f"acc:  {accuracy.correct / accuracy.total}",
+    )
+    write_text(path, "\n".join((*printed, accuracy_line(accuracy), "")))
 
 
 def read_accuracy(text: str) -> Accuracy:
