@@ -17,9 +17,7 @@ from demo.rendering import render_frames
 from demo.sthv2_folder import SPLITS, Split
 from demo.symmetries import scatter
 from preprocess.sources.image_files import Image, decode_with_opencv
-from preprocess.tensors.samples import make_sample
-from preprocess.tensors.training_clips import Randomness, make_training_clip
-from train.clips.clip_loader import LabelledClip
+from preprocess.tensors.training_clips import Randomness, make_centre_clip, make_training_clip
 from train.clips.epochs import ClipKey
 from vidom.errors import UsageError
 from vidom.formats.recipe import Recipe
@@ -32,7 +30,7 @@ __all__ = ["Examples", "GeneratedClips", "SyntheticClip", "generate_examples"]
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Labelled clips of a set of motions: uint8 pixels [n, *sample_shape] before normalisation, labels int64 [n]."""
+    """Labelled clips of a set of motions: uint8 pixels [n, *images_shape], RGB, labels int64 [n]."""
 
     clips: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -62,18 +60,14 @@ class GeneratedClips:
         """The number of examples."""
         return len(self.examples.labels)
 
-    def clip(self, key: ClipKey) -> LabelledClip:
-        """Return the clip of this epoch and sample."""
+    def write(self, key: ClipKey, out: NDArray[np.uint8]) -> int:
+        """Write the clip of this epoch and sample, and return its label."""
         random = np.random.default_rng((self.seed, *key))
         pixels, label = self.examples.clips[key[1]], int(self.examples.labels[key[1]])
-        # [segments, 3, height, width] or [views, 3, frames, height, width]
-        time_axis = 0 if pixels.ndim == 4 else 2
         if self.scattered:
-            motions = self.examples.motions
-            pixels, label = scatter(pixels, label, random, motions=motions, time_axis=time_axis)
-        if self.shuffled:
-            pixels = random.permutation(pixels, axis=time_axis)
-        return LabelledClip(pixels, label)
+            pixels, label = scatter(pixels, label, random, motions=self.examples.motions)
+        np.copyto(out, random.permutation(pixels) if self.shuffled else pixels)
+        return label
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +115,7 @@ def generate_examples(
     motions = MOTION_SETS[recipe.dataset.name]
     classes = len(motions.motions)
     jobs = [_Job(split, index, seed, recipe, motions) for index in range(clips_per_class * classes)]
-    clips = np.empty((len(jobs), *recipe.training[1].sample_shape), np.uint8)
+    clips = np.empty((len(jobs), *recipe.training[1].images_shape), np.uint8)
     workers = workers or usable_cores()
     # Starting processes for a few clips takes longer than generating them.
     workers = 1 if len(jobs) < 2 * workers else workers
@@ -138,4 +132,4 @@ def _generate(job: _Job) -> tuple[int, NDArray[np.uint8]]:
     if job.split == "train":
         random = Randomness.of(job.seed, SPLITS.index(job.split), job.index)
         return job.index, make_training_clip(source, views, section, random).pixels
-    return job.index, np.asarray(make_sample(source, views, dtype="uint8").tensor, np.uint8)
+    return job.index, make_centre_clip(source, views).pixels

@@ -18,14 +18,14 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Symmetry:
-    """The map of a clip's pixels [..., height, width], a view of them, and the new label of each label."""
+    """The map of a clip's pixels [frames, height, width, 3], a view of them, and the new label of each label."""
 
     pixels: Callable[[Pixels], Pixels]
     labels: tuple[int, ...]
 
 
 @cache
-def symmetries(motions: MotionSet, *, time_axis: int) -> tuple[Symmetry, ...]:
+def symmetries(motions: MotionSet) -> tuple[Symmetry, ...]:
     """Return the reflections in time, left and right, up and down, and in the diagonal."""
 
     def labels(reversed_factors: set[Factor], swapped: dict[Factor, Factor] | None = None) -> tuple[int, ...]:
@@ -39,19 +39,19 @@ def symmetries(motions: MotionSet, *, time_axis: int) -> tuple[Symmetry, ...]:
     # There and back is the same in reverse.
     backwards = set(FACTORS) if motions.phases == 1 else set()
     return (
-        Symmetry(partial(np.flip, axis=time_axis), labels(backwards)),
-        Symmetry(partial(np.flip, axis=-1), labels({"x", "angle"})),
-        Symmetry(partial(np.flip, axis=-2), labels({"y", "angle"})),
-        Symmetry(partial(np.swapaxes, axis1=-2, axis2=-1), labels({"angle"}, {"x": "y", "y": "x"})),
+        Symmetry(partial(np.flip, axis=0), labels(backwards)),
+        Symmetry(partial(np.flip, axis=2), labels({"x", "angle"})),
+        Symmetry(partial(np.flip, axis=1), labels({"y", "angle"})),
+        Symmetry(partial(np.swapaxes, axis1=1, axis2=2), labels({"angle"}, {"x": "y", "y": "x"})),
     )
 
 
 def scatter(
-    pixels: Pixels, label: int, random: np.random.Generator, *, motions: MotionSet, time_axis: int
+    pixels: Pixels, label: int, random: np.random.Generator, *, motions: MotionSet
 ) -> tuple[Pixels, int]:
-    """Return the clip in a random channel order (axis 1), each symmetry applied with probability one half."""
-    pixels = pixels[:, random.permutation(3)]
-    for symmetry in symmetries(motions, time_axis=time_axis):
+    """Return the clip in a random order of colours, each symmetry applied with probability one half."""
+    pixels = pixels[..., random.permutation(3)]
+    for symmetry in symmetries(motions):
         if random.random() < 0.5:
             pixels, label = symmetry.pixels(pixels), symmetry.labels[label]
     return pixels, label

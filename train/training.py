@@ -31,8 +31,9 @@ from train.clips.epochs import Epochs
 from train.devices import accelerator_of, is_first, is_worker, run_on_cards
 from train.fit import Run, fit
 from train.learning.initial_weights import load_pretrained
+from train.learning.network_input import Normalisation
 from train.learning.parameter_groups import build_optimizer
-from train.learning.steps import Normalisation, Trainer
+from train.learning.steps import Trainer
 from train.outputs.config_text import config_text
 from train.outputs.run_checkpoint import Progress, load_run, save_run
 from train.outputs.run_log import RunLog
@@ -123,14 +124,14 @@ def train_on(
             validator = Validator(
                 validation,
                 trainer,
-                shape=views.sample_shape,
+                shape=views.images_shape,
                 batch_size=section.batch_size,
                 workers=workers,
             )
         this_run = Run(
             trainer=trainer,
             clips=clips,
-            shape=views.sample_shape,
+            shape=views.images_shape,
             epochs=epochs,
             steps=total,
             validator=validator,

@@ -11,8 +11,8 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from postprocess.metrics import Metrics, evaluate
-from preprocess.tensors.samples import make_sample
-from train.clips.clip_loader import Broken, ClipSource, LabelledClip, ListedVideos, clip_loader
+from preprocess.tensors.training_clips import make_centre_clip
+from train.clips.clip_loader import Broken, ClipSource, ListedVideos, clip_loader
 from train.clips.epochs import ClipKey
 from train.learning.steps import Trainer
 from vidom.errors import BadDataError
@@ -24,12 +24,12 @@ __all__ = ["CentreClips", "Validation", "Validator"]
 class CentreClips(ListedVideos):
     """The centre clip of each video of a list, made as the test pipeline makes it."""
 
-    def clip(self, key: ClipKey) -> LabelledClip:
-        """Return the clip of the sample; it is the same in every epoch."""
+    def write(self, key: ClipKey, out: NDArray[np.uint8]) -> int:
+        """Write the clip of the sample, the same in every epoch, and return its label."""
         _, views = self.recipe.training
         annotation = self.annotations[key[1]]
-        source = self.source(annotation)
-        return LabelledClip(np.asarray(make_sample(source, views, dtype="uint8").tensor), annotation.label)
+        make_centre_clip(self.source(annotation), views, out=out)
+        return annotation.label
 
 
 @dataclass(frozen=True)

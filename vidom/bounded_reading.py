@@ -32,8 +32,8 @@ def read_bytes(path: Path | str, *, what: str = "file", max_bytes: int = _MAX_BY
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadDataError(f"The {what} {path} is not a regular file.")
-            # As much memory is claimed as is asked for; files of the kernel have size 0.
-            content = stream.read(min(max_bytes, max(status.st_size, _CHUNK)) + 1)
+            # As much memory is claimed as is asked for, which takes time too; files of the kernel have size 0.
+            content = stream.read(min(max_bytes, status.st_size or _CHUNK) + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise BadDataError(f"The {what} {path} does not exist.") from None
     except ValueError:

@@ -13,21 +13,23 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from preprocess.sources.image_files import Image
+from preprocess.tensors.pixels import placed
 
 __all__ = ["four_by_three", "resize_with_pillow", "unit_pixel_table"]
 
 
-def resize_with_pillow(image: Image, width: int, height: int) -> Image:
+def resize_with_pillow(image: Image, width: int, height: int, out: Image | None = None) -> Image:
     """Return the frame at the new size, bilinear with antialiasing: when shrinking, every pixel contributes.
 
     Rows are resized first, then columns, with integers in between, as in every Pillow up to 12. In a single call
-    Pillow 13 uses the other order for some tall frames and differs there by one level.
+    Pillow 13 uses the other order for some tall frames and differs there by one level. The frame is written to `out`
+    if given.
     """
     if image.shape[:2] == (height, width):
-        return image
+        return placed(image, out)
     bilinear = pillow.Resampling.BILINEAR
     wide = pillow.fromarray(image).resize((width, image.shape[0]), bilinear)
-    return np.asarray(wide.resize((width, height), bilinear), np.uint8)
+    return placed(np.asarray(wide.resize((width, height), bilinear), np.uint8), out)
 
 
 def four_by_three(width: int, height: int, *, short_side: int, wide_square: bool) -> tuple[int, int]:

@@ -34,14 +34,14 @@ class FrameworkPipeline:
 
     `sample(total_frames, plan)` returns the positions of uniform sampling; dense sampling is the same in all.
     `decode_image(content, name=...)` decodes extracted frames. `size(width, height, short_side=...)` is the size that
-    frames are resized to by `resize(image, width, height)`. `pixel_table(mean=..., std=...)` normalises.
+    frames are resized to by `resize(image, width, height, out=None)`. `pixel_table(mean=..., std=...)` normalises.
     """
 
     library: Literal["opencv", "pillow"]
     sample: Callable[[int, ViewPlan], NDArray[np.int64]]
     decode_image: Callable[..., Image]
     size: Callable[..., tuple[int, int]]
-    resize: Callable[[Image, int, int], Image]
+    resize: Callable[..., Image]
     pixel_table: Callable[..., Table]
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "crop",
     "mirror",
     "pixel_table",
+    "placed",
     "resize",
     "split_planes",
     "write_crop",
@@ -35,14 +36,23 @@ Tensor = NDArray[np.float32] | NDArray[np.uint8]
 """Frames of a network's input, normalised or not."""
 
 
-def resize(image: Image, width: int, height: int) -> Image:
+def placed(image: Image, out: Image | None) -> Image:
+    """Return the frame, copied to `out` if given."""
+    if out is None:
+        return image
+    np.copyto(out, image)
+    return out
+
+
+def resize(image: Image, width: int, height: int, out: Image | None = None) -> Image:
     """Return the frame at the new size, bilinear with OpenCV's fixed-point weights as in the original.
 
-    A frame that already has that size is returned as it is; OpenCV would copy it.
+    It is written to `out` if given (C-contiguous, of the new shape). Without, a frame that already has that size is
+    returned as it is; OpenCV would copy it.
     """
     if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        return placed(image, out)
+    return np.asarray(cv2.resize(image, (width, height), out, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def crop(image: Image, box: Box) -> Image:
@@ -50,9 +60,9 @@ def crop(image: Image, box: Box) -> Image:
     return image[box.top : box.bottom, box.left : box.right]
 
 
-def mirror(image: Image) -> Image:
-    """Return the frame flipped horizontally."""
-    return np.asarray(cv2.flip(image, 1), np.uint8)
+def mirror(image: Image, out: Image | None = None) -> Image:
+    """Return the frame flipped horizontally, in `out` if given (C-contiguous, of the frame's shape)."""
+    return np.asarray(cv2.flip(image, 1, out), np.uint8)
 
 
 def pixel_table(*, mean: Sequence[float], std: Sequence[float]) -> Table:

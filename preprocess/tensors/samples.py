@@ -20,7 +20,7 @@ from vidom.formats.crop_boxes import Box, crop_boxes
 from vidom.formats.frame_naming import FrameNaming
 from vidom.formats.views import Pipeline, ViewPlan
 
-__all__ = ["PreparedSample", "decoder_name", "frame_targets", "make_sample", "open_source"]
+__all__ = ["PreparedSample", "decoder_name", "make_sample", "open_source"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def make_sample(
     """
     positions = frame_positions(source, plan)
     tensor = _tensor(plan, dtype, out)
-    targets = frame_targets(tensor, plan)
+    targets = _targets(tensor, plan)
     table = lookup_table(plan, dtype)
     needed = np.unique(positions)
     images = resized_frames(source, needed.tolist(), plan)
@@ -119,7 +119,7 @@ def _boxes(planes: Planes, plan: ViewPlan, *, name: str) -> tuple[Box, ...]:
     return (Box(0, 0, width, height),)
 
 
-def frame_targets(tensor: Tensor, plan: ViewPlan) -> list[list[Tensor]]:
+def _targets(tensor: Tensor, plan: ViewPlan) -> list[list[Tensor]]:
     """Return the destination of each frame of each crop: [3, size, size] views of the tensor, in the plan's order."""
     if plan.frame_size:
         return [list(tensor)]

@@ -1,16 +1,17 @@
-"""Training clips: a random clip of a video, cropped and mirrored at random, as the originals' train pipelines make it.
+"""Clips of training, cropped and mirrored at random as the originals' train pipelines do, and those of validation.
 
 Each decision is taken by the generator that the original uses, in its order: frames, crop, flip. In mmaction2 numpy's
 legacy generator samples frames and decides about the flip, and Python's chooses crops; MindSpore's StNet uses Python's
-for all. Seeded as the original's, both give the original's clips, bit for bit.
+for all. Seeded as the original's, both give the original's clips, bit for bit. A clip of validation is the centre one.
 Sources: mmaction/datasets/pipelines/{loading,augmentations}.py of mmaction2 0.24; research/cv/stnet/src/dataset.py of
 MindSpore's models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
@@ -26,9 +27,8 @@ from preprocess.tensors.crops import (
     random_resized_crop,
     rounded_multi_scale_crop,
 )
-from preprocess.tensors.pipelines import PIPELINES, resized_frames
-from preprocess.tensors.pixels import crop, mirror, split_planes
-from preprocess.tensors.samples import frame_targets
+from preprocess.tensors.pipelines import PIPELINES, frame_positions, resized_frames
+from preprocess.tensors.pixels import crop, mirror
 from preprocess.tensors.sampling import dense_train, segment_runs_train, uniform_train
 from vidom.errors import BadDataError
 from vidom.formats.crop_boxes import Box, crop_boxes
@@ -41,7 +41,7 @@ from vidom.formats.recipe_parts.train_section import (
 )
 from vidom.formats.views import Pipeline, ViewPlan
 
-__all__ = ["Randomness", "TrainingClip", "make_training_clip"]
+__all__ = ["Randomness", "TrainingClip", "make_centre_clip", "make_training_clip"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Randomness:
 
 @dataclass(frozen=True, eq=False)
 class TrainingClip:
-    """One clip: uint8 pixels of the view plan's sample_shape, and which frames, crop and flip made it.
+    """One clip: uint8 pixels of the view plan's images_shape, RGB, and which frames, crop and flip made it.
 
     `frames` are numbered as in their source; `box` is in pixels of the frame resized to the plan's short side.
     """
@@ -116,28 +116,39 @@ _DRAWS: Mapping[Pipeline, _Draws] = MappingProxyType(
 
 
 def make_training_clip(
-    source: FrameSource, plan: ViewPlan, section: TrainSection, randomness: Randomness
+    source: FrameSource,
+    plan: ViewPlan,
+    section: TrainSection,
+    randomness: Randomness,
+    *,
+    out: NDArray[np.uint8] | None = None,
 ) -> TrainingClip:
     """Return a random clip of the video, sampled and augmented as the section says.
 
     The plan is that of one view (`TrainSection.views`). Each frame is decoded once, resized to the plan's short side,
-    cropped, resized to its crop size and mirrored. Raises BadDataError as `make_sample` does.
+    cropped, resized to its crop size and mirrored, and written to `out` if given (C-contiguous, of the plan's
+    images_shape). Raises BadDataError as `make_sample` does.
     """
-    draws = _DRAWS[plan.pipeline]
-    positions = _positions(source, plan, section, randomness)
-    needed = np.unique(positions)
-    images = resized_frames(source, needed.tolist(), plan)
-    first = next(images)
     augmentation = section.augmentation
-    cuts = _cuts(first.shape[1], first.shape[0], plan, augmentation, randomness)
-    mirrored = bool(augmentation.flip) and draws.fraction(randomness) < augmentation.flip
-    pixels = np.empty(plan.sample_shape, np.uint8)
-    (targets,) = frame_targets(pixels, plan)
-    augmented = _augmented(first, images, cuts, plan, mirrored=mirrored)
-    for position, planes in zip(needed, split_planes(augmented, colour=plan.colour), strict=True):
-        for slot in np.flatnonzero(positions == position):
-            np.copyto(targets[slot], planes)
-    return TrainingClip(pixels, tuple((positions + source.first_index).tolist()), cuts[0].box, mirrored)
+
+    def decide(width: int, height: int) -> _Decision:
+        cuts = _cuts(width, height, plan, augmentation, randomness)
+        fraction = _DRAWS[plan.pipeline].fraction
+        return _Decision(cuts, bool(augmentation.flip) and fraction(randomness) < augmentation.flip)
+
+    return _clip(source, plan, _positions(source, plan, section, randomness), decide, out)
+
+
+def make_centre_clip(
+    source: FrameSource, plan: ViewPlan, *, out: NDArray[np.uint8] | None = None
+) -> TrainingClip:
+    """Return the clip with the pixels of `make_sample` for a plan of one view; raises BadDataError as that does."""
+
+    def decide(width: int, height: int) -> _Decision:
+        (box,) = crop_boxes(width, height, plan)
+        return _Decision((_Cut(box, plan.crop_size),), mirrored=False)
+
+    return _clip(source, plan, frame_positions(source, plan), decide, out)
 
 
 def _positions(
@@ -196,13 +207,39 @@ def _box(width: int, height: int, plan: ViewPlan, augmentation: Augmentation, ra
     return crop_boxes(width, height, plan)[0]
 
 
-def _augmented(
-    first: Image, others: Iterator[Image], cuts: tuple[_Cut, ...], plan: ViewPlan, *, mirrored: bool
-) -> Iterator[Image]:
+class _Decision(NamedTuple):
+    """What is done to each frame of a clip."""
+
+    cuts: tuple[_Cut, ...]
+    mirrored: bool
+
+
+def _clip(
+    source: FrameSource,
+    plan: ViewPlan,
+    positions: NDArray[np.int64],
+    decide: Callable[[int, int], _Decision],
+    out: NDArray[np.uint8] | None,
+) -> TrainingClip:
+    """Return the clip of these positions; `decide(width, height)` is called with the size of the resized frames."""
+    needed = np.unique(positions)
+    images = resized_frames(source, needed.tolist(), plan)
+    first = next(images)
+    cuts, mirrored = decide(first.shape[1], first.shape[0])
+    pixels = np.empty(plan.images_shape, np.uint8) if out is None else out
+    for position, image in zip(needed, chain((first,), images), strict=True):
+        slot, *others = np.flatnonzero(positions == position)
+        _write(image, cuts, plan, mirrored=mirrored, out=pixels[slot])
+        for other in others:
+            pixels[other] = pixels[slot]
+    return TrainingClip(pixels, tuple((positions + source.first_index).tolist()), cuts[0].box, mirrored)
+
+
+def _write(image: Image, cuts: tuple[_Cut, ...], plan: ViewPlan, *, mirrored: bool, out: Image) -> None:
     resize = PIPELINES[plan.pipeline].resize
-    image: Image | None = first
-    while image is not None:
-        for box, size in cuts:
-            image = resize(crop(image, box), size, size)
-        yield mirror(image) if mirrored else image
-        image = next(others, None)
+    *others, last = cuts
+    for box, size in others:
+        image = resize(crop(image, box), size, size)
+    resize(crop(image, last.box), last.size, last.size, out)
+    if mirrored:
+        mirror(out, out)

@@ -15,7 +15,7 @@ from benchmarks.training.original_clips import decoded_files, original_batch, or
 from preprocess.datasets.sample_list import list_samples
 from preprocess.tensors.training_clips import Randomness, make_training_clip
 from train.clips.clip_loader import ListedClips
-from train.learning.steps import Normalisation
+from train.learning.network_input import Normalisation
 from vidom.formats.recipe import load_recipe
 
 

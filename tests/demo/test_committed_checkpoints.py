@@ -14,7 +14,7 @@ from demo.examples import Examples, generate_examples
 from demo.motion import GENERATOR_VERSION
 from networks.checkpoints.torch_weights import read_torch
 from networks.loading import load_network
-from train.learning.steps import Normalisation
+from train.learning.network_input import Normalisation
 from vidom.formats.recipe import load_recipe
 
 CHECKPOINTS = Path(__file__).parents[2] / "demo" / "checkpoints"

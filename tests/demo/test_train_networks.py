@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from demo.examples import Examples, GeneratedClips, SyntheticClip, generate_examples
 from demo.generate import scene_of
@@ -16,7 +17,7 @@ from networks.checkpoints.torch_weights import read_torch
 from networks.loading import load_network
 from preprocess.tensors.samples import make_sample
 from train.clips.clip_loader import clip_loader
-from train.clips.epochs import Epochs
+from train.clips.epochs import ClipKey, Epochs
 from vidom.errors import UsageError
 from vidom.formats.recipe import load_recipe
 
@@ -27,7 +28,7 @@ RECIPES = Path(__file__).parents[2] / "demo" / "recipes"
 @pytest.fixture(scope="module")
 def examples() -> Examples:
     random = np.random.default_rng(5)
-    return Examples(random.integers(0, 256, (24, 8, 3, 6, 6), np.uint8), np.arange(24) % 12, ONE_WAY)
+    return Examples(random.integers(0, 256, (24, 8, 6, 6, 3), np.uint8), np.arange(24) % 12, ONE_WAY)
 
 
 @pytest.mark.parametrize(
@@ -42,22 +43,28 @@ def test_label_files_of_the_recipes_name_the_motions(path: str, names: list[str]
     assert list(load_recipe(path).labels()) == names
 
 
+def written(source: GeneratedClips, key: ClipKey) -> tuple[NDArray[np.uint8], int]:
+    pixels = np.empty(source.examples.clips.shape[1:], np.uint8)
+    return pixels, source.write(key, pixels)
+
+
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_clip_depends_on_seed_epoch_and_sample_only(examples: Examples, shuffled: bool) -> None:
     source = GeneratedClips(examples, 3, scattered=True, shuffled=shuffled)
     keys = [(epoch, index) for epoch in range(2) for index in range(len(source))]
-    first = {key: source.clip(key) for key in keys}
+    first = {key: written(source, key) for key in keys}
     for key in reversed(keys):
-        again = GeneratedClips(examples, 3, scattered=True, shuffled=shuffled).clip(key)
-        np.testing.assert_array_equal(again.pixels, first[key].pixels)
-        assert again.label == first[key].label
+        again = GeneratedClips(examples, 3, scattered=True, shuffled=shuffled)
+        pixels, label = written(again, key)
+        np.testing.assert_array_equal(pixels, first[key][0])
+        assert label == first[key][1]
     # Another epoch or seed is another clip of the same pixels, its label sometimes another one.
-    assert any(not np.array_equal(first[0, i].pixels, first[1, i].pixels) for i in range(24))
-    assert [first[0, i].label for i in range(24)] != [first[1, i].label for i in range(24)]
+    assert any(not np.array_equal(first[0, i][0], first[1, i][0]) for i in range(24))
+    assert [first[0, i][1] for i in range(24)] != [first[1, i][1] for i in range(24)]
     other = GeneratedClips(examples, 4, scattered=True, shuffled=shuffled)
-    assert [other.clip((0, i)).label for i in range(24)] != [first[0, i].label for i in range(24)]
-    for (_, index), clip in first.items():
-        np.testing.assert_array_equal(np.sort(clip.pixels.ravel()), np.sort(examples.clips[index].ravel()))
+    assert [written(other, (0, i))[1] for i in range(24)] != [first[0, i][1] for i in range(24)]
+    for (_, index), (pixels, _) in first.items():
+        np.testing.assert_array_equal(np.sort(pixels.ravel()), np.sort(examples.clips[index].ravel()))
 
 
 @pytest.mark.slow
@@ -76,27 +83,27 @@ def test_batches_do_not_depend_on_the_workers(examples: Examples) -> None:
 def test_clips_of_the_validation_stay_as_they_are(examples: Examples) -> None:
     source = GeneratedClips(examples, 3, scattered=False, shuffled=False)
     for index in (0, 23):
-        np.testing.assert_array_equal(source.clip((0, index)).pixels, examples.clips[index])
-        assert source.clip((0, index)).label == index % 12
+        pixels, label = written(source, (0, index))
+        np.testing.assert_array_equal(pixels, examples.clips[index])
+        assert label == index % 12
 
 
 def test_shuffled_clips_have_the_same_frames_in_another_order() -> None:
-    for shape, time_axis in (((12, 8, 3, 2, 2), 0), ((12, 1, 3, 8, 2, 2), 2)):
-        clips = (np.arange(np.prod(shape)) % 251).astype(np.uint8).reshape(shape)
-        source = GeneratedClips(Examples(clips, np.arange(12), ONE_WAY), 3, scattered=False, shuffled=True)
-        moved = np.moveaxis(source.clip((0, 4)).pixels, time_axis, 0)
-        kept = np.moveaxis(clips[4], time_axis, 0)
-        assert not np.array_equal(moved, kept)
-        assert sorted(frame.tobytes() for frame in moved) == sorted(frame.tobytes() for frame in kept)
+    clips = (np.arange(12 * 8 * 2 * 2 * 3) % 251).astype(np.uint8).reshape(12, 8, 2, 2, 3)
+    source = GeneratedClips(Examples(clips, np.arange(12), ONE_WAY), 3, scattered=False, shuffled=True)
+    moved, kept = written(source, (0, 4))[0], clips[4]
+    assert not np.array_equal(moved, kept)
+    assert sorted(frame.tobytes() for frame in moved) == sorted(frame.tobytes() for frame in kept)
 
 
 @pytest.mark.slow
 def test_synthetic_examples_are_samples_of_the_pipeline() -> None:
     examples = generate_examples(RECIPE, "validation", clips_per_class=1, seed=3, workers=1)
-    assert examples.clips.shape == (12, 8, 3, 64, 64)
+    assert examples.clips.shape == (12, 8, 64, 64, 3)
     assert examples.labels.tolist() == list(range(12))
     clip = SyntheticClip(scene_of("validation", 5, seed=3))
-    np.testing.assert_array_equal(examples.clips[5], make_sample(clip, RECIPE.views, dtype="uint8").tensor)
+    sample = make_sample(clip, RECIPE.views, dtype="uint8").tensor
+    np.testing.assert_array_equal(examples.clips[5], np.moveaxis(sample, 1, -1))
     training = generate_examples(RECIPE, "train", clips_per_class=1, seed=3, workers=1)
     assert not np.array_equal(training.clips, examples.clips)
 

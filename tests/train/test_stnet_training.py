@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 from small_runs import Done, command
+from written_clips import written
 
 from export.build import main as build
 from infer.evaluate import main as evaluate
 from networks.loading import load_network
 from preprocess.datasets.sample_list import list_samples
 from preprocess.sources.frame_pack import read_pack_label
-from train.clips.clip_loader import ListedClips
+from train.clips.clip_loader import ClipSource, ListedClips
+from train.clips.epochs import ClipKey
 from train.outputs.run_log import LOG_NAME, TIMES
 from train.validation import CentreClips
 from vidom.formats.recipe import Recipe, load_recipe
@@ -159,23 +161,28 @@ def small() -> Recipe:
     return load_recipe("stnet_k400", sets())
 
 
+def pixels(clips: ClipSource, key: ClipKey) -> np.ndarray:
+    return written(clips, key, small().training[1].images_shape)[0]
+
+
 def test_clips_of_packs_depend_on_seed_epoch_and_sample_only(data: Path):
     samples = list_samples(data / "train.json", data_root=data, recipe=small())
     assert [sample.label for sample in samples] == [read_pack_label(pack) for pack in PACKS]
     clips = ListedClips(small(), samples, data, 0)
-    first = clips.clip((3, 1)).pixels
-    clips.clip((1, 0))
-    assert np.array_equal(clips.clip((3, 1)).pixels, first)
-    others = [clips.clip((4, 1)), ListedClips(small(), samples, data, 1).clip((3, 1))]
-    assert not any(np.array_equal(other.pixels, first) for other in others)
+    first = pixels(clips, (3, 1))
+    pixels(clips, (1, 0))
+    assert np.array_equal(pixels(clips, (3, 1)), first)
+    others = [pixels(clips, (4, 1)), pixels(ListedClips(small(), samples, data, 1), (3, 1))]
+    assert not any(np.array_equal(other, first) for other in others)
     centre = CentreClips(small(), samples, data)
-    assert np.array_equal(centre.clip((0, 1)).pixels, centre.clip((1, 1)).pixels)
+    assert np.array_equal(pixels(centre, (0, 1)), pixels(centre, (1, 1)))
 
 
 def test_a_video_is_a_source_as_a_pack_is(tmp_path: Path):
     video = next(path for path in sorted((FIXTURES / "videos").rglob("*")) if path.suffix in (".mp4", ".avi"))
     (tmp_path / "list.txt").write_text(f"{video.name} 3\n")
     samples = list_samples(tmp_path / "list.txt", data_root=video.parent, recipe=small())
-    clip = ListedClips(small(), samples, video.parent, 0).clip((0, 0))
-    assert (clip.pixels.shape, clip.label) == ((3, 15, 64, 64), 3)
-    assert clip.pixels.std() > 1
+    shape = (15, 64, 64, 3)
+    clip, label = written(ListedClips(small(), samples, video.parent, 0), (0, 0), shape)
+    assert (small().training[1].images_shape, label) == (shape, 3)
+    assert all(frame.std() > 1 for frame in clip)

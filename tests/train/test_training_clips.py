@@ -50,7 +50,7 @@ def test_a_clip_is_the_original_s_for_the_same_generators(name: str):
     assert clip.mirrored == truth.get("flip", False)
     assert clip.label(87, settings.augmentation) == truth["label_out"]
     table = pixel_table(mean=MEAN, std=STD)
-    tensor = np.stack([table[channel][clip.pixels[:, channel]] for channel in range(3)], axis=1)
+    tensor = np.stack([table[channel][clip.pixels[..., channel]] for channel in range(3)], axis=1)
     assert list(tensor.shape) == truth["shape"]
     assert zlib.crc32(np.ascontiguousarray(tensor).tobytes()) == truth["crc32"]
     # Not one random number more or less was drawn.

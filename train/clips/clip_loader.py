@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -22,15 +22,7 @@ from vidom.errors import BadDataError
 from vidom.formats.recipe import Recipe
 from vidom.parallel.workers import start_worker
 
-__all__ = ["Batch", "Broken", "ClipSource", "LabelledClip", "ListedClips", "ListedVideos", "clip_loader"]
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledClip:
-    """One clip: uint8 pixels of the training plan's sample_shape, and its label."""
-
-    pixels: NDArray[np.uint8]
-    label: int
+__all__ = ["Batch", "Broken", "ClipSource", "ListedClips", "ListedVideos", "clip_loader"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +39,14 @@ class ClipSource(Protocol):
     def __len__(self) -> int:
         """The number of samples."""
 
-    def clip(self, key: ClipKey) -> LabelledClip:
-        """Return the clip of this epoch and sample. Raises BadDataError where the sample cannot be read."""
+    def write(self, key: ClipKey, out: NDArray[np.uint8]) -> int:
+        """Write the clip of this epoch and sample to `out`, and return its label.
+
+        `out` is C-contiguous, of the training plan's images_shape, [frames, height, width, 3]: RGB, the frames in the
+        order of the network's input. Colours stay interleaved as decoders give them, and writing to the batch needs no
+        copy: both save the cores' time, of which decoding leaves little. `Normalisation` arranges what the network
+        takes on the device. Raises BadDataError where the sample cannot be read; `out` holds anything then.
+        """
 
 
 @dataclass(frozen=True)
@@ -79,18 +77,18 @@ class ListedClips(ListedVideos):
 
     seed: int
 
-    def clip(self, key: ClipKey) -> LabelledClip:
-        """Return the clip of this epoch and sample; another epoch gives another one."""
+    def write(self, key: ClipKey, out: NDArray[np.uint8]) -> int:
+        """Write the clip of this epoch and sample, and return its label; another epoch gives another clip."""
         section, views = self.recipe.training
         annotation = self.annotations[key[1]]
         source = self.source(annotation)
-        clip = make_training_clip(source, views, section, Randomness.of(self.seed, *key))
-        return LabelledClip(clip.pixels, clip.label(annotation.label, section.augmentation))
+        clip = make_training_clip(source, views, section, Randomness.of(self.seed, *key), out=out)
+        return clip.label(annotation.label, section.augmentation)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A device's share of a step: uint8 pixels [n, ...], labels int64 [n], sample indices [n], what was broken.
+    """A device's share of a step: uint8 pixels [n, *images_shape], int64 labels, sample indices, what was broken.
 
     A device without readable samples in a step gets one black clip, so that it can take part; `indices` is empty then.
     """
@@ -119,9 +117,10 @@ def clip_loader(
     end with this process. `shape` is that of one clip.
     """
     return DataLoader(
-        _Clips(source),
-        batch_sampler=_Steps(keys),
-        collate_fn=_Collate(shape),
+        _Batches(source, shape),
+        # Without automatic batching an index is all keys of a step.
+        batch_size=None,
+        sampler=keys,
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
@@ -132,46 +131,31 @@ def clip_loader(
     )
 
 
-class _Steps:
-    """The keys of each step; a step without keys gets a placeholder, since DataLoader makes no empty batch."""
+class _Batches(Dataset[Batch]):
+    """The batch of the keys of a step."""
 
-    def __init__(self, keys: Iterable[list[ClipKey]]) -> None:
-        self._keys = keys
-
-    def __iter__(self) -> Iterator[list[ClipKey | None]]:
-        for keys in self._keys:
-            yield [*keys] or [None]
-
-
-class _Clips(Dataset[tuple[int, LabelledClip] | Broken | None]):
-    """Clips by key; a broken sample is a value, so that it does not end the worker."""
-
-    def __init__(self, source: ClipSource) -> None:
+    def __init__(self, source: ClipSource, shape: tuple[int, ...]) -> None:
         self._source = source
+        self._shape = shape
 
-    def __getitem__(self, key: ClipKey | None) -> tuple[int, LabelledClip] | Broken | None:
-        if key is None:
-            return None
-        try:
-            return key[1], self._source.clip(key)
-        except BadDataError as error:
-            return Broken(key[1], str(error))
-
-
-@dataclass(frozen=True)
-class _Collate:
-    """Makes a batch of what the dataset returned for the keys of a step."""
-
-    shape: tuple[int, ...]
-
-    def __call__(self, items: Sequence[tuple[int, LabelledClip] | Broken | None]) -> Batch:
-        readable = [item for item in items if isinstance(item, tuple)]
-        clips = [clip for _, clip in readable] or [LabelledClip(np.zeros(self.shape, np.uint8), 0)]
+    def __getitem__(self, keys: list[ClipKey]) -> Batch:
+        pixels = torch.empty((max(1, len(keys)), *self._shape), dtype=torch.uint8)
+        indices: list[int] = []
+        labels: list[int] = []
+        broken: list[Broken] = []
+        for key in keys:
+            try:
+                labels.append(self._source.write(key, pixels[len(labels)].numpy()))
+                indices.append(key[1])
+            except BadDataError as error:
+                broken.append(Broken(key[1], str(error)))
+        if not labels:
+            pixels[0] = 0
         return Batch(
-            pixels=torch.from_numpy(np.stack([clip.pixels for clip in clips])),
-            labels=torch.tensor([clip.label for clip in clips]),
-            indices=tuple(index for index, _ in readable),
-            broken=tuple(item for item in items if isinstance(item, Broken)),
+            pixels=pixels[: max(1, len(labels))],
+            labels=torch.tensor(labels or [0]),
+            indices=tuple(indices),
+            broken=tuple(broken),
         )
 
 

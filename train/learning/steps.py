@@ -12,39 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from networks.deployable import along_channels
 from train.clips.clip_loader import Batch
 from vidom.formats.recipe_parts.train_section import TrainSection
-from vidom.formats.views import ViewPlan
 
-__all__ = ["NORMS", "Normalisation", "NotFiniteError", "StepResult", "Trainer", "mixture"]
+__all__ = ["NORMS", "NotFiniteError", "StepResult", "Trainer", "mixture"]
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class NotFiniteError(Exception):
     """The loss is NaN or infinite; the text is its value."""
-
-
-class Normalisation(nn.Module):
-    """From uint8 pixels to the network's input, on the device: (pixel / pixel_scale - mean) / std in float32.
-
-    The operations round like the table of `preprocess.tensors.pixels`, so that training and packed clips agree.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, plan: ViewPlan) -> None:
-        super().__init__()
-        self.scale = float(plan.pixel_scale)
-        self.register_buffer("mean", along_channels(plan.mean, plan), persistent=False)
-        self.register_buffer("std", along_channels(plan.std, plan), persistent=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return float32 of the shape of `pixels`, a batch."""
-        values = pixels.to(torch.float32)
-        return (values / self.scale if self.scale != 1 else values).sub_(self.mean).div_(self.std)
 
 
 @dataclass(frozen=True)

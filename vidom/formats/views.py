@@ -150,6 +150,11 @@ class ViewPlan(BaseModel):
         return (self.crops * self.frames_per_crop, 3, *size)
 
     @property
+    def images_shape(self) -> tuple[int, int, int, int]:
+        """The shape of one crop's frames as images, e.g. (8, 224, 224, 3): frame after frame, colours interleaved."""
+        return (self.frames_per_crop, self.crop_size, self.crop_size, 3)
+
+    @property
     def one_view(self) -> ViewPlan:
         """The plan whose sample has the shape of one of this plan's views, e.g. (8, 3, 256, 256)."""
         segments = 1 if self.layout == "NCTHW" else self.num_segments
