@@ -81,7 +81,10 @@ def compare_predictions(predictions: IntArray, reference: IntArray, labels: IntA
 def mcnemar_exact(regressions: int, fixes: int) -> float:
     """Return the two-sided p-value: twice the probability of at most as many of the rarer kind of flip, at most 1."""
     flips = regressions + fixes
-    tail = sum(math.comb(flips, count) for count in range(min(regressions, fixes) + 1))
+    tail = ways = 1
+    for count in range(min(regressions, fixes)):
+        ways = ways * (flips - count) // (count + 1)
+        tail += ways
     return float(min(Fraction(1), Fraction(2 * tail, 2**flips)))
 
 

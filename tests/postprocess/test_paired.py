@@ -26,7 +26,6 @@ def test_mcnemar_by_hand(regressions: int, fixes: int, p: float):
     assert mcnemar_exact(regressions, fixes) == p
 
 
-@pytest.mark.slow
 def test_mcnemar_of_many_flips():
     # The normal approximation with continuity correction is good to three digits here.
     statistic = (abs(5050 - 4950) - 1) / math.sqrt(10_000)

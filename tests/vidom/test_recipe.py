@@ -114,6 +114,7 @@ def test_crops_that_do_not_fit_the_resized_frame_are_refused():
     with pytest.raises(UsageError, match="crop_size must equal short_side 256, found 224"):
         load_recipe("tsm_sthv2", ["views.crop_size=224"])
     with pytest.raises(UsageError, match=r"train\.crop_size 300 does not fit into views\.short_side 256"):
-        load_recipe("stnet_k400", ["train.crop_size=300"])
+        _ = load_recipe("stnet_k400", ["train.crop_size=300"]).training
+    assert load_recipe("tsm_sthv2", ["views.crop_size=32", "views.short_side=32"]).views.crop_size == 32
     with pytest.raises(UsageError, match="crop_size 300 does not fit into short_side 256"):
         load_recipe("tsm_k400", ["views.crop_size=300"])

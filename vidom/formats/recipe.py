@@ -155,14 +155,6 @@ class Recipe(_Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _training_crops_fit(self) -> Recipe:
-        if self.train and self.train.crop_size > self.views.short_side:
-            raise ValueError(
-                f"train.crop_size {self.train.crop_size} does not fit into views.short_side {self.views.short_side}"
-            )
-        return self
-
     @property
     def network_arguments(self) -> dict[str, Any]:
         """The keyword arguments of the network's constructor, `arch` left out."""
@@ -222,11 +214,20 @@ class Recipe(_Section):
 
     @property
     def training(self) -> tuple[TrainSection, ViewPlan]:
-        """The train section, and the view plan of training and validation; UsageError for a recipe without one."""
+        """The train section, and the view plan of training and validation.
+
+        Raises UsageError for a recipe without a train section, and for crops that do not fit into its frames.
+        """
         if self.train is None:
             raise UsageError(
                 f"The recipe {self.name} has no train section, which says how its network is trained. Add one, or "
                 "choose a recipe that has it."
+            )
+        # Only training is impossible then; other commands may change the sizes of the views alone.
+        if self.train.crop_size > self.views.short_side:
+            raise UsageError(
+                f"In the recipe {self.name}, train.crop_size {self.train.crop_size} does not fit into views.short_side "
+                f"{self.views.short_side}. Change one of them."
             )
         return self.train, self.train.views(self.views)
 
