@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from postprocess.metrics import Metrics, evaluate
+from postprocess.scored import check_finite
 from preprocess.tensors.training_clips import make_centre_clip
 from train.clips.clip_loader import Broken, ClipSource, ListedVideos, clip_loader
 from train.clips.epochs import ClipKey
@@ -61,7 +62,10 @@ class Validator:
         self._loader = clip_loader(source, keys, shape=shape, workers=workers)
 
     def __call__(self) -> Validation:
-        """Return the metrics of the network as it is, the same on all devices. Raises BadDataError without samples."""
+        """Return the metrics of the network as it is, the same on all devices.
+
+        Raises BadDataError without samples, and as `check_finite` does.
+        """
         trainer, device = self._trainer, self._trainer.accelerator.device
         network = trainer.accelerator.unwrap_model(trainer.network, keep_torch_compile=False).eval()
         rows: list[tuple[int, NDArray[np.float32], int]] = []
@@ -78,7 +82,7 @@ class Validator:
         if not rows:
             raise BadDataError(f"No sample of the validation list can be read. The first: {broken[0].reason}")
         rows.sort(key=lambda row: row[0])
-        metrics = evaluate(
-            np.stack([scores for _, scores, _ in rows]), np.array([label for *_, label in rows])
-        )
+        indices, scores, labels = zip(*rows, strict=True)
+        check_finite(np.stack(scores), indices)
+        metrics = evaluate(np.stack(scores), np.array(labels))
         return Validation(metrics, tuple(sorted(broken, key=lambda one: one.index)))

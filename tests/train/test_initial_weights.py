@@ -118,12 +118,16 @@ def test_an_image_resnet_of_another_depth_is_refused(tmp_path: Path):
         load_pretrained(network_of("tsm"), str(tmp_path / "resnet.pth"))
 
 
+@pytest.mark.parametrize(
+    ("depth", "file"),
+    [(50, "ResNet50_vd_ssld_v2_pretrained.pdparams"), (101, "ResNet101_vd_ssld_pretrained.pdparams")],
+)
 def test_a_resnet_d_of_paddleclas_gives_all_of_pp_tsm_but_its_classifier(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, depth: int, file: str
 ):
     """The original looks each of its keys up without `backbone.` too; the image network has `out` as its classifier."""
-    network = build_network("pptsm", {"depth": 50, "num_classes": 5, "base_channels": 8})
-    listed = json.loads((FIXTURES / "paddle" / "pptsm_50_keys.json").read_text())["params"]
+    network = build_network("pptsm", {"depth": depth, "num_classes": 5, "base_channels": 8})
+    listed = json.loads((FIXTURES / "paddle" / f"pptsm_{depth}_keys.json").read_text())["params"]
     names = [entry["name"] for entry in listed]
     state = network.state_dict()
     assert {paddle_key(key) for key in state if not key.endswith("num_batches_tracked")} == set(names)
@@ -133,7 +137,7 @@ def test_a_resnet_d_of_paddleclas_gives_all_of_pp_tsm_but_its_classifier(
         for key in state
         if (name := paddle_key(key)).startswith("backbone.") and not key.endswith("num_batches_tracked")
     }
-    path = tmp_path / "ResNet50_vd_ssld_v2_pretrained.pdparams"
+    path = tmp_path / file
     classifier = {"out.weight": np.ones((256, 1000), np.float32), "out.bias": np.ones(1000, np.float32)}
     path.write_bytes(pickle.dumps(image | classifier, protocol=4))
     with caplog.at_level("WARNING"):

@@ -22,6 +22,7 @@ from infer.engines.engine_options import TorchOptions
 from infer.evaluate import EvaluateOptions, evaluate
 from networks.checkpoints.torch_weights import read_torch
 from train.outputs.run_log import LOG_NAME, TIMES
+from vidom.errors import BadDataError
 from vidom.formats.recipe import load_recipe
 
 
@@ -180,6 +181,17 @@ def test_a_loss_that_is_not_finite_names_step_and_samples(whole: Path, tmp_path:
     assert done.returncode == 1
     assert "The loss of step" in done.message and "positions in the list" in done.message
     assert "Traceback" not in done.stderr
+
+
+def test_scores_of_a_validation_that_are_not_finite_are_reported(whole: Path, tmp_path: Path):
+    checkpoint = torch.load(whole / "run" / "last.pth", weights_only=True)
+    for key, tensor in checkpoint["state_dict"].items():
+        if key.endswith("running_var"):
+            tensor.fill_(-1e6)
+    torch.save(checkpoint, tmp_path / "negative.pth")
+    arguments = ("--checkpoint", str(tmp_path / "negative.pth"))
+    with pytest.raises(BadDataError, match="7 samples have a score that is NaN"):
+        train_here(whole / "list.txt", tmp_path / "run", *arguments, train__epochs="1")
 
 
 def test_a_broken_sample_stops_the_run_or_is_left_out_and_listed(whole: Path, tmp_path: Path):
