@@ -124,11 +124,11 @@ demo-train: $(EXTRAS) ## train the demo's TSM and its control, minutes on two co
 	$(RUN) -m demo.train_networks --recipe tsm_demo --output_dir run/tsm_demo/training
 	cp run/tsm_demo/training/*.pth demo/checkpoints/
 
-test: $(READY) $(EXTRAS) ## run all tests
-	$(RUN) -m pytest
+test: $(READY) $(EXTRAS) ## run all tests, on all cores
+	$(RUN) -m pytest --numprocesses auto --dist worksteal
 
-test-fast: $(READY) ## run the tests that are not marked slow, in parallel: the inner loop
-	$(RUN) -m pytest -m "not slow" --numprocesses auto
+test-fast: $(READY) ## run the tests that are not marked slow: the inner loop
+	$(RUN) -m pytest -m "not slow" --numprocesses auto --dist worksteal
 
 lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .
