@@ -125,10 +125,10 @@ demo-train: $(EXTRAS) ## train the demo's TSM and its control, minutes on two co
 	cp run/tsm_demo/training/*.pth demo/checkpoints/
 
 test: $(READY) $(EXTRAS) ## run all tests, on all cores
-	$(RUN) -m pytest --numprocesses auto --dist worksteal
+	$(RUN) -m pytest --numprocesses logical --dist worksteal
 
 test-fast: $(READY) ## run the tests that are not marked slow: the inner loop
-	$(RUN) -m pytest -m "not slow" --numprocesses auto --dist worksteal
+	$(RUN) -m pytest -m "not slow" --numprocesses logical --dist worksteal
 
 lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .
