@@ -29,7 +29,7 @@ def temporal_shift(x: Tensor, *, num_segments: int, shift_div: int) -> Tensor:
     is NaN where an activation is infinite, and needs a subtraction at run time.
     """
     fold = int(x.shape[1]) // shift_div
-    return _Shift.apply(x, _Moves(num_segments, fold, 2 * fold, -1))  # type: ignore[no-any-return, no-untyped-call]
+    return _Shift.apply(x, _Moves(num_segments, fold, 2 * fold, -1, _frame(x)))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def paddle_temporal_shift(x: Tensor, *, num_segments: int) -> Tensor:
@@ -43,17 +43,25 @@ def paddle_temporal_shift(x: Tensor, *, num_segments: int) -> Tensor:
     """
     channels, ratio = np.float32(int(x.shape[1])), np.float32(1 / num_segments)
     first, second = int(channels * ratio), int(2 * channels * ratio)
-    return _Shift.apply(x, _Moves(num_segments, first, second, 1))  # type: ignore[no-any-return, no-untyped-call]
+    return _Shift.apply(x, _Moves(num_segments, first, second, 1, _frame(x)))  # type: ignore[no-any-return, no-untyped-call]
 
 
 @dataclass(frozen=True)
 class _Moves:
-    """Within clips, channels [0, first) move by `step` frames (1 or -1), [first, second) by -step, the rest stay."""
+    """Within clips, channels [0, first) move by `step` frames (1 or -1), [first, second) by -step, the rest stay.
+
+    `frame` is the size of a frame [C, H, W]: a graph whose number of clips is free does not hold it.
+    """
 
     num_segments: int
     first: int
     second: int
     step: int
+    frame: tuple[int, ...]
+
+
+def _frame(x: Tensor) -> tuple[int, ...]:
+    return tuple(int(size) for size in x.shape[1:])
 
 
 class _Shift(torch.autograd.Function):
@@ -83,7 +91,7 @@ class _Shift(torch.autograd.Function):
             return graph.op("Pad", kept, constant(0, before, 0, 0, 0, after, 0, 0), mode_s="constant")
 
         # The sizes become constants; only the number of clips is free (-1).
-        _, channels, height, width = x.type().sizes()
+        channels, height, width = moves.frame
         clips = graph.op("Reshape", x, constant(-1, moves.num_segments, channels, height * width))
         first, second = moved(0, moves.first, moves.step), moved(moves.first, moves.second, -moves.step)
         joined = graph.op("Concat", first, second, part(clips, 2, moves.second, _END), axis_i=2)

@@ -15,6 +15,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VIDOM_SHARED", REPOSITORY.parent / "shared"))
 
 
+def pytest_configure() -> None:
+    """Give each of several test processes a core of its own: threads that wait for work would take the others'."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 @pytest.fixture(autouse=True)
 def plain_logging() -> None:
     """Log lines go to stderr as they do in a command."""
