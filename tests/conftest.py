@@ -22,6 +22,17 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
+@pytest.fixture
+def two_cores() -> Iterator[None]:
+    """Allow this process all cores for a test; it is skipped on a machine with one."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("two workers need two cores")
+    yield
+    os.sched_setaffinity(0, own)
+
+
 @pytest.fixture(autouse=True)
 def plain_logging() -> None:
     """Log lines go to stderr as they do in a command."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import av
@@ -25,7 +24,7 @@ def write_video(path: Path, frames: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers need two cores")
+@pytest.mark.usefixtures("two_cores")
 def test_the_table_has_a_row_for_each_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos, work = tmp_path / "videos", tmp_path / "work"
     for folder in (videos, work):
@@ -60,6 +59,7 @@ def test_the_table_has_a_row_for_each_variant(tmp_path: Path, capsys: pytest.Cap
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_wrong_options_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="contains no"):
         extraction(ExtractionOptions(output_dir=tmp_path, videos=tmp_path))
