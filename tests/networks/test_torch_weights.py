@@ -188,10 +188,10 @@ def test_half_precision_of_safetensors_is_exact(tmp_path: Path, dtype: torch.dty
 
 def test_safetensors_of_mindspore_have_its_names(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    path.write_bytes(safetensors({"bn1.bn2d.gamma": torch.ones(4), "fc.bias": torch.ones(2)}))
+    path.write_bytes(safetensors({"temp1.bn1.bn2d.gamma": torch.ones(4), "fc.bias": torch.ones(2)}))
     found = read_any(path)
     assert found.framework == "mindspore"
-    assert list(found.state_dict) == ["bn1.weight", "fc.bias"]
+    assert list(found.state_dict) == ["temp1.bn1.weight", "fc.bias"]
 
 
 ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
