@@ -124,8 +124,12 @@ demo-train: $(EXTRAS) ## train the demo's TSM and its control, minutes on two co
 	$(RUN) -m demo.train_networks --recipe tsm_demo --output_dir run/tsm_demo/training
 	cp run/tsm_demo/training/*.pth demo/checkpoints/
 
+# Each folder in processes of its own, so that the native libraries of one do not meet those of all others.
+TESTS := $(sort $(dir $(wildcard tests/*/test_*.py)))
 test: $(READY) $(EXTRAS) ## run all tests, on all cores
-	$(RUN) -m pytest --numprocesses logical --dist worksteal
+	@failed=; for part in $(TESTS) "$(wildcard tests/test_*.py)"; do \
+	  $(RUN) -m pytest --numprocesses logical --dist worksteal $$part || failed="$$failed $$part"; \
+	done; if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
 test-fast: $(READY) ## run the tests that are not marked slow: the inner loop
 	$(RUN) -m pytest -m "not slow" --numprocesses logical --dist worksteal
