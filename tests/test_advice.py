@@ -10,21 +10,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from stage_packages import PACKAGES
 
 from vidom.command import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = (
-    "vidom",
-    "networks",
-    "preprocess",
-    "export",
-    "infer",
-    "postprocess",
-    "train",
-    "benchmarks",
-    "demo",
-)
 OPTION = re.compile(r"(?<![\w-])--[A-Za-z][\w-]*[A-Za-z0-9]")
 VARIABLE = re.compile(r"(?<![\w$={-])[A-Z][A-Z0-9_]+(?==)")
 TARGET = re.compile(r"(?:^|[`(]|: )make ([a-z][a-z-]*)")

@@ -7,19 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from stage_packages import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = (
-    "vidom",
-    "networks",
-    "preprocess",
-    "export",
-    "infer",
-    "postprocess",
-    "train",
-    "benchmarks",
-    "demo",
-)
 INSTEAD = {
     r"told|tells": "reported, shown, detected",
     r"pictures?": "image, frame, figure",

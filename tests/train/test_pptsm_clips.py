@@ -41,5 +41,5 @@ def test_a_clip_is_the_original_s_for_the_same_generators(name: str):
     tensor = Normalisation(plan)(torch.from_numpy(clip.pixels)[None])[0].numpy()
     assert list(tensor.shape) == truth["shape"]
     assert zlib.crc32(np.ascontiguousarray(tensor).tobytes()) == truth["crc32"]
-    # Not one random number more or less was drawn.
+    # Not one random number more or less was taken.
     assert (randomness.numpy.rand(), randomness.python.random()) == (truth["np_after"], truth["py_after"])
